@@ -295,7 +295,7 @@ class TestSample:
         [
             (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
-            (["--size", "5", "--output", "p.csv"], "into another one"),
+            (["--size", "5", "--output", "p.csv"], "is another file"),
             (["--size", "5", "--least-sure", "--output", "s.csv"], "no column 'confidence'"),
         ],
     )
@@ -404,7 +404,7 @@ class TestExchange:
 
     def test_a_file_that_is_no_label_studio_export_is_refused(self) -> None:
         for wrong in ({"a": 1}, [{"text": "a"}], [1]):
-            with pytest.raises(InputError, match="no Label Studio export"):
+            with pytest.raises(InputError, match="not a Label Studio export"):
                 from_label_studio(wrong, "x.json")
 
     def test_annotate_exports_and_imports_answers(self, tmp_path: Path) -> None:

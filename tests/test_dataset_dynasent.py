@@ -150,7 +150,7 @@ class TestRefusals:
 
     def test_missing_paths_are_named(self, tmp_path: Path) -> None:
         assert "does not exist" in refusal({"path": tmp_path / "nowhere"})
-        assert "holds none of DynaSent's files" in refusal({"path": tmp_path})
+        assert "has none of DynaSent's files" in refusal({"path": tmp_path})
 
     def test_a_damaged_archive_is_refused(self, folder: Path, tmp_path: Path) -> None:
         not_one = tmp_path / "dynasent-v1.1.zip"

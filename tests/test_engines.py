@@ -325,7 +325,7 @@ def test_the_users_deepspeed_file_is_merged_and_unused_keys_are_reported(recipe:
         ("stagee: 1", "{}", "Did you mean 'stage'?"),
         ("config: nowhere.json", "{}", "nowhere.json does not exist"),
         ("config: ds.json", '{"a": 1,\n"b"', "ds.json, line 2: not valid JSON"),
-        ("config: ds.json", "[1]", "must hold a JSON object"),
+        ("config: ds.json", "[1]", "must contain a JSON object"),
         ("config: ds.json", '{"zero_optimization": 3}', "zero_optimization must be an object"),
         ("config: ds.json", '{"zero_optimization": {"stage": true}}', "must be 0 to 3, not True"),
         ("stage: 0, offload_optimizer: true", "{}", "needs ZeRO stage 1, 2 or 3"),

@@ -32,7 +32,7 @@ def examiner(context: int | None = None, **limits: int) -> SplitExaminer:
         (ASKED, "", "the assistant's message is empty"),
         (ASKED, "  ", "the assistant's message is empty"),
         (ASKED, "mixed", "the last message must be the assistant's, and one of negative, neutral"),
-        (ASKED[:1], "positive", "no user's message is there to answer"),
+        (ASKED[:1], "positive", "there is no message of a user to answer"),
         (ASKED[::-1], "positive", "the system message must come first"),
         ((Message("user", " "),), "positive", "the user's message is empty"),
         ((Message("tool", "x"),), "positive", "the role 'tool' is none of system, user"),  # type: ignore[arg-type]

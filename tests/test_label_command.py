@@ -333,7 +333,7 @@ class TestLooks:
     def test_a_plan_does_not_count_as_a_look(self, pile: Pile, run: Callable[..., Result]) -> None:
         checked = pile.check()
         message = failure(self.look(pile, run, checked, "--plan"))
-        assert message == "--plan looks at no checks: leave --checked out."
+        assert message == "--plan does not read checks. Leave --checked out."
         assert not read_checked(checked).looks
 
     def test_looks_cannot_be_declared_afterwards(
@@ -736,7 +736,7 @@ class TestEstimateAndMonitor:
     ) -> None:
         certificate = labelled.with_suffix(".certificate.json")
         said = failure(run("monitor", labelled, "--pile", labelled))
-        assert said == f"{labelled} is no certificate. Did you mean {certificate}?"
+        assert said == f"{labelled} is not a certificate. Did you mean {certificate}?"
 
     def test_a_non_uniform_draw_cannot_monitor_a_certificate(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

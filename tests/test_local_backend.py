@@ -137,7 +137,7 @@ def test_a_replaced_model_in_the_same_folder_is_a_different_model(tmp_path: Path
     [
         ("./nowhere", "no model folder ./nowhere"),
         ("/nowhere/model.gguf", "does not exist"),
-        ("EMPTY", "is no causal language model"),
+        ("EMPTY", "is not a causal language model"),
     ],
 )
 def test_a_folder_that_is_no_local_model_is_refused(

@@ -267,7 +267,7 @@ class TestBadInput:
         ("model", "message"),
         [
             ("./nowhere", "There is no model folder ./nowhere. Check finetune.model"),
-            ("EMPTY", "is no causal language model"),
+            ("EMPTY", "is not a causal language model"),
             ("PICKLED", "holds only pickled weights"),
         ],
     )

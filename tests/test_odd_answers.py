@@ -260,7 +260,7 @@ def test_truncated_answers_are_reported_with_the_limit(
     with odd(lambda c: completion("", finish="length")) as (url, _):
         run(url, tmp_path)
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 answers were cut at llm.max_tokens=64: raise it, or lower" in said
+    assert "3 answers were cut at llm.max_tokens=64. Raise it, or lower" in said
 
 
 def test_a_run_whose_first_twenty_answers_are_truncated_stops(tmp_path: Path) -> None:
@@ -345,7 +345,10 @@ def test_a_refusal_of_one_text_fails_only_its_row(behaviour: Behaviour, tmp_path
 
 #: An error that no call survives, and the sentence about it.
 FINAL: dict[str, tuple[Behaviour, str]] = {
-    "no key": (lambda c: failure(401, "No key."), "wants a key .401: No key.., and OPENAI_API_KEY"),
+    "no key": (
+        lambda c: failure(401, "No key."),
+        "requires a key .401: No key.., but OPENAI_API_KEY",
+    ),
     "credit": (
         lambda c: failure(429, "Pay.", code="insufficient_quota"),
         "lack of credit or quota",

@@ -135,15 +135,15 @@ def test_unreadable_responses_do_not_fail_the_run_or_start_a_second_job(
 @pytest.mark.parametrize(
     ("where", "change", "message"),
     [
-        ("upload", instead({"object": "file"}), r"took train.jsonl and made no file of it"),
-        ("upload", instead("stored"), r"took train.jsonl and made no file of it"),
+        ("upload", instead({"object": "file"}), r"received train.jsonl but created no file"),
+        ("upload", instead("stored"), r"received train.jsonl but created no file"),
         (
             "upload",
             with_keys(status="error", status_details="row 3 is no JSON"),
-            r"made no file of it \(row 3 is no JSON\)",
+            r"created no file \(row 3 is no JSON\)",
         ),
         ("look", instead({"detail": "moved"}), r"in a form that cannot be read.*--resume"),
-        ("look", with_keys(fine_tuned_model=None), r"does not name its model. Look again"),
+        ("look", with_keys(fine_tuned_model=None), r"does not name its model. Check again"),
         ("look", with_keys(status="failed", error=["bad"]), r"failed: no reason given"),
         ("look", with_keys(status="failed", error="too short"), r"failed: too short"),
         (
@@ -179,7 +179,7 @@ def test_a_job_accepted_without_an_id_is_not_started_again(tmp_path: Path) -> No
 def test_a_model_that_the_job_names_late_is_found_on_resume(tmp_path: Path) -> None:
     session, unnamed = Session(), with_keys(fine_tuned_model="")
     with fine_tuning_service(changes={"look": unnamed}) as service:
-        with pytest.raises(SentikitError, match="Look again with --resume"):
+        with pytest.raises(SentikitError, match="Check again with --resume"):
             learn(service, tmp_path, session)
         service.server.behave(changes={})
         assert str(learn(service, tmp_path, session).model).startswith("ft:m:")

@@ -197,7 +197,7 @@ class TestKeys:
         self, spoilt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", KEY[:20] + spoilt + KEY[20:])
-        with serving() as s, pytest.raises(InputError, match=r"^OPENAI_API_KEY holds") as caught:
+        with serving() as s, pytest.raises(InputError, match=r"^OPENAI_API_KEY contains") as caught:
             ask(openai_backend(s.url), ask_about(["text"]), tmp_path)
         assert KEY[:20] not in str(caught.value)
         assert not s.server.calls
@@ -269,7 +269,7 @@ class TestAddresses:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_BASE_URL", f"https://user:{KEY}@example.org:port/v1")
-        with pytest.raises(InputError, match="OPENAI_BASE_URL holds a user") as caught:
+        with pytest.raises(InputError, match="OPENAI_BASE_URL contains a user") as caught:
             openai_backend("", base_url=None)
         assert KEY not in caught.value.message
 

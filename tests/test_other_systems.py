@@ -84,9 +84,9 @@ print("kept apart")
 def test_memory_in_use_is_unknown_without_the_module_resource(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert memory_in_use().startswith("main memory")
+    assert memory_in_use().startswith("peak memory")
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert memory_in_use().startswith("main memory: not known on Windows")
+    assert memory_in_use().startswith("peak memory: unknown on Windows")
 
 
 def test_pipes_get_utf_8_and_plain_line_ends_where_the_system_writes_cp1252() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +68,202 @@ def test_an_arrow_table_gets_the_columns_that_predict_writes(trained_run: Path) 
     assert rows[0]["predicted_label"] == rows[3]["predicted_label"]
     with pytest.raises(sentikit.InputError, match="already has a column 'predicted_label'"):
         Labeller(str(trained_run))(labelled)
+
+
+STUB = '''
+"""The classifier `stub`: slow by the part, it notes what it is given and where it runs."""
+import json, os, time
+import ray
+from sentikit import Example, Prediction, hookimpl
+from sentikit.extension import PluginClassifier
+
+
+class Stub(PluginClassifier):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        if os.environ.get("STUB_DIES") == "starting":
+            os._exit(3)
+
+    def classify(self, examples, session=None):
+        texts = [one.text if isinstance(one, Example) else one for one in examples]
+        if os.environ.get("STUB_DIES") == "labelling" and "poison" in texts:
+            os._exit(3)
+        environment = ray.get_runtime_context().runtime_env.to_dict()
+        with open(f"notes-{os.getpid()}.jsonl", "a") as notes:
+            notes.write(json.dumps({"rows": len(texts), "environment": environment}) + "\\n")
+        time.sleep(0.4)
+        for text in texts:
+            yield Prediction(self.labels[len(text) % 3], None)
+
+
+@hookimpl
+def register_classifiers(register):
+    register("stub", Stub, summary="notes what it is given")
+'''
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = tmp_path / "stub_plugin.py"
+    plugin.write_text(STUB)
+    monkeypatch.setenv("SENTIKIT_PLUGINS", str(plugin))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-kept-at-home")
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    """Write a file of a single row group."""
+    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), path)
+
+
+def addresses_of(driver: int) -> set[str]:
+    """Return the addresses at which a process and its descendants listen."""
+    import psutil
+
+    found = set()
+    parent = psutil.Process(driver)
+    for process in [parent, *parent.children(recursive=True)]:
+        try:
+            found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == "LISTEN"}
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stub")
+def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
+    write_texts(Path("one.parquet"), [f"text {number}" for number in range(40_000)])
+    command = [*SENTIKIT, "predict-on-ray", "stub", "one.parquet", "--output", "out"]
+    listening = set()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            listening |= addresses_of(process.pid)
+            time.sleep(0.5)
+        assert process.stderr is not None
+        # Nothing of Ray's own: no warning of a deprecated argument, no progress, no dashboard.
+        assert process.stderr.read() == "40,000 rows in 40 parts at out.\n"
+    assert listening
+    assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
+    parts = [pq.read_table(f"out/{name}") for name in contents(Path("out"))]
+    assert pa.concat_tables(parts).column("id").to_pylist() == list(range(40_000))
+    notes = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in Path().glob("notes-*.jsonl")
+    ]
+    shares = [sum(note["rows"] for note in own) / 40_000 for own in notes]
+    assert len(shares) == 2
+    assert min(shares) > 0.4
+    assert "sk-kept-at-home" not in json.dumps(notes)
+    assert {path.name for path in Path("out").iterdir()} == {"job.json", *contents(Path("out"))}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize(
+    ("dies", "said"),
+    [
+        ("labelling", "Part 1: 3 workers died of it: their memory may be short"),
+        ("starting", "The workers die whenever they load the classifier"),
+    ],
+)
+def test_workers_that_always_die_end_the_job_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, dies: str, said: str
+) -> None:
+    write_texts(Path("one.parquet"), [*(["a text"] * 1500), "poison", *(["b"] * 1500)])
+    monkeypatch.setenv("STUB_DIES", dies)
+    done = on_ray("stub", "one.parquet", "--output", "out")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+    assert not list(Path("out").glob(".*"))
+    if dies == "labelling":
+        monkeypatch.delenv("STUB_DIES")
+        kept = contents(Path("out"))
+        resumed = on_ray("stub", "one.parquet", "--output", "out", "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        final = contents(Path("out"))
+        assert len(final) == 3
+        assert {name: final[name] for name in kept} == kept
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_folder_stays_free() -> None:
+    write_texts(Path("one.parquet"), ["a text"])
+    Path("empty").mkdir()
+    done = on_ray("empty", "one.parquet", "--output", "out")
+    assert done.returncode == 2
+    assert "empty is neither a run nor a model folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(Path("out").iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(trained_run: Path) -> None:
+    write_texts(Path("one.parquet"), ["a text"])
+    done = on_ray(str(trained_run), "one.parquet", "--output", "out", "--address", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: The cluster at 127.0.0.1:1 cannot be reached: [Errno 111] Connection refused\n"
+    )
+
+
+def test_ray_that_does_not_start_is_one_sentence(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**given: object) -> None:
+        raise RuntimeError("Traceback of Ray\nThe object store needs more shared memory.")
+
+    write_texts(Path("one.parquet"), ["a text"])
+    monkeypatch.setattr("ray.init", fail)
+    done = CliRunner().invoke(
+        cli, ["predict-on-ray", str(trained_run), "one.parquet", "--output", "out"]
+    )
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "Error: Ray does not start: The object store needs more shared memory.\n"
+    )
+
+
+def job_of(path: Path, rows_per_part: int | None = None) -> Any:
+    from sentikit.plugins.ray_data.labelling import Job
+
+    return Job("runs/none", path, Path("out"), None, rows_per_part, None, "auto")
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "largest"),
+    [(500, 1, 500), (50_000, 49, 1024), (400_000, 256, 1563)],
+)
+def test_a_files_parts_follow_from_its_rows_alone(
+    tmp_path: Path, rows: int, parts: int, largest: int
+) -> None:
+    from sentikit.plugins.ray_data.labelling import parts_of
+
+    write_texts(tmp_path / "one.parquet", ["a"] * rows)
+    found = parts_of(job_of(tmp_path / "one.parquet"))
+    assert len(found) == parts
+    assert max(part.stop - part.start for part in found) == largest
+    assert [part.start for part in found[1:]] == [part.stop for part in found[:-1]]
+    assert found[-1].stop == rows
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "gpus", "expected"),
+    [
+        ("cuda", 2, 2.0, 1),
+        ("cuda:1", 2, 2.0, 1),
+        ("auto", 2, 2.0, 1),
+        ("auto", 2, 1.0, None),
+        ("auto", 2, 0.0, None),
+        ("cpu", 2, 2.0, None),
+    ],
+)
+def test_workers_ask_ray_for_the_gpus_it_would_hide(
+    device: str, workers: int, gpus: float, expected: int | None
+) -> None:
+    from sentikit.plugins.ray_data.labelling import gpus_per_worker
+
+    assert gpus_per_worker(device, workers, {"CPU": 4.0, "GPU": gpus}) == expected
 
 
 @pytest.mark.slow
@@ -196,8 +394,38 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
         assert "pip install 'sentikit[ray]'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none", "one.parquet"], "none"),
+        (["run", "one.parquet", "--text-column", "body"], "one.parquet has no column 'body'"),
+        (
+            ["run", "nested.parquet"],
+            "the column 'text' holds values of type struct",
+        ),
+        (["run", "none.parquet"], "none.parquet does not exist."),
+        (["run", "folder"], "folder holds no .parquet file."),
+        (["run", "."], "--output out is inside the input."),
+    ],
+)
+@pytest.mark.posix
+def test_mistakes_are_refused_before_ray_starts(
+    trained_run: Path, arguments: list[str], said: str
+) -> None:
+    Path("run").symlink_to(trained_run)
+    Path("folder").mkdir()
+    write_texts(Path("one.parquet"), ["a text"])
+    pq.write_table(pa.table({"text": [{"body": "a text"}]}), "nested.parquet")
+    done = CliRunner().invoke(cli, ["predict-on-ray", *arguments, "--output", "out"])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("command", [["predict-on-ray"], ["predict", "--on", "ray"]])
-def test_input_other_than_parquet_is_refused_on_ray(tmp_path: Path, command: list[str]) -> None:
+def test_input_other_than_parquet_is_refused_on_ray(
+    trained_run: Path, tmp_path: Path, command: list[str]
+) -> None:
     (tmp_path / "reviews.csv").write_text("text\nI love it\n")
     done = subprocess.run(
         [
@@ -205,7 +433,7 @@ def test_input_other_than_parquet_is_refused_on_ray(tmp_path: Path, command: lis
             "-m",
             "sentikit",
             *command,
-            "runs/none",
+            str(trained_run),
             "reviews.csv",
             "--output",
             "labelled",

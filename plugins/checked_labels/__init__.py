@@ -1,4 +1,4 @@
-"""Labels that people check: ``annotate``, ``sample``, ``label``, ``estimate`` and ``monitor``."""
+"""Labels checked by people: ``annotate``, ``sample``, ``label``, ``estimate`` and ``monitor``."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def register_commands(register: Any) -> None:
     register(
         "sample",
         f"{__name__}.annotate:sample",
-        summary="Draw rows of a table, for an LLM or for people to label.",
+        summary="Draw rows of a table for an LLM or for people to label.",
     )
     register(
         "label",
@@ -31,5 +31,5 @@ def register_commands(register: Any) -> None:
     register(
         "monitor",
         f"{__name__}.monitor:monitor",
-        summary="Notice when a certificate no longer holds.",
+        summary="Detect when a certificate no longer holds.",
     )

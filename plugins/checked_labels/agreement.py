@@ -11,7 +11,7 @@ from .checked import Check
 
 
 def annotator_agreement(checks: Sequence[Check], labels: Sequence[str]) -> dict[str, Any]:
-    """Return how far annotators agree on the texts that several of them labelled.
+    """Return the agreement of annotators on texts that several of them labelled.
 
     Cohen's kappa (1960) for each pair, Fleiss' kappa (1971) over texts that all labelled, and
     Krippendorff's alpha (nominal) over all, by the library `krippendorff` where it is installed.
@@ -43,7 +43,7 @@ def annotator_agreement(checks: Sequence[Check], labels: Sequence[str]) -> dict[
 
 
 def cohens_kappa(pairs: Sequence[tuple[str, str]], labels: Sequence[str]) -> float:
-    """Return Cohen's kappa of pairs of labels; 1 where both always give one and the same."""
+    """Return Cohen's kappa of pairs of labels; 1 if both always give the same single label."""
     n = len(pairs)
     observed = sum(a == b for a, b in pairs) / n
     chance = (
@@ -76,7 +76,7 @@ def _alpha(
 
 
 def self_agreement(pairs: Sequence[tuple[Check, Check]]) -> dict[str, Any]:
-    """Return how often annotators answer a repeated text as they did before."""
+    """Return how often annotators give a repeated text the same label again."""
     both = [(a.label, b.label) for a, b in pairs if a.label is not None and b.label is not None]
     return {
         "texts": len(both),

@@ -32,7 +32,7 @@ _LABELS = "negative,neutral,positive"
     type=FILE,
     required=True,
     metavar="CHECKED.csv",
-    help="Where answers go, each at once; an unfinished file is resumed.",
+    help="Answers are saved here, each at once; an unfinished file is resumed.",
 )
 @click.option(
     "--size",
@@ -40,47 +40,57 @@ _LABELS = "negative,neutral,positive"
     default=300,
     show_default=True,
     metavar="N",
-    help="Texts to draw, uniformly unless --for or --by say otherwise.",
+    help="Number of texts to draw, uniformly unless --for or --by is given.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @click.option(
     "--for",
     "labelled",
     type=FILE,
     metavar="LABELLED",
-    help="Draw by strata of this table's confidence: for accuracy, not for a certificate.",
+    help="Draw by strata of this table's confidence: for estimates, not for a certificate.",
 )
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Draw as many texts of each value of a column, or of each period of dates: date:month",
+    help="Draw the same number for each value of a column, or for each period, as date:month.",
 )
-@click.option("--annotator", metavar="NAME", default="", help="Who answers; several may.")
+@click.option(
+    "--annotator",
+    metavar="NAME",
+    default="",
+    help="The person who answers; several people can share a file.",
+)
 @click.option(
     "--labels",
     default=_LABELS,
     show_default=True,
     metavar="A,B,…",
-    help="In the order of the keys.",
+    help="The labels, in the order of the keys.",
 )
 @click.option(
     "--guidelines",
     type=FILE,
     metavar="FILE",
-    help="A text that can be unfolded under each text to check.",
+    help="Instructions that annotators can unfold.",
 )
 @TEXT_COLUMNS
-@click.option("--terminal", is_flag=True, help="Ask here, not on a page.")
+@click.option("--terminal", is_flag=True, help="Ask in the terminal instead of on a page.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), metavar="P", help="Of the page; default: a free one."
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="P",
+    help="Port of the page; default: a free one.",
 )
 @click.option("--decide", is_flag=True, help="Show the texts that annotators label differently.")
-@click.option("--agreement", is_flag=True, help="Say how far annotators agree; ask nothing.")
+@click.option(
+    "--agreement", is_flag=True, help="Print the agreement between annotators; ask nothing."
+)
 @click.option(
     "--export",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Write Label Studio's JSON.",
+    help="Write the answers as Label Studio's JSON.",
 )
 @click.option(
     "--import",
@@ -90,10 +100,10 @@ _LABELS = "negative,neutral,positive"
     help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
 )
 def annotate(file: str | None, output: Path, **given: Any) -> None:
-    """Check texts by hand, at speed, on a local page or in the terminal.
+    """Check texts by hand, on a local page or in the terminal.
 
-    Keys: 1 2 3 label, n not sure, s skip, u undo, e note, g guidelines, m what the model says. The
-    page runs on this machine alone; the answers can be read by their owner alone.
+    Keys: 1 2 3 label, n not sure, s skip, u undo, e note, g guidelines, m show the model's label.
+    The page is only served to this machine; only you can read the file of answers.
     """
     if given["imported"]:
         _import(given["imported"], output)
@@ -108,7 +118,9 @@ def annotate(file: str | None, output: Path, **given: Any) -> None:
 def _labels(spelled: str) -> list[str]:
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
-        raise InputError("--labels: two to nine different names, as negative,neutral,positive.")
+        raise InputError(
+            "--labels needs two to nine different names, as negative,neutral,positive."
+        )
     return labels
 
 
@@ -127,9 +139,9 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
     if given["decide"]:
         return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
     if file is None or file == "-":
-        raise InputError("Name the FILE whose texts are to be checked, as reviews.csv.")
+        raise InputError("Name the FILE with the texts to check, as reviews.csv.")
     if given["labelled"] and given["by"]:
-        raise InputError("--for and --by are two ways to draw. Give one of them.")
+        raise InputError("--for and --by are mutually exclusive. Give one of them.")
     if Path(file).exists() and output.exists() and output.samefile(file):
         raise InputError(f"--output {output} is the file to check. Choose another name.")
     written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
@@ -158,7 +170,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
 
 
 def _ask_here(annotation: Annotation) -> None:
-    """Ask in the terminal, one key a text."""
+    """Ask in the terminal, with one key per text."""
     keys = " ".join(f"[{n}] {_printable(label)}" for n, label in enumerate(annotation.labels, 1))
     click.echo(f"{keys} [n] not sure [s] skip [u] undo [m] model [g] guidelines [q] quit", err=True)
     state, revealed = annotation.state(), False
@@ -195,7 +207,7 @@ def _ask_here(annotation: Annotation) -> None:
 
 
 def _printable(text: str) -> str:
-    """Return a text without control characters, which a terminal would obey."""
+    """Return a text without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
@@ -266,8 +278,8 @@ def _import(path: Path, output: Path) -> None:
 @click.option(
     "--least-sure",
     is_flag=True,
-    help="Take the rows of a labelled table with the lowest confidence instead. As examples to "
-    "learn from they did worse than random ones in our benchmark.",
+    help="Take the rows of a labelled table with the lowest confidence instead. In our benchmark, "
+    "training on them was worse than on random rows.",
 )
 def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> None:
     """Draw rows of a table, uniformly, for an LLM or for people to label.
@@ -288,7 +300,7 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
     if file == "-" or (output.exists() and output.samefile(file)):
-        raise InputError("A sample is drawn from a FILE, into another one.")
+        raise InputError("Name the FILE to draw from; --output is another file.")
     drawn = (
         least_sure_rows(source, size)
         if least_sure

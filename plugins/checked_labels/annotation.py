@@ -1,4 +1,4 @@
-"""One person's work on a list of texts: what is shown next, answers, undo and progress."""
+"""One annotator's work on a list of texts: the next text, answers, undo and progress."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .checked import Check, read_checked, write_draw
 from .checked_files import append_answer
 from .draws import Item
 
-#: Share of the texts that is shown a second time, at least so many texts later.
+#: Share of the texts that is shown twice, and the least number of texts in between.
 REPEATS, _LATER = 0.05, 15
 _IDLE = 180.0
 
 
 class Annotation:
-    """One person's work on a drawn list of texts; every answer is on disk at once.
+    """One annotator's work on a list of texts; every answer is on disk at once.
 
-    Safe to use from several threads, as where the page is open twice.
+    Thread-safe: the page may be open twice.
 
     Attributes:
         labels: the classes; key 1 is the first.
-        guidelines: for the fold of the page.
-        annotator: who answers.
+        guidelines: shown when unfolded.
+        annotator: the person's name.
     """
 
     def __init__(
@@ -60,29 +60,29 @@ class Annotation:
             self._record = None
 
     def state(self) -> dict[str, Any]:
-        """Return what the page shows: the next text, progress and pace, and no prediction."""
+        """Return what the page shows: the next text, progress and pace, but no prediction."""
         with self._lock:
             return self._state()
 
     def answer(
         self, row: int, repeat: bool, label: str | None, status: str, note: str, revealed: bool
     ) -> dict[str, Any]:
-        """Keep an answer and return the next state.
+        """Save an answer and return the next state.
 
         Raises:
-            InputError: the row is not asked about, or the label is none of the classes.
+            InputError: the row is not in the list, or the label is not one of the classes.
         """
         if status not in ("checked", "not sure", "skipped") or (
             (status == "checked") != (label is not None)
             or (label is not None and label not in self.labels)
         ):
-            raise InputError(f"The label is one of {', '.join(self.labels)}.")
+            raise InputError(f"The label must be one of {', '.join(self.labels)}.")
         self.begin()
         with self._lock:
             key = (row, repeat)
             item = next((i for i, again in self._order if (i.row, again) == key), None)
             if item is None:
-                raise InputError(f"Row {row} is none of the texts to check.")
+                raise InputError(f"Row {row} is not one of the texts to check.")
             seconds = self._seconds(key)
             status = self._given if status == "checked" else status
             known = row if row >= 0 else None
@@ -99,7 +99,7 @@ class Annotation:
             return self._state()
 
     def undo(self) -> dict[str, Any]:
-        """Take the last answer of this sitting back and return its text's state."""
+        """Undo the last answer of this session and return the state with its text."""
         with self._lock:
             if self._history:
                 key = self._history.pop()
@@ -112,10 +112,10 @@ class Annotation:
             return self._state()
 
     def reveal(self, row: int) -> dict[str, Any]:
-        """Return what the classifier says of a text, because the annotator asks."""
+        """Return the classifier's prediction for a text."""
         item = next((i for i, _ in self._order if i.row == row), None)
         if item is None:
-            raise InputError(f"Row {row} is none of the texts to check.")
+            raise InputError(f"Row {row} is not one of the texts to check.")
         return {"predicted": item.predicted, "confidence": item.confidence}
 
     def _state(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Annotation:
     def _read(self) -> dict[tuple[int, bool], Check]:
         """Return this annotator's answers so far."""
         if self._given == "decided":
-            return {}  # only open conflicts are shown
+            return {}  # the items are open conflicts
         if not self._output.exists() or not self._output.stat().st_size:
             return {}
         try:
@@ -170,7 +170,7 @@ class Annotation:
 
 
 def _with_repeats(items: Sequence[Item], share: float) -> list[tuple[Item, bool]]:
-    """Return the items in order, with every so many of them a second time later on."""
+    """Return the items in order, with a share of them again later."""
     order = [(item, False) for item in items]
     count = int(len(items) * share)
     if not count:

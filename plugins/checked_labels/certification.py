@@ -1,4 +1,4 @@
-"""Certification of a labelled pile: checked texts matched, promises made, certificates as JSON."""
+"""Certification of a labelled pile: matching of checked texts, guarantees, certificates as JSON."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sentikit.extension import Labels, PileJob, quoted
 from .checked import Check, CheckedFile
 from .pile import Pile
 
-#: Fewer checks certify nothing.
+#: A certificate needs at least so many checks.
 LEAST_CHECKS = 30
-#: Error rates of the checker that a certificate answers for.
+#: Error rates of the checker for which a certificate states its guarantee too.
 CHECKER_ERRORS = (0.01, 0.03, 0.05)
-#: Confidences that the reference for a label-free check keeps.
+#: Confidences kept for the comparison with a later pile.
 _REFERENCE = 2000
-#: What `plan` simulates: numbers of checks, and draws of each.
+#: Numbers of checks that `plan` simulates, and draws for each.
 _PLANNED, _DRAWS = (50, 100, 200, 300, 500, 1000), 60
-#: Rows it simulates at most, and numbers of checks that are worth naming once some are made.
+#: Most rows that it simulates, and the numbers of checks to name once some are made.
 _MOST_PLANNED, _MORE = 20_000, (100, 200, 300, 500, 1000, 2000, 5000)
 
 
@@ -45,23 +45,23 @@ class Matched:
 
 
 def matched(checked: CheckedFile, pile: Pile) -> Matched:
-    """Find the checked texts in the pile, and refuse what certifies nothing.
+    """Find the checked texts in the pile; refuse those that cannot certify.
 
     Raises:
-        InputError: too few checks, a draw that was not uniform, a pile that has changed, a text
-            that is not in the pile, or an open conflict.
+        InputError: there are too few checks, the draw was not uniform, the pile has changed, a
+            text is not in the pile, or a conflict is open.
     """
     checks, name = checked.checks(), str(checked.path)
     if len(checks) < LEAST_CHECKS:
         raise InputError(
             f"{name} holds {len(checks)} checks; a certificate needs at least {LEAST_CHECKS}, and "
-            "some hundred to certify much. See: sentikit label FILE --with X --plan"
+            "some hundreds to certify much. See: sentikit label FILE --with X --plan"
         )
     if undrawn := checked.undrawn():
         row = "no row" if undrawn[0].row is None else f"row {undrawn[0].row}"
         raise InputError(
             f"{name} holds {len(undrawn)} answers about rows that were not drawn, as {row} "
-            f"({quoted(undrawn[0].text)}), so it certifies nothing. Take them out, or draw anew "
+            f"({quoted(undrawn[0].text)}), so it certifies nothing. Remove them, or draw again "
             f"with: sentikit annotate {pile.source.file} --size N"
         )
     if not checked.is_uniform:
@@ -87,14 +87,14 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
 
 
 def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
-    """Describe what the checked texts alone tell of a target, before the pile is labelled."""
+    """Describe what the checked texts alone say about a target, before the pile is labelled."""
     from scipy.stats import beta
 
     n, wrong = len(truth), int((said != truth).sum())
     error, limit = wrong / n, 1 - target
     line = f"On {n} checked texts {wrong} labels are wrong ({error:.1%})."
     if error <= limit:
-        return line + f" That meets accuracy {target:g} before any row is left out."
+        return line + f" That meets accuracy {target:g} without leaving out any row."
     needed = least_abstention(error, limit)
     surely = least_abstention(float(beta.ppf(0.05, wrong, n - wrong + 1)), limit)
     line += (
@@ -105,10 +105,10 @@ def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: flo
 
 
 def least_abstention(base_error: float, limit: float) -> float:
-    """Return the share one must abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
+    """Return the least share to abstain on to reach an error limit: (μ − α)/(1 − α), at least 0.
 
-    However good the confidence is: abstaining removes at best one wrong label for each row given
-    up (arXiv 2606.29054).
+    It holds for any confidence: abstaining on a row removes at most one wrong label
+    (arXiv 2606.29054).
     """
     return max(0.0, (base_error - limit) / (1 - limit))
 
@@ -120,7 +120,7 @@ def describe_need(
     target: float,
     level: float,
 ) -> str:
-    """Forecast what these and more checks certify of a pile of `rows`, by `plan` on the checks."""
+    """Forecast the certified share of a pile of `rows` for these and more checks, by `plan`."""
     checks = len(correct)
     accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
     pile = np.resize(confidence, min(rows, _MOST_PLANNED))
@@ -133,21 +133,21 @@ def describe_need(
 
 
 def fingerprint(description: Any) -> str:
-    """Return a digest of JSON values, as of what a classifier says of itself."""
+    """Return a digest of JSON values, for example of a classifier's identity."""
     text = json.dumps(description, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """Members that labelled a pile, and the labels that their combination was fitted on."""
+    """The members that labelled a pile, and the labels that fitted their combination."""
 
     members: Mapping[str, Classifier]
     fitted_on: CheckedFile | None = None
 
     @property
     def identity(self) -> str:
-        """What identifies members and combination."""
+        """The identity of members and combination."""
         described: dict[str, Any] = {name: c.describe() for name, c in self.members.items()}
         if self.fitted_on is not None:
             described["fitted on"] = self.fitted_on.fingerprint()
@@ -155,7 +155,7 @@ class Labelling:
 
     @property
     def combination(self) -> str | None:
-        """How the members' answers become one confidence, in words."""
+        """A description of how the members' answers become one confidence."""
         if len(self.members) < 2:
             return None
         if self.fitted_on is None:
@@ -168,7 +168,7 @@ class Labelling:
 
 
 def refuse_spent_labels(fitted_on: CheckedFile, found: Matched | None) -> None:
-    """Refuse labels for fitting that would certify, too.
+    """Refuse labels for fitting that are also used to certify.
 
     Raises:
         InputError: a text is in both files.
@@ -185,7 +185,7 @@ def refuse_spent_labels(fitted_on: CheckedFile, found: Matched | None) -> None:
 def certifying_look(
     found: Matched, pile: Pile, labelling: Labelling, accuracy: float, level: float
 ) -> dict[str, Any]:
-    """Return what the ledger of a checked file keeps of a look at it."""
+    """Return the entry of a look in the ledger of a checked file."""
     return {
         "pile": pile.fingerprint,
         "classifier": labelling.identity,
@@ -206,7 +206,7 @@ def certified(
     level: float,
     looks: int,
 ) -> tuple[Certificate, dict[str, Any]]:
-    """Certify labels, and return the certificate as JSON values too.
+    """Certify labels; return the certificate, also as JSON values.
 
     `looks` are those that the ledger plans. A checker who errs on e of the texts
     hides at most that share of wrong labels, so certifying accuracy + e answers for it in the worst
@@ -242,8 +242,8 @@ def certified(
         "method": certificate.method,
         "assumes": [
             "The checked texts were drawn uniformly from the pile, before anybody saw its labels.",
-            "The people who checked them are right; what is certified if they err stands beside.",
-            "The promise is about this pile as a whole, not about groups of it or later texts.",
+            "The people who checked them are right; the guarantee if they err is given separately.",
+            "The guarantee is about this pile as a whole, not about groups of it or later texts.",
             f'"Not sure" counts as wrong ({unsure} such).',
         ],
         "reference": _reference(labels) | pile.language.reference(),
@@ -266,7 +266,7 @@ def _sentence(certificate: Certificate, file: str) -> str:
 
 
 def _record(certificate: Certificate, pile: Pile, job: PileJob) -> dict[str, Any]:
-    """Return what every certificate states: its numbers, its pile, its date and cost."""
+    """Return what every certificate states: numbers, pile, date and cost."""
     return asdict(certificate) | {
         "threshold": certificate.threshold if certificate.accepted else None,
         "paid_usd": job.paid,
@@ -281,7 +281,7 @@ def _record(certificate: Certificate, pile: Pile, job: PileJob) -> dict[str, Any
 
 
 def _reference(labels: Labels) -> dict[str, Any]:
-    """Return what a label-free check compares a later pile with: a sample of confidences."""
+    """Return the reference for a later pile: a sample of confidences."""
     known = labels.confidence[~np.isnan(labels.confidence)]
     sample = np.sort(np.random.default_rng(0).permutation(known)[:_REFERENCE])
     counts = np.bincount(labels.labels[labels.labels >= 0], minlength=len(labels.classes))
@@ -316,7 +316,7 @@ def agreed(
     if set(classifier.labels) != set(cheap.classes):
         raise InputError(
             f"--agree-with labels with {', '.join(classifier.labels)}, --with with "
-            f"{', '.join(cheap.classes)}: they cannot agree."
+            f"{', '.join(cheap.classes)}: they must have the same classes."
         )
     rows = pile.rows
     drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
@@ -360,8 +360,8 @@ def agreed(
         },
         "method": "risk-controlling set; exact unconditional hypergeometric test",
         "assumes": [
-            "The LLM would say the same again; agreement with it says nothing about what is right.",
-            "A row without an answer of the LLM counts as not agreed.",
+            "The LLM would answer the same again; agreement says nothing about correctness.",
+            "A row without an answer of the LLM counts as disagreement.",
         ],
     }
     return Labels(cheap.classes, labels, confidence, table), kept, record
@@ -374,7 +374,7 @@ def plan(
     level: float,
     numbers: Sequence[int] = _PLANNED,
 ) -> list[dict[str, float]]:
-    """Forecast which share how many checks certify, by simulation under a guessed accuracy A.
+    """Forecast the certified share for numbers of checks, by simulation with a guessed accuracy A.
 
     Errors are drawn with a chance in proportion to exp(−b·u), where u is a row's rank by
     confidence from 0, the least sure, to 1, and b = 3.7 + 17·(A − .83), scaled to the guess: the

@@ -1,8 +1,8 @@
-"""Checked files: what people said of drawn texts, how these were drawn, and who looked at them.
+"""Checked files: people's labels of drawn texts, the draw, and the ledger of looks.
 
-A checked file is a table of texts and labels. In those of ``sentikit annotate`` a later answer of
-the same person about the same row replaces the earlier one. Beside a file, ``NAME.json`` keeps the
-draw and a ledger of the looks at it.
+A checked file is a table of texts and labels. In a file of ``sentikit annotate``, a later answer of
+the same person about the same row replaces the earlier one. Beside the file, ``NAME.json`` records
+the draw and the looks at the file.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _STATUSES = (CHECKED, "not sure", SKIPPED, UNDONE, DECIDED, UNDECIDED)
 
 @dataclass(frozen=True)
 class Check:
-    """What one person said of one text.
+    """One person's answer about one text.
 
     Attributes:
         text: as in the pile.
         label: the class; None for "not sure" and skipped texts.
-        status: checked, not sure, skipped, undone, decided, or undecided where that is undone.
+        status: checked, not sure, skipped, undone, decided, or undecided if a decision is undone.
         row: of the pile, from 0; None in files from elsewhere.
         id: of the row; "" where there is none.
-        annotator: who said it.
-        inclusion: the probability with which the text was drawn; None where unknown.
-        repeat: whether the text was shown a second time to see whether the answer is the same.
-        note: what the annotator wrote.
-        predicted: the classifier's label, where the text was drawn from a labelled file.
+        annotator: the person's name.
+        inclusion: the probability with which the text was drawn; None if unknown.
+        repeat: whether this is the second answer, which measures self-agreement.
+        note: the annotator's comment.
+        predicted: the classifier's label, if the text was drawn from a labelled file.
         confidence: likewise.
-        group: the value of the column whose groups were drawn, or "".
-        seconds: that the answer took.
-        time: when it was given.
-        revealed: whether the annotator asked what the classifier says before answering.
+        group: the value of the column given by ``--by``, or "".
+        seconds: the time the answer took.
+        time: of the answer.
+        revealed: whether the annotator saw the classifier's label before answering.
     """
 
     text: str
@@ -65,20 +65,20 @@ class Check:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the text: the row where it is known, else the id, else the text."""
+        """The text's identity: its row if known, else its id, else the text."""
         return ("row", str(self.row)) if self.row is not None else ("id", self.id or self.text)
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A checked file as it stands.
+    """The current content of a checked file.
 
     Attributes:
         path: of the file.
         answers: the last answer of each annotator about each text, repeats left out.
         repeats: first and second answers of an annotator to a repeated text.
-        draw: how the texts were drawn; empty where nothing says.
-        looks: at it so far.
+        draw: how the texts were drawn; empty if unknown.
+        looks: the looks at it so far.
     """
 
     path: Path
@@ -97,7 +97,7 @@ class CheckedFile:
         ]
 
     def checks(self) -> tuple[Check, ...]:
-        """Return one answer a text: the decided one, else what the annotators agree on.
+        """Return one answer per text: the decided one, else the one annotators agree on.
 
         Raises:
             InputError: two annotators label a text differently and nobody has decided.
@@ -122,14 +122,14 @@ class CheckedFile:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether the texts were drawn uniformly, or nothing else is known."""
+        """Whether the texts were drawn uniformly; True if the draw is unknown."""
         drawn = {c.inclusion for c in self.answers if c.inclusion is not None}
         if self.draw.get("design", "uniform") != "uniform" or self.undrawn():
             return False
         return not drawn or max(drawn) - min(drawn) <= 1e-9 * max(drawn)
 
     def undrawn(self) -> list[Check]:
-        """Return the answers about rows that the record of the draw does not list."""
+        """Return the answers about rows that were not drawn."""
         if "drawn" not in self.draw:
             return []
         listed = frozenset(self.draw["drawn"])
@@ -143,7 +143,7 @@ class CheckedFile:
         return digest.hexdigest()[:16]
 
     def in_classes(self, scheme: LabelScheme) -> CheckedFile:
-        """Return the file with labels folded into a scheme's classes.
+        """Return the file with labels mapped to a scheme's classes.
 
         Raises:
             InputError: a label is no class.
@@ -152,10 +152,10 @@ class CheckedFile:
         return replace(self, answers=answers)
 
     def planned_looks(self, look: Mapping[str, Any], looks: int | None) -> int:
-        """Return among how many looks δ is divided for a look at this file.
+        """Return the number of looks that share δ.
 
-        A certificate holds for looks that were declared before the first. The same look again, with
-        the same classifier, pile, target, level and answers, shows nothing new and counts once.
+        A guarantee needs the number of looks to be declared before the first one. A repeated look,
+        with the same classifier, pile, target, level and answers, counts once.
 
         Raises:
             InputError: the look was not declared.
@@ -179,7 +179,7 @@ class CheckedFile:
         return declared
 
     def record_look(self, look: Mapping[str, Any], declared: int) -> None:
-        """Add a look to the ledger, unless it is there.
+        """Add a look to the ledger, unless it is there already.
 
         Raises:
             InputError: other runs have used up the declared looks since the file was read.
@@ -208,10 +208,10 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
 
     Args:
         path: of the file.
-        scheme: into whose classes labels are folded; None leaves them as they are spelled.
+        scheme: maps labels to its classes; None leaves them unchanged.
 
     Raises:
-        InputError: it cannot be read, holds a label that is no class, or nothing was checked.
+        InputError: it cannot be read, a label is not a class, or nothing is checked.
     """
     with read_rows(str(path)) as rows:
         text, label = rows.find_column("text", None), rows.find_column("label", None)
@@ -241,12 +241,12 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
 
 
 def read_draw(path: Path) -> dict[str, Any]:
-    """Return how the texts of a checked file were drawn; empty where nothing says."""
+    """Return how the texts of a checked file were drawn; empty if unknown."""
     return dict(_kept(path).get("draw", {}))
 
 
 def write_draw(path: Path, draw: Mapping[str, Any]) -> None:
-    """Keep beside a checked file how its texts were drawn, readable by its owner alone."""
+    """Record beside a checked file how its texts were drawn; only the owner can read it."""
     write_json(_beside(path), _kept(path) | {"draw": dict(draw)})
     os.chmod(_beside(path), 0o600)
 
@@ -299,7 +299,7 @@ def _check(row: Mapping[str, Any], text: str, label: str) -> Check:
 
 
 def _refuse_contradiction(path: Path, earlier: Check | None, check: Check) -> None:
-    """Refuse a file from elsewhere that labels a text twice and differently."""
+    """Refuse a file of another program that labels a text in two ways."""
     if earlier is None or check.row is not None or None in (earlier.label, check.label):
         return
     if earlier.label != check.label:

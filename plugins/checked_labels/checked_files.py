@@ -1,4 +1,4 @@
-"""Checked files: each answer is on disk at once; and Label Studio's JSON, in and out."""
+"""Writing of checked files, one answer at a time, and Label Studio's JSON."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ FIELDS = (
 
 
 def append_answer(path: Path, check: Check) -> None:
-    """Add an answer to a checked file; it is on disk, whole, when this returns.
+    """Append an answer to a checked file; when this returns, it is on disk.
 
-    Two people may write to one file: each line is appended at once, under a lock. A line that was
-    cut short, as by a full disk, is no answer and is taken away.
+    Two people may write to one file: each line is appended under a lock. An incomplete line, as
+    after a full disk, is removed.
 
     Raises:
-        InputError: the file is a table from elsewhere.
+        InputError: the file is a table of another program.
     """
     cells = io.StringIO()
     writer = csv.DictWriter(cells, FIELDS, lineterminator="\n")
@@ -60,10 +60,10 @@ def append_answer(path: Path, check: Check) -> None:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse to add answers to a table of other columns, which would spoil it.
+    """Refuse to add answers to a table with other columns.
 
     Raises:
-        InputError: it is one.
+        InputError: it has other columns.
     """
     if not path.exists():
         return
@@ -82,7 +82,7 @@ def _last_byte(stream: io.FileIO) -> bytes:
 
 
 def _whole_lines(content: bytes) -> int:
-    """Return how many bytes of a CSV are whole records."""
+    """Return the number of bytes of a CSV that are complete records."""
     inside, end = False, 0
     for place, byte in enumerate(content):
         if byte == 0x22:
@@ -93,7 +93,7 @@ def _whole_lines(content: bytes) -> int:
 
 
 def label_studio(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """Return answers as Label Studio's JSON: one task a text, one annotation a person."""
+    """Return answers as Label Studio's JSON: one task per text, one annotation per person."""
     tasks: dict[Any, dict[str, Any]] = {}
     for check in checks:
         task = tasks.setdefault(
@@ -121,7 +121,7 @@ def from_label_studio(tasks: Any, name: str) -> list[Check]:
     """Return the answers of a Label Studio export.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not an export.
     """
     checks = []
     try:
@@ -149,7 +149,8 @@ def from_label_studio(tasks: Any, name: str) -> list[Check]:
                 )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{name} is no Label Studio export: a list of tasks with data.text and annotations is "
+            f"{name} is not a Label Studio export: a list of tasks with data.text and "
+            "annotations is "
             "expected (Export > JSON)."
         ) from error
     return checks

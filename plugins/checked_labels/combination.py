@@ -1,6 +1,6 @@
-"""One confidence from several members: a product of probabilities, or a fit on labels.
+"""Combinations of several members: a product of probabilities, or a fit on labels.
 
-A combination is fixed before the certifying draw, or fitted on labels that certify nothing.
+A combination is fixed before the certifying draw, or fitted on labels that do not certify.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Combination = Callable[[Sequence[ArrayLike]], Floats]
 def combine(
     members: Sequence[ArrayLike], assumed_accuracy: float = Labels.ASSUMED_ACCURACY
 ) -> Floats:
-    """Return probabilities, (rows, classes), from what several members say, without any labels.
+    """Combine the members' probabilities without any labels; return (rows, classes).
 
     The product of the members' probabilities, scaled to 1 in each row (naive Bayes under equal
-    class shares). A member's row that is one-hot, as of an LLM without log-probabilities, counts
-    as right with `assumed_accuracy`, else as any other class; a row of NaN, where a member has no
-    answer, counts for nothing.
+    class shares). A one-hot row, as of an LLM without log-probabilities, gives its class the
+    probability `assumed_accuracy` and the others the rest. A row of NaN, where a member has no
+    answer, is ignored.
 
     Args:
-        members: of each, (rows, classes).
+        members: an array (rows, classes) of each.
         assumed_accuracy: of a one-hot row.
 
     Raises:
@@ -42,7 +42,7 @@ def combine(
     """
     tables = [np.asarray(member, np.float64) for member in members]
     if not tables or any(t.ndim != 2 or t.shape != tables[0].shape for t in tables):
-        raise InputError("Members are combined row by row: all need the same rows and classes.")
+        raise InputError("All members need the same rows and classes.")
     total = np.zeros(tables[0].shape)
     for table in tables:
         total += _log_likelihood(table, assumed_accuracy)
@@ -62,7 +62,7 @@ def _log_likelihood(table: Floats, accuracy: float) -> Floats:
 class FittedCombination:
     """A combination fitted on labels: multinomial logistic regression on the members' answers.
 
-    The labels must not be those that certify: they are spent.
+    Labels used for the fit cannot certify.
     """
 
     def __init__(self, members: Sequence[ArrayLike], labels: ArrayLike) -> None:
@@ -76,7 +76,7 @@ class FittedCombination:
         self._model = LogisticRegression(max_iter=1000).fit(_features(members), truth)
 
     def __call__(self, members: Sequence[ArrayLike]) -> Floats:
-        """Return probabilities, (rows, classes); a class never seen in fitting gets 0."""
+        """Return probabilities, (rows, classes); a class without labels in the fit gets 0."""
         found = np.zeros((len(np.asarray(members[0])), self.classes))
         found[:, self._model.classes_] = self._model.predict_proba(_features(members))
         return found
@@ -92,7 +92,7 @@ def _features(members: Sequence[ArrayLike]) -> Floats:
 
 
 def fitted(job: PileJob, members: Sequence[str], checks: Sequence[Check]) -> FittedCombination:
-    """Put labelled texts through the members, and fit how their answers combine.
+    """Classify labelled texts with the members, and fit their combination.
 
     Raises:
         InputError: members' classes differ, or the labels are of one class.
@@ -104,7 +104,7 @@ def fitted(job: PileJob, members: Sequence[str], checks: Sequence[Check]) -> Fit
 
 
 def combined(members: Sequence[Labels], rule: Combination = combine) -> Labels:
-    """Return the labels that members give together; one member's own where there is one.
+    """Return the combined labels of members; a single member's labels are its own.
 
     Raises:
         InputError: their classes differ.
@@ -120,18 +120,18 @@ def combined(members: Sequence[Labels], rule: Combination = combine) -> Labels:
         silent = np.stack([np.isnan(one).any(axis=1) for one in said]).all(axis=0)
         labels[piece] = np.where(silent, -1, joined.argmax(axis=1))
         joined[silent] = np.nan
-        table[piece] = joined  # in the place of the first member's: memory for no more tables
+        table[piece] = joined  # Overwrites the first member's, to need no more memory.
         confidence[piece] = table[piece].max(axis=1)
     return Labels(classes, labels, confidence, table)
 
 
 def _tables(members: Sequence[Labels], piece: slice) -> list[NDArray[np.float32]]:
-    """Return members' probabilities of some rows, with their classes in the first one's order."""
+    """Return members' probabilities of some rows, with classes in the order of the first."""
     classes = members[0].classes
     for other in members[1:]:
         if set(other.classes) != set(classes):
             raise InputError(
-                f"--with: members label with the same classes. One has {', '.join(classes)}, "
+                f"--with needs members with the same classes. One has {', '.join(classes)}, "
                 f"another {', '.join(other.classes)}."
             )
     return [m.probabilities[piece][:, [m.classes.index(c) for c in classes]] for m in members]

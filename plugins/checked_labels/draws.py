@@ -19,7 +19,7 @@ from .pile import Pile, group_reader, scan_pile
 #: Guessed error rates of the least and the most sure stratum. Chosen on the study's validation
 #: predictions, as the number of strata: mean width of accuracy's interval over three labellings.
 _GUESSED_ERRORS = (0.45, 0.02)
-#: In each stratum, so that its variance can be told.
+#: Least checks of a stratum, so that its variance can be estimated.
 _LEAST = 2
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Draw:
     """Rows to check.
 
     Attributes:
-        rows: row numbers, in the order in which to check them, which is random.
+        rows: row numbers in random order, which is the order of checking.
         inclusion: the probability with which each was drawn.
         design: uniform, stratified or by group.
     """
@@ -86,7 +86,7 @@ def _by_strata(strata: Integers, wanted: Integers, seed: int, design: str) -> Dr
 
 
 def _allocation(weights: Floats, sizes: Integers, total: int) -> Integers:
-    """Share `total` checks out in proportion to weights, at least two and at most all of each."""
+    """Allocate `total` checks in proportion to weights, at least two and at most all of each."""
     counts = np.minimum(sizes, _LEAST if total >= _LEAST * len(sizes) else 0).astype(np.int64)
     while (left := total - int(counts.sum())) > 0:
         wanted = np.where(counts < sizes, weights, 0.0)
@@ -110,12 +110,12 @@ class Item:
     """A text to show to annotators.
 
     Attributes:
-        row: of the pile; below 0 where it is unknown, as in files from elsewhere.
-        text: what is shown.
+        row: of the pile; negative if unknown, as in files of other programs.
+        text: of the row.
         id: of the row.
-        inclusion: with which probability it was drawn; None in a queue.
-        group: whose share of the draw it belongs to.
-        predicted: what a classifier says, shown only when asked for.
+        inclusion: the probability with which it was drawn; None in a queue.
+        group: the group it was drawn for.
+        predicted: the classifier's label, shown only on request.
         confidence: likewise.
     """
 
@@ -133,10 +133,10 @@ class DrawOptions:
     """Which texts to draw.
 
     Attributes:
-        size: how many.
+        size: number of texts.
         seed: of the draw.
-        labelled: a table by whose confidences the draw is stratified, or None.
-        by: a column, or COLUMN:PERIOD, each of whose values gets the same number, or None.
+        labelled: a table whose confidences stratify the draw, or None.
+        by: a column, or COLUMN:PERIOD, each value of which gets the same number; or None.
     """
 
     size: int = 300
@@ -171,7 +171,7 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> Drawn:
     with source.open() as rows:
         columns = frozenset(rows.columns)
         if options.by is not None:
-            group_reader(options.by, rows)  # a missing column is said first
+            group_reader(options.by, rows)  # refuses a missing column first
     queue = columns >= {"row", "confidence"} or columns >= {"suggested", "margin"}
     known = read_draw(output)
     if queue and options.labelled is None:
@@ -202,11 +202,11 @@ def conflict_items(output: Path) -> list[Item]:
     """Return the texts that annotators label differently.
 
     Raises:
-        InputError: there is none.
+        InputError: there are no conflicts.
     """
     groups = read_checked(output).conflicts()
     if not groups:
-        raise InputError(f"{output} has no open conflict: nothing is to be decided.")
+        raise InputError(f"{output} has no open conflicts; there is nothing to decide.")
     return [
         Item(c.row if c.row is not None else -1 - number, c.text, c.id, c.inclusion, c.group)
         for number, (c, *_) in enumerate(groups)
@@ -214,7 +214,7 @@ def conflict_items(output: Path) -> list[Item]:
 
 
 def least_sure(labelled: InputFile, size: int) -> Integers:
-    """Return the rows of a labelled table whose labels are least sure, in their order there.
+    """Return the rows of a labelled table with the lowest confidence, in the table's order.
 
     Raises:
         InputError: the table has no confidences.
@@ -230,8 +230,9 @@ def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, 
         labelled = InputFile(str(options.labelled), None, source.text_columns)
         if scan_pile(labelled).fingerprint != pile.fingerprint:
             raise InputError(
-                f"--for {options.labelled} holds other texts than {source.file}: it is the table "
-                "that sentikit label or predict wrote of this file."
+                f"--for {options.labelled} does not hold the texts of {source.file}. Give the "
+                "table "
+                "that sentikit label or predict wrote for this file."
             )
         draw = stratified_draw(_confidences(labelled), size, options.seed)
     elif options.by is not None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     metavar="COLUMN",
     multiple=True,
     help="Estimate each group of a column, or each period of dates, as date:month (also :week, "
-    ":quarter, :year); repeat.",
+    ":quarter, :year); repeatable.",
 )
 @click.option(
     "--level",
@@ -42,20 +42,21 @@ if TYPE_CHECKING:
     default=0.95,
     show_default=True,
     metavar="L",
-    help="How often an interval holds the true value.",
+    help="Confidence level of the intervals.",
 )
 @TEXT_COLUMNS
 @click.option(
     "--report",
     type=FILE,
     metavar="FILE.html",
-    help="Write a page for people who did not do the work, with charts.",
+    help="Write a page with charts, for readers who did not label the table.",
 )
 @click.option(
     "--certificate",
     type=FILE,
     metavar="FILE.json",
-    help="Shown in the report; default: LABELLED with the ending .certificate.json.",
+    help="A certificate to show in the report; default: LABELLED with the ending "
+    ".certificate.json.",
 )
 @click.option(
     "--chart",
@@ -63,14 +64,14 @@ if TYPE_CHECKING:
     type=FILE,
     multiple=True,
     metavar="FILE",
-    help="Shares by the first --by, as .svg, .png or .csv; repeat.",
+    help="Draw or write the shares by the first --by, as .svg, .png or .csv; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the estimates as JSON.")
 def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -> None:
     """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
 
-    The classifier's own shares are corrected by the checked texts (prediction-powered inference);
-    they never stand alone. Groups with fewer than 30 checks are estimated together.
+    The classifier's shares are corrected with the checked texts (prediction-powered inference).
+    Groups with fewer than 30 checks are estimated together.
     """
     from sentikit.extension import refuse_overlap
 
@@ -122,7 +123,7 @@ def _print(found: Estimates) -> None:
 
 
 def _printable(text: str) -> str:
-    """Return a line without control characters, which a terminal would obey."""
+    """Return a line without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() else "�" for c in text)
 
 

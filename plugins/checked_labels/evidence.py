@@ -1,4 +1,4 @@
-"""Evidence for and against a certificate: newly checked texts, and drift of a later pile."""
+"""Evidence against a certificate: newly checked texts, and drift of a later pile."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .tables import ReadTable
 def watch(
     certificate: Path, record: Mapping[str, Any], checked: CheckedFile, level: float
 ) -> dict[str, Any]:
-    """Take newly checked texts into the evidence that is kept beside a certificate.
+    """Add newly checked texts to the evidence that is kept beside a certificate.
 
-    Texts that the certificate does not accept say nothing about it. A text counts once, also over
-    several files; "not sure" counts as wrong, as it does in the certificate.
+    Only texts that the certificate accepts count, each once, also over several files; "not sure"
+    counts as wrong, as in the certificate.
 
     Raises:
         InputError: the file names no predictions, was not drawn uniformly, was drawn by another
@@ -76,10 +76,10 @@ def watch(
 
 
 def drift(reference: Mapping[str, Any], table: ReadTable) -> list[dict[str, Any]]:
-    """Compare a later pile with the certified one; no labels are needed.
+    """Compare a later pile with the certified one, without labels.
 
-    Effect sizes come first: the Kolmogorov-Smirnov distance of confidences and lengths, Cohen's w
-    of class shares. With large piles every p-value is small.
+    The effect sizes are the Kolmogorov-Smirnov distance of confidences and lengths, and Cohen's w
+    of class shares. They matter more than p-values, which are small for all large piles.
 
     Raises:
         InputError: the classes differ.
@@ -87,7 +87,7 @@ def drift(reference: Mapping[str, Any], table: ReadTable) -> list[dict[str, Any]
     from scipy.stats import chisquare, ks_2samp
 
     if set(reference["classes"]) != set(table.labels.classes):
-        raise InputError("The pile is labelled with other classes than the certificate's.")
+        raise InputError("The classes of the pile and of the certificate differ.")
     found = []
     known = table.labels.confidence[~np.isnan(table.labels.confidence)]
     for name, before, now in (
@@ -106,7 +106,7 @@ def drift(reference: Mapping[str, Any], table: ReadTable) -> list[dict[str, Any]
         expected = before_counts / before_counts.sum()
         shares = now_counts / now_counts.sum()
         effect = float(np.sqrt((((shares - expected) ** 2) / expected).sum()))
-        # The certified pile's shares are counted too: both samples vary.
+        # Both samples vary.
         scale = now_counts.sum() * before_counts.sum() / (now_counts.sum() + before_counts.sum())
         p = float(chisquare(shares * scale, expected * scale).pvalue)
         found.append({"of": "class shares", "effect": effect, "p": p})
@@ -114,9 +114,9 @@ def drift(reference: Mapping[str, Any], table: ReadTable) -> list[dict[str, Any]
 
 
 def _unknown_words(reference: Mapping[str, Any], table: ReadTable) -> dict[str, Any]:
-    """Compare the share of words that are not among the certified pile's common ones.
+    """Compare the share of words outside the certified pile's common words.
 
-    The effect is Cohen's h. Words of one text go together, so the p-value is too small.
+    The effect is Cohen's h. Words of one text are dependent, so the p-value is too small.
     """
     from scipy.stats import norm
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     metavar="X",
     multiple=True,
     required=True,
-    help="A run, recipe, model or results file that labels; repeat it to combine several.",
+    help="A classifier: run, recipe, model or results file; repeatable, to combine several.",
 )
 @click.option(
     "--fit",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--checked",
     type=FILE,
     metavar="CHECKED.csv",
-    help="Texts of FILE that were drawn uniformly and labelled by people.",
+    help="Texts of FILE, drawn uniformly and labelled by people.",
 )
 @click.option("--accuracy", type=RATE, default=0.9, show_default=True, metavar="A")
 @click.option(
@@ -71,10 +71,10 @@ if TYPE_CHECKING:
     "--looks",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Looks at CHECKED.csv that are planned; each gets an equal part of the risk. Default: 1.",
+    help="Planned looks at CHECKED.csv, each with an equal part of the risk. Default: 1.",
 )
 @click.option(
-    "--plan", is_flag=True, help="Forecast how many checks certify which share; check nothing."
+    "--plan", is_flag=True, help="Forecast the certified share for several numbers of checks."
 )
 @click.option(
     "--guessed-accuracy",
@@ -82,12 +82,12 @@ if TYPE_CHECKING:
     default=0.82,
     show_default=True,
     metavar="A",
-    help="Share of right labels that --plan assumes.",
+    help="Share of correct labels that --plan assumes.",
 )
 @click.option(
     "--agree-with",
     metavar="X",
-    help="Certify agreement with this LLM, which is asked only about the rest.",
+    help="Certify agreement with this LLM, which is only asked about a sample and the rest.",
 )
 @click.option("--agreement", type=RATE, default=0.95, show_default=True, metavar="A")
 @click.option(
@@ -96,10 +96,10 @@ if TYPE_CHECKING:
     default=300,
     show_default=True,
     metavar="N",
-    help="Texts that the LLM of --agree-with labels first.",
+    help="Size of the sample that the LLM of --agree-with labels first.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of that sample.")
-@click.option("--output", type=FILE, metavar="OUT", help="The table.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of that sample.")
+@click.option("--output", type=FILE, metavar="OUT", help="The labelled table.")
 @click.option(
     "--certificate",
     type=FILE,
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     "--review-queue",
     type=FILE,
     metavar="FILE",
-    help="Rows that are not certified, least sure first, 10,000 at most.",
+    help="File for rows that are not certified, lowest confidence first, at most 10,000.",
 )
 @TEXT_COLUMNS
 @MAX_COST
@@ -147,11 +147,13 @@ def label(context: click.Context, /, **given: Any) -> None:
 def _check_options(given: dict[str, Any]) -> None:
     output = given["output"]
     if given["plan"] and given["checked"]:
-        raise InputError("--plan looks at no checks: leave --checked out.")
+        raise InputError("--plan does not read checks. Leave --checked out.")
     if output is None and not given["plan"]:
-        raise InputError("--output OUT is needed: the table that is written, as labelled.csv.")
+        raise InputError("Name the table to write: --output OUT, as labelled.csv.")
     if given["file"] == "-":
-        raise InputError("A pile is read several times. Save it in a file and name it.")
+        raise InputError(
+            "The pile is read several times, so it cannot come from a pipe. Save it in a file."
+        )
     if not Path(given["file"]).is_file():
         raise InputError(f"{given['file']} does not exist. Check the path.")
     if output is not None:
@@ -163,16 +165,16 @@ def _check_options(given: dict[str, Any]) -> None:
         written_kind(queue, given["file"])
     if given["agree_with"] and given["checked"]:
         raise InputError(
-            "--agree-with promises agreement with an LLM, --checked accuracy as people see it. "
+            "--agree-with certifies agreement with an LLM, --checked accuracy as judged by people. "
             "Give one of them."
         )
     if len(set(given["members"])) < len(given["members"]):
-        raise InputError("--with names a member twice. Each is combined once.")
+        raise InputError("--with names a member twice. Name each once.")
     if given["fit"] and len(given["members"]) < 2:
-        raise InputError("--fit fits how members combine: give --with at least twice.")
+        raise InputError("--fit fits a combination of members: give --with at least twice.")
     if given["agree_with"] in given["members"]:
         raise InputError(
-            f"--agree-with {given['agree_with']} is a member too: it always agrees with itself."
+            f"--agree-with {given['agree_with']} is a member too, and would agree with itself."
         )
 
 
@@ -181,7 +183,7 @@ def _certificate_of(output: Path) -> Path:
 
 
 def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
-    """Refuse to write over what is read, the record of the draw and runs as results included."""
+    """Refuse to overwrite what is read, including the record of the draw and runs."""
     written = [
         ("--output", output),
         ("--certificate", given["certificate"] or _certificate_of(output)),
@@ -193,7 +195,7 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
 
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
-    """Refuse, before anything is paid, a pile with a column of a name that is added."""
+    """Refuse a pile that has one of the added columns, before anything is paid."""
     from sentikit.extension import AddedColumns
 
     from .tables import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
@@ -248,7 +250,7 @@ def _run(
             rows = np.unique(found.rows)
             said = combined([job.ask(name, rows).labels for name in members], rule)
             truth = found.truth(said.classes)
-            # Before anything is shown; an outage until here costs no look.
+            # Recorded before anything is shown; an outage up to here does not use up a look.
             found.file.record_look(look, looks)
             own, target = said.labels[found.rows], given["accuracy"]
             click.echo(describe_task(own, truth, target), err=True)
@@ -280,7 +282,7 @@ def _plan(given: dict[str, Any], labels: Labels) -> None:
     for row in rows:
         cells = (f"{row[f'{t:g}']:.1%}".rjust(len(f"accuracy {t:g}")) for t in targets)
         click.echo(f"{row['checks']:>6}  " + "  ".join(cells))
-    click.echo("Another share of right labels changes this much: try --guessed-accuracy.", err=True)
+    click.echo("The forecast depends strongly on that share: try --guessed-accuracy.", err=True)
 
 
 def _certify(
@@ -347,7 +349,7 @@ def _agree(
 
 
 def _show(given: dict[str, Any], record: dict[str, Any]) -> None:
-    """Write a certificate and print it."""
+    """Write and print a certificate."""
     from sentikit.extension import write_json
 
     path = given["certificate"] or _certificate_of(given["output"])

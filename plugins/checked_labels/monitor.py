@@ -32,7 +32,7 @@ ALARM = 3
     "--pile",
     type=FILE,
     metavar="LABELLED",
-    help="A new labelled table to compare with the certified one; needs no checks.",
+    help="A new labelled table to compare with the certified one, without checks.",
 )
 @click.option(
     "--level",
@@ -40,16 +40,16 @@ ALARM = 3
     default=0.95,
     show_default=True,
     metavar="L",
-    help="The probability of ever raising a false alarm is below 1 - L.",
+    help="Level L: the probability of ever raising a false alarm is below 1 - L.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def monitor(
     certificate: Path, checked: Path | None, pile: Path | None, level: float, as_json: bool
 ) -> None:
-    """Notice when a certificate no longer holds; exit code 3 is an alarm.
+    """Detect when a certificate no longer holds; exit code 3 is an alarm.
 
-    Evidence grows with every newly checked text that the certificate accepts, is kept beside the
-    certificate and may be looked at whenever one likes. Each text counts once.
+    Each newly checked text that the certificate accepts adds to the evidence, once. The evidence is
+    kept beside the certificate and may be looked at at any time.
     """
     from sentikit.extension import read_json
 
@@ -57,12 +57,12 @@ def monitor(
         raise InputError("Give --checked CHECKED.csv, --pile LABELLED, or both.")
     beside = certificate.with_suffix(".certificate.json")
     if certificate.suffix != ".json" and beside.is_file():
-        raise InputError(f"{certificate} is no certificate. Did you mean {beside}?")
+        raise InputError(f"{certificate} is not a certificate. Did you mean {beside}?")
     record = read_json(certificate)
     if not isinstance(record, dict) or record.get("kind") != "accuracy":
-        raise InputError(f"{certificate} is no certificate of accuracy that sentikit label wrote.")
+        raise InputError(f"{certificate} is not a certificate of accuracy by sentikit label.")
     if record.get("threshold") is None:
-        raise InputError(f"{certificate} certifies nothing, so nothing can be broken.")
+        raise InputError(f"{certificate} certifies nothing, so there is nothing to monitor.")
     found: dict[str, Any] = {}
     if pile:
         found["drift"] = _drift(record, pile, as_json)
@@ -83,7 +83,9 @@ def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, An
         click.echo(f"{'compared':<14} {'effect':>7}  p")
         for one in found:
             click.echo(f"{one['of']:<14} {one['effect']:>7.3f}  {one['p']:.2g}")
-        click.echo("An effect of .1 is small, .3 is middling. Drift is no proof: check some texts.")
+        click.echo(
+            "An effect of .1 is small, .3 is medium. Drift proves no errors: check some texts."
+        )
     return found
 
 
@@ -106,6 +108,6 @@ def _evidence(
         if found["alarm"]:
             click.echo(
                 f"ALARM: more than {1 - record['target']:.1%} of the accepted labels are wrong "
-                f"(level {level:g}). Draw and check anew, and certify again."
+                f"(level {level:g}). Draw and check new texts, then certify again."
             )
     return found

@@ -1,4 +1,4 @@
-"""Piles: tables of texts, and where the checked texts are in them."""
+"""Piles: tables of texts, and the rows of checked texts in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sentikit.extension import InputFile, Rows, did_you_mean, quoted
 
 from .checked import Check
 
-#: Rows whose words are counted, and the common words that are kept.
+#: Rows whose words are counted, and number of common words that are kept.
 _ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
 _WORD = re.compile(r"\w+")
 _PERIODS = ("week", "month", "quarter", "year")
@@ -27,14 +27,14 @@ _PERIODS = ("week", "month", "quarter", "year")
 
 @dataclass(frozen=True)
 class Pile:
-    """What one pass over a pile finds.
+    """The result of one pass over a pile.
 
     Attributes:
         source: the file.
-        rows: how many there are.
-        fingerprint: of all texts in their order.
-        duplicates: rows whose text an earlier row has.
-        language: what its texts look like, for a later comparison.
+        rows: number of rows.
+        fingerprint: of all texts in order.
+        duplicates: rows that repeat an earlier row's text.
+        language: lengths and words of the texts, for a later comparison.
     """
 
     source: InputFile
@@ -46,7 +46,7 @@ class Pile:
     _by_id: Mapping[str, int] = field(repr=False)
 
     def rows_of(self, checks: Sequence[Check]) -> NDArray[np.int64]:
-        """Return the row of each check: by id where both have one, else by the exact text.
+        """Return the row of each check, by id if both have one, else by the exact text.
 
         Raises:
             InputError: a text is not in the pile.
@@ -73,19 +73,19 @@ class Pile:
 
 @dataclass
 class Language:
-    """Lengths and words of some rows of a pile: all at first, then each fiftieth."""
+    """Lengths and words of some rows of a pile: the first ones, then every fiftieth."""
 
     lengths: list[int] = field(default_factory=list)
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, number: int, text: str) -> None:
-        """Take in a row."""
+        """Add a row."""
         if number < _ALL_ROWS or not number % _EVERY:
             self.lengths.append(len(text))
             self.words.update(_WORD.findall(text.lower()))
 
     def reference(self) -> dict[str, Any]:
-        """Return what a later pile is compared with."""
+        """Return the reference for a later pile."""
         common = [word for word, _ in self.words.most_common(_COMMON)]
         total = self.words.total()
         step = max(1, len(self.lengths) // _COMMON)
@@ -98,14 +98,14 @@ class Language:
 
 
 def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
-    """Read a pile once, in memory that grows by eight bytes a row.
+    """Read a pile once; memory grows by eight bytes per row.
 
     Args:
         source: its table.
-        checks: checked texts whose rows are to be found.
+        checks: checked texts to find in the pile.
 
     Raises:
-        InputError: it cannot be read, or holds no rows.
+        InputError: it cannot be read, or is empty.
     """
     wanted, known = {check.text for check in checks}, {check.id for check in checks if check.id}
     places: dict[str, list[int]] = {}
@@ -130,12 +130,12 @@ def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
 
 
 def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
-    """Return what gives the group of a row, by COLUMN or, of dates, by COLUMN:PERIOD.
+    """Return a function that gives a row's group, by COLUMN or, for dates, by COLUMN:PERIOD.
 
     Periods are week (ISO 8601), month, quarter and year. An empty cell's group is "(none)".
 
     Raises:
-        InputError: there is no such column or period; later, a cell that is no date.
+        InputError: there is no such column or period; later, a cell is not a date.
     """
     column, _, period = name.rpartition(":")
     if name in rows.columns:
@@ -168,7 +168,7 @@ def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], st
 
 
 def _date(text: str) -> date | None:
-    """Read an ISO 8601 date or time, also with slashes or without a day."""
+    """Parse an ISO 8601 date or time, also with slashes or without a day."""
     spelled = text.replace("/", "-") if re.match(r"\d{4}/", text) else text
     spelled += "-01" if re.fullmatch(r"\d{4}-\d{2}", spelled) else ""
     try:

@@ -1,9 +1,9 @@
-"""The local page for checking texts by hand: one process, one user, 127.0.0.1 alone.
+"""The local page for checking texts by hand, for one user, on 127.0.0.1 only.
 
-The address that is printed holds a token; the first visit exchanges it for a cookie that other
-sites' pages cannot use (SameSite=Strict), and leads to an address without it. Every request must
-name this server in Host, which defeats DNS rebinding; every write must come from its own page
-(Origin). Nothing is loaded from elsewhere, and texts reach the page as JSON, never as markup.
+The printed address contains a token. The first visit exchanges it for a cookie that other sites'
+pages cannot use (SameSite=Strict), and redirects to an address without it. Every request must name
+this server in Host, against DNS rebinding; every write must come from its own page (Origin).
+Nothing is loaded from other servers, and texts reach the page as JSON, not as markup.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HEADERS = {
 
 
 class AnnotationServer(ThreadingHTTPServer):
-    """Serves one person's annotation; `address` is what they open.
+    """The server of one person's annotation page, at `address`.
 
     Raises:
         InputError: the port is taken.
@@ -60,7 +60,7 @@ class AnnotationServer(ThreadingHTTPServer):
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             raise InputError(
-                f"Port {port} is taken or not allowed. Leave --port out, and a free one is found."
+                f"Port {port} is taken or not allowed. Leave --port out to use a free one."
             ) from error
 
     @property
@@ -70,12 +70,12 @@ class AnnotationServer(ThreadingHTTPServer):
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """What Host may say."""
+        """The accepted values of Host."""
         return f"{ADDRESS}:{self.server_port}", f"localhost:{self.server_port}"
 
     @property
     def cookie(self) -> str:
-        """The cookie's name; cookies do not tell ports apart."""
+        """The cookie's name, which contains the port, as cookies do not distinguish ports."""
         return f"sentikit_{self.server_port}"
 
 
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         origins = tuple(f"http://{host}" for host in self.server.hosts)
         if self.headers.get("Origin") not in origins or not self._has_cookie():
-            self._refuse(HTTPStatus.FORBIDDEN, "Writes come from the page itself.")
+            self._refuse(HTTPStatus.FORBIDDEN, "Writes are only accepted from the page itself.")
             return
         try:
             given = self._body()
@@ -193,4 +193,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parent's name
-        """Log nothing: the first address holds the token."""
+        """Log nothing: the first address contains the token."""

@@ -1,4 +1,4 @@
-"""Estimates of a labelled table from checked texts: by group, with differences between groups."""
+"""Estimates for a labelled table from checked texts, by group, and differences between groups."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.
     warnings = []
     checks = [c for c in every if c.label is not None]
     if len(checks) < 2:
-        raise InputError(f"{checked.path}: {len(checks)} texts have a label; two at least.")
+        raise InputError(
+            f"{checked.path}: {len(checks)} texts have a label; at least two are needed."
+        )
     if len(checks) < len(every):
         warnings.append(
             f'{len(every) - len(checks)} of {len(every)} checked texts are "not sure" or skipped: '
-            "each share may be off by as much as their part of the pile."
+            "each share may be off by up to their share of the pile."
         )
     rows = scan_pile(table.source, checks).rows_of(checks)
     numbers = {name: number for number, name in enumerate(table.labels.classes)}
@@ -72,7 +74,7 @@ def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.
 
 
 def _pooled(values: list[str], rows: NDArray[np.int64]) -> tuple[list[str], str]:
-    """Return groups with too few checks under one name, and a sentence that says so."""
+    """Pool groups with too few checks; return a sentence about it too."""
     counts = Counter(values[row] for row in rows)
     small = sorted(name for name in set(values) if counts[name] < LEAST_IN_GROUP)
     if not small:
@@ -113,7 +115,7 @@ def _differences(
 
 
 def _error(estimate: Estimate) -> float:
-    """Return a standard error; of an exact interval, the one a normal interval of its width has."""
+    """Return a standard error; for an exact interval, that of a normal interval of its width."""
     from scipy.stats import norm
 
     if estimate.standard_error is not None:

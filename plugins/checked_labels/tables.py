@@ -1,4 +1,4 @@
-"""Labelled tables: as ``label`` writes them, and as they are read back."""
+"""Labelled tables: writing by ``label``, and reading."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .pile import Language, group_reader
 LABEL, _PREFIX = "predicted_label", "probability_"
 CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"
-#: In a review queue, the row of the pile, from 0.
+#: Column of a review queue: the row of the pile, from 0.
 PILE_ROW = "row"
-#: Rows of a review queue: more than anybody reads.
+#: Most rows of a review queue.
 MOST_QUEUED = 10_000
 
 
 @dataclass(frozen=True)
 class ReadTable(LabelledTable):
-    """A labelled table with the lengths and words of its texts."""
+    """A labelled table, with lengths and words of its texts."""
 
     language: Language
 
@@ -47,11 +47,11 @@ def read_labelled(
 
     Args:
         path: of the table.
-        by: columns that divide it into groups, or COLUMN:PERIOD of dates.
+        by: columns that define groups, or COLUMN:PERIOD for dates.
         text_columns: as of `InputFile`.
 
     Raises:
-        InputError: it has no labels, lacks a column, or holds no date where one is needed.
+        InputError: it has no labels, a column is missing, or a cell is not a date.
     """
     source = InputFile(str(path), None, text_columns)
     with source.open() as rows:
@@ -66,7 +66,7 @@ def read_labelled(
         said, sure, shares = list[str](), array("d"), array("f")
         language, number = Language(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
-        same: dict[str, str] = {}  # one string a value, however many rows have it
+        same: dict[str, str] = {}  # one string per value, shared by its rows
         for number, (where, row) in enumerate(rows, 1):
             nested = row.get("probabilities")
             if isinstance(nested, dict) and not named:
@@ -85,7 +85,7 @@ def read_labelled(
                 groups[column].append(same.setdefault(value, value))
     classes = tuple(named) or tuple(sorted(set(said) - {""}))
     if len(classes) < 2:
-        raise InputError(f"{path} names fewer than two classes; estimates need at least two.")
+        raise InputError(f"{path} has fewer than two classes; estimates need at least two.")
     table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
     labels = _labels(classes, said, table.reshape(number, len(classes)), np.array(sure))
     return ReadTable(source, labels, groups, number, language)
@@ -121,12 +121,12 @@ def write_labelled(
     marked: NDArray[np.bool_],
     statuses: tuple[str, str] = (REVIEW, CERTIFIED),
 ) -> None:
-    """Write the pile's table with label, probabilities, confidence and status.
+    """Write the pile's table with label, probabilities, confidence and status added.
 
-    A row has the second status where it is marked, else the first.
+    Marked rows get the second status, others the first.
 
     Raises:
-        InputError: the pile has a column of a name that is added.
+        InputError: the pile has one of the added columns.
     """
     with source.open() as rows:
         refuse_taken(rows, [CONFIDENCE, STATUS])
@@ -143,9 +143,9 @@ def write_labelled(
 def write_queue(
     source: InputFile, output: Path, labels: Labels, certified: NDArray[np.bool_]
 ) -> int:
-    """Write the rows that are for review, least sure first, and return how many.
+    """Write the rows to review, lowest confidence first, and return their number.
 
-    The least sure are those whose labels a person most probably corrects.
+    Low confidence means that a person is likely to correct the label.
     """
     waiting = np.flatnonzero(~certified)
     sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
@@ -177,13 +177,13 @@ def _prediction(labels: Labels, number: int) -> Prediction:
 
 
 def _sure(labels: Labels, number: int) -> float | None:
-    """Return the confidence of a row as it is written, None where there is no label."""
+    """Return a row's confidence as written; None without a label."""
     sure = float(labels.confidence[number])
     return None if np.isnan(sure) else round(sure, 6)
 
 
 def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
-    """Refuse a pile with a column of a name that is added.
+    """Refuse a pile that has one of the added columns.
 
     Raises:
         InputError: it has one.

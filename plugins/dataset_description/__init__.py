@@ -1,4 +1,4 @@
-"""What a dataset holds and what looks wrong with it: ``sentikit datasets show``."""
+"""Descriptions of datasets and their problems: ``sentikit datasets show``."""
 
 from typing import Any
 

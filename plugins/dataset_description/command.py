@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .description import DatasetDescription, SourceDescription, SplitDescription
 
-#: Of more sources the table says how many; --json has them all.
+#: Most sources in the table; --json has all of them.
 _SOURCES_SHOWN = 20
 _EXCERPT = 80
 
@@ -25,7 +25,7 @@ _EXCERPT = 80
     epilog="Example: sentikit datasets show files --set test=reviews.csv --set text=comment"
 )
 @click.argument("name")
-@click.option("--path", metavar="DIR", help="Where the dataset's files lie.")
+@click.option("--path", metavar="DIR", help="The folder or file of the dataset.")
 @click.option(
     "--set",
     "settings",
@@ -72,7 +72,7 @@ def _describe(dataset: OpenedDataset) -> DatasetDescription:
 
         found = describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
     if all(split.unlabelled == split.examples for split in found.splits):
-        dataset.refuse_idle_map()
+        dataset.refuse_unused_map()
     for warning in dataset.warnings():
         click.echo(f"Warning: {warning}", err=True)
     return found

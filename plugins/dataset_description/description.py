@@ -1,4 +1,4 @@
-"""Descriptions of datasets before anybody trains on them: contents, and what looks wrong."""
+"""Descriptions of datasets: contents and problems."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from sentikit.extension import text_hashes
 CountTokens = Callable[[list[str]], list[int]]
 Hashes = NDArray[np.uint64]
 
-#: Uncased WordPiece keeps most words of up to eight letters whole and cuts the rest of a long one
-#: into short pieces; punctuation stands alone.
+#: Uncased WordPiece keeps most words of up to eight letters whole and splits the rest of longer
+#: ones
+#: into short pieces; punctuation marks are separate.
 _PIECE = re.compile(r"(?<![^\W_])[^\W_]{1,8}|[^\W_]{1,2}|[^\w\s]|_")
 _SPECIAL_TOKENS = 2
 
@@ -47,14 +48,14 @@ class SourceDescription:
 class SplitDescription:
     """Contents of a split.
 
-    Texts are equal where they differ in nothing but case, white space and Unicode form.
+    Texts that differ only in case, white space and Unicode form count as equal.
 
     Attributes:
-        labels: examples by class; every class of the scheme is there, labels outside it follow.
+        labels: examples by class: all classes of the scheme, then labels outside it.
         sources: by name, the largest first.
-        duplicates: examples whose text was there before.
+        duplicates: examples that repeat an earlier text.
         conflicts: texts that occur with more than one label.
-        problems: what a person should look at before using the split, one sentence each.
+        problems: what to check before using the split, one sentence each.
     """
 
     name: str
@@ -76,8 +77,8 @@ class Leak:
     """Texts that two splits share.
 
     Attributes:
-        texts: how many different texts are in both.
-        examples: how many examples of `second` have such a text.
+        texts: number of different texts in both.
+        examples: number of examples of `second` with such a text.
         example: the first such text of `second`.
     """
 
@@ -90,7 +91,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """Contents of a dataset, split by split, and what its splits share."""
+    """Contents of a dataset by split, and texts that splits share."""
 
     name: str
     classes: tuple[str, ...]
@@ -99,7 +100,7 @@ class DatasetDescription:
     tokens_are_estimated: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return JSON values."""
         return dataclasses.asdict(self)
 
 
@@ -110,7 +111,7 @@ def describe_dataset(
     count_tokens: CountTokens | None = None,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> DatasetDescription:
-    """Describe `splits`, labels folded into `classes`.
+    """Describe `splits`, with labels mapped to `classes`.
 
     Args:
         name: the dataset.
@@ -118,7 +119,7 @@ def describe_dataset(
         splits: names and examples; each split is read batch by batch, and its texts are not kept.
         count_tokens: gives the number of tokens of each text; without it they are estimated by
             `estimate_tokens`.
-        advance: told how many examples were read since the last call.
+        advance: called with the number of examples read since the last call.
     """
     counter = count_tokens or estimate_tokens
     descriptions: list[SplitDescription] = []
@@ -152,7 +153,7 @@ def _describe_split(
     count_tokens: CountTokens,
     advance: Callable[[int], object],
 ) -> tuple[SplitDescription, Hashes]:
-    """Describe a split in one pass; of a text, only 8 bytes are kept, which are returned too."""
+    """Describe a split in one pass; also return a hash of 8 bytes per text."""
     by_source: dict[str | None, Counter[str | None]] = {}
     codes: dict[str | None, int] = {}
     pieces, label_codes, lengths = [np.empty(0, np.uint64)], [], []
@@ -197,7 +198,7 @@ def _by_class(counts: Mapping[str | None, int], classes: Sequence[str]) -> dict[
 
 
 def _conflicts(hashes: Hashes, label_codes: NDArray[np.int32]) -> int:
-    """Count the texts that have more than one label, none counting as one."""
+    """Count the texts with more than one label, where a missing label counts as one."""
     order = np.lexsort((label_codes, hashes))
     ordered, labels = hashes[order], label_codes[order]
     differs = (ordered[1:] == ordered[:-1]) & (labels[1:] != labels[:-1])
@@ -216,7 +217,7 @@ def _problems(split: SplitDescription, classes: Sequence[str]) -> Iterator[str]:
     present = [label for label, count in split.labels.items() if count]
     missing = [label for label in classes if label not in present]
     if len(present) == 1:
-        yield f"All labels are {present[0]!r}: nothing can be learned or measured."
+        yield f"All labels are {present[0]!r}: a model can learn nothing from it."
     elif present and missing:
         yield f"No example is labelled {' or '.join(map(repr, missing))}."
     if split.unlabelled:

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration: the user's own file, and what a recipe decides over it.
+"""DeepSpeed's configuration: the user's file, overridden by the recipe.
 
 Keys: https://www.deepspeed.ai/docs/config-json/
 """
@@ -17,7 +17,7 @@ from pydantic import Field
 from sentikit import InputError
 from sentikit.extension import ComponentSettings, StepPlan, disk_errors
 
-#: Keys that a recipe decides, and where it does.
+#: Keys that the recipe decides, and the setting that decides each.
 OWNED: dict[str, str] = {
     "train_batch_size": "training.batch_size",
     "train_micro_batch_size_per_gpu": "training.micro_batch_size",
@@ -39,17 +39,18 @@ OWNED: dict[str, str] = {
     "zero_allow_untested_optimizer": "training.optimizer",
     "zero_force_ds_cpu_optimizer": "training.optimizer",
 }
-#: Gradients exchanged at once. DeepSpeed's own default reserves 2 GB for them, more than all the
-#: weights of an encoder.
+#: Size of the buffer for exchanging gradients. DeepSpeed's default takes 2 GB, more than an
+#: encoder's weights.
 BUCKET = 2**25
 _OFFLOADS = {"offload_optimizer": "offload_optimizer", "offload_parameters": "offload_param"}
 
 
 class DeepSpeedSettings(ComponentSettings):
-    """The engine section: how the training state is spread over processes and memories."""
+    """The engine section: how the training state is partitioned and offloaded."""
 
     stage: Literal[0, 1, 2, 3] = Field(
-        2, description="what ZeRO spreads: 1 optimizer state, 2 also gradients, 3 also parameters"
+        2,
+        description="what ZeRO partitions: 1 optimizer state, 2 also gradients, 3 also parameters",
     )
     offload_optimizer: bool = Field(
         False, description="keep optimizer state in the CPU's memory; stages 1 to 3"
@@ -58,18 +59,18 @@ class DeepSpeedSettings(ComponentSettings):
         False, description="keep idle parameters in the CPU's memory; stage 3"
     )
     config: str | None = Field(
-        None, description="a DeepSpeed JSON file for everything else; the recipe goes before it"
+        None, description="a DeepSpeed JSON file for everything else; the recipe takes precedence"
     )
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What DeepSpeed is started with.
+    """The configuration that DeepSpeed starts with.
 
     Attributes:
-        values: the configuration, less what depends on the steps.
+        values: the configuration, without what depends on the steps.
         stage: of ZeRO.
-        overridden: keys of the user's file that the recipe decides instead, with where it does.
+        overridden: keys of the user's file that the recipe overrides, and the settings that do.
         path: the user's file, or None.
     """
 
@@ -79,22 +80,22 @@ class Configuration:
     path: str | None
 
     def for_steps(self, plan: StepPlan, processes: int) -> dict[str, Any]:
-        """Return the whole configuration for batches as planned."""
+        """Return the complete configuration for the planned batches."""
         share = -(-plan.batch_size // processes)
         return {
             **self.values,
             "train_micro_batch_size_per_gpu": plan.micro_batch_size,
             "gradient_accumulation_steps": -(-share // plan.micro_batch_size),
-            # Without ZeRO the engine clips by itself, since DeepSpeed then tells no norm.
+            # Without ZeRO the engine clips itself, because DeepSpeed does not return a norm.
             "gradient_clipping": (plan.clip_norm or 0.0) if self.stage else 0.0,
         }
 
 
 def configure(settings: DeepSpeedSettings) -> Configuration:
-    """Merge the user's file and the engine section; what the section sets goes first.
+    """Merge the user's file and the engine section, which takes precedence.
 
     Raises:
-        InputError: the file cannot be read, or an offload does not go with the stage.
+        InputError: the file cannot be read, or the stage does not support an offload.
     """
     given = _read(settings.config)
     overridden = {key: place for key, place in OWNED.items() if key in given}
@@ -119,7 +120,7 @@ def configure(settings: DeepSpeedSettings) -> Configuration:
 
 
 def _decided(settings: DeepSpeedSettings, zero: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the section says of ZeRO; a default gives way to the user's file."""
+    """Return the section's ZeRO settings; the user's file overrides defaults."""
     decided: dict[str, Any] = {}
     if "stage" in settings.model_fields_set or "stage" not in zero:
         decided["stage"] = settings.stage
@@ -163,13 +164,13 @@ def _read(path: str | None) -> dict[str, Any]:
             f"engine.config: {path}, line {error.lineno}: not valid JSON ({error.msg})."
         ) from error
     if not isinstance(values, dict):
-        raise InputError(f"engine.config: {path} must hold a JSON object of DeepSpeed's keys.")
+        raise InputError(f"engine.config: {path} must contain a JSON object with DeepSpeed's keys.")
     pruned: dict[str, Any] = _without_auto(values)
     return pruned
 
 
 def _without_auto(value: Any) -> Any:
-    """Drop keys set to "auto", by which files for transformers' Trainer leave a choice to it."""
+    """Drop keys set to "auto", which files for transformers' Trainer contain."""
     if not isinstance(value, dict):
         return value
     return {key: _without_auto(inner) for key, inner in value.items() if inner != "auto"}

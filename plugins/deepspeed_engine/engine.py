@@ -1,9 +1,10 @@
-"""Training steps by DeepSpeed ZeRO: optimizer state, gradients and parameters spread out.
+"""Training steps with DeepSpeed ZeRO, which partitions optimizer state, gradients and parameters.
 
-Three choices keep it exchangeable with the engine ``torch``. Parameters stay in float32 and half
-precision is autocast's, inside the model DeepSpeed sees, so the master weights are the weights.
-The optimizer is torch's own: one that is named in DeepSpeed's configuration would be compiled at
-first use. Rates are set before each step, so DeepSpeed has no schedule of its own.
+Three choices make it equivalent to the engine ``torch``. Parameters stay in float32, and half
+precision is autocast inside the model that DeepSpeed sees, so the weights are the master weights.
+The optimizer is torch's: one from DeepSpeed's configuration would be compiled at first use.
+Learning
+rates are set before each step, so DeepSpeed has no schedule.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from .configuration import BUCKET, Configuration, DeepSpeedSettings, configure
 from .lazy_adagrad import LazyAdagrad
 from .loss_scale import LossScale
 
-#: Earlier ones were tried: they apply fp16 steps that overflowed (0.18.9, 0.19.0, 0.19.5, 0.19.7)
-#: or come to another gradient when it is accumulated (0.18.0).
+#: Earlier versions apply fp16 steps that overflowed (0.18.9, 0.19.0, 0.19.5, 0.19.7), or compute
+#: other gradients when accumulating them (0.18.0).
 OLDEST = "0.19.8"
 
 
 class InPrecision(nn.Module):
     """A model whose forward pass runs under autocast.
 
-    DeepSpeed switches off an autocast that surrounds it, so this one is inside.
+    DeepSpeed disables an autocast around it, so this one is inside.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
@@ -77,7 +78,7 @@ class DeepSpeedEngine(DistributedEngine):
 
     @classmethod
     def suits(cls, hardware: Hardware) -> int:
-        """Fit machines with several GPUs, where DeepSpeed is installed."""
+        """Return 2 on machines with several GPUs if DeepSpeed is installed, else 0."""
         installed = importlib.util.find_spec("deepspeed") is not None
         return 2 if hardware.gpus > 1 and installed else 0
 
@@ -91,18 +92,18 @@ class DeepSpeedEngine(DistributedEngine):
         self._configuration = configure(self.settings)
         if choose_device(device).type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        # Imported first: later, defaults of its functions would hold on to the group for ever.
+        # Imported first: later, defaults of its functions would keep a reference to the group.
         with _quiet():
             _import_deepspeed()
         super().start(device)
         atexit.register(_leave)
-        # DeepSpeed takes the GPU of this number, and asks MPI where it is not set.
+        # DeepSpeed uses the GPU of this number, and asks MPI if it is not set.
         os.environ["LOCAL_RANK"] = str(self.device.index or 0)
-        # Deprecations in torch that DeepSpeed has yet to follow tell a user nothing.
+        # Torch's deprecation warnings about DeepSpeed do not concern the user.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
-        """Hand the model and an optimizer over its groups to DeepSpeed.
+        """Give DeepSpeed the model, and an optimizer with its parameter groups.
 
         Raises:
             InputError: DeepSpeed refuses the user's configuration.
@@ -130,12 +131,12 @@ class DeepSpeedEngine(DistributedEngine):
         self._tell_scale()
 
     def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
-        """Return what a process needs at each stage; offloads are not counted."""
+        """Return a process's memory need at each stage, without offloads."""
         from .memory import need
 
         return {f"stage {stage}": need(size, stage, processes, BUCKET) for stage in range(4)}
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return which keys of the user's file the recipe decides."""
         overridden = self._configuration.overridden
         if not overridden:
@@ -154,12 +155,12 @@ class DeepSpeedEngine(DistributedEngine):
         self._engine.train(on)
 
     def micro_step(self, last: bool) -> AbstractContextManager[object]:
-        """Tell DeepSpeed which micro-batch ends the step: not every step has as many."""
+        """Tell DeepSpeed which micro-batch ends the step, since their number varies."""
         self._engine.set_gradient_accumulation_boundary(last)
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients; they are divided among the processes alone."""
+        """Add the loss's gradients; DeepSpeed only averages over the processes."""
         by_deepspeed = self._configuration.stage > 0
         scaled = loss if by_deepspeed else loss * self._scale.value
         self._engine.backward(scaled, scale_wrt_gas=False)
@@ -177,7 +178,7 @@ class DeepSpeedEngine(DistributedEngine):
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Put all weights together, for the main process."""
+        """Gather all weights, for the main process."""
         from .partitions import whole_weights
 
         return whole_weights(self._model, self.is_main_process)
@@ -189,7 +190,7 @@ class DeepSpeedEngine(DistributedEngine):
         set_whole_weights(self._model, weights)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Put the optimizer's tensors together, for the main process."""
+        """Gather the optimizer's tensors, for the main process."""
         from .partitions import whole_optimizer_state
 
         optimizer, scale = (
@@ -222,10 +223,10 @@ class DeepSpeedEngine(DistributedEngine):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": by_number})
 
     def finish(self) -> None:
-        """Let DeepSpeed go."""
+        """Shut DeepSpeed down."""
         if self._engine is not None:
             self._engine.destroy()
-            # Stage 3 puts another in its place for the whole process, and leaves it there.
+            # Stage 3 replaces it for the whole process and does not restore it.
             nn.functional.linear = self._linear
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
@@ -243,7 +244,7 @@ class DeepSpeedEngine(DistributedEngine):
         return chosen.build(groups)
 
     def _plain_step(self) -> Tensor:
-        """Unscale, clip and step without ZeRO."""
+        """Unscale, clip and step, without ZeRO."""
         parameters = list(self._names())
         if self._scale.enabled:
             for parameter in parameters:
@@ -304,7 +305,7 @@ def _configuration_error() -> type[Exception]:
 
 
 def _leave() -> None:
-    """Let DeepSpeed drop its own references to the process groups, so that they really end."""
+    """Drop DeepSpeed's references to the process groups, so that they end."""
     import deepspeed
 
     if deepspeed.comm.is_initialized():
@@ -313,7 +314,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep DeepSpeed's prints, and the log it opens when imported, away from standard output."""
+    """Keep DeepSpeed's prints and log away from standard output."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,8 +1,9 @@
-"""Adagrad whose state is made at the first step.
+"""Adagrad that creates its state at the first step.
 
-ZeRO replaces an optimizer's parameters by partitions of its own. torch.optim.Adagrad makes its
-state when it is built, so DeepSpeed builds it anew, with one rate and one weight decay for all:
-layer-wise groups would be lost. This one, like torch's other optimizers, waits.
+ZeRO replaces an optimizer's parameters with partitions. torch.optim.Adagrad creates its state in
+the
+constructor, so DeepSpeed constructs it again, with one learning rate and weight decay for all, and
+loses layer-wise groups. Like torch's other optimizers, this one creates its state later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.optim.adagrad import adagrad
 
 
 class LazyAdagrad(torch.optim.Optimizer):
-    """torch.optim.Adagrad's update and state, made when first needed."""
+    """torch.optim.Adagrad with state that is created when first needed."""
 
     def __init__(
         self,

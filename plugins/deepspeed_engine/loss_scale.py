@@ -1,7 +1,7 @@
-"""Dynamic loss scaling for fp16, by the rule of torch.amp.GradScaler and with its numbers.
+"""Dynamic loss scaling for fp16, with the rule and numbers of torch.amp.GradScaler.
 
-https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling; DeepSpeed scales by whatever value
-it is given (``override_loss_scale``), and says whether a step overflowed.
+See https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling. DeepSpeed takes the value
+(``override_loss_scale``) and reports whether a step overflowed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SCALE, _GROWTH = "loss/scale", "loss/growth"
 
 @dataclass
 class LossScale:
-    """What losses are multiplied by, so that half-precision gradients do not vanish.
+    """A factor for the loss, so that half-precision gradients do not vanish.
 
     Attributes:
-        enabled: under fp16; otherwise the scale is 1 for ever.
+        enabled: whether the precision is fp16; otherwise the scale stays 1.
         value: the scale.
-        growth: steps without overflow since it last changed.
+        growth: steps without overflow since the last change.
     """
 
     enabled: bool
@@ -31,7 +31,7 @@ class LossScale:
 
     @classmethod
     def starting(cls, enabled: bool) -> LossScale:
-        """Return the scale a training starts with."""
+        """Return the initial scale of a training."""
         return cls(enabled, 2.0**16 if enabled else 1.0)
 
     def update(self, applied: bool) -> None:
@@ -46,12 +46,12 @@ class LossScale:
             self.value, self.growth = self.value * _FACTOR, 0
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         if not self.enabled:
             return {}
         return {_SCALE: torch.tensor(self.value), _GROWTH: torch.tensor(self.growth)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take up what a checkpoint kept."""
+        """Restore the state of a checkpoint."""
         if self.enabled and _SCALE in state:
             self.value, self.growth = float(state[_SCALE]), int(state[_GROWTH])

@@ -1,6 +1,6 @@
-"""What each stage of ZeRO keeps in a process: https://arxiv.org/abs/1910.02054, in float32.
+"""Memory per process of each ZeRO stage (https://arxiv.org/abs/1910.02054), in float32.
 
-DeepSpeed works on a float32 copy of its partition also where the parameters are float32 already.
+DeepSpeed keeps a float32 copy of its partition even if the parameters are float32.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ FLOAT32 = 4
 
 
 def need(size: ModelSize, stage: int, processes: int, bucket: int) -> MemoryNeed:
-    """Return what one of several processes needs for the state and its gradients.
+    """Return the memory that a process needs for the training state and gradients.
 
     Args:
         size: of the model.
         stage: of ZeRO, 0 to 3.
-        processes: that share the state.
-        bucket: numbers in the buffer in which gradients are exchanged.
+        processes: number that share the state.
+        bucket: size of the buffer for exchanging gradients.
     """
     whole = replicated(size)
     if stage == 0:

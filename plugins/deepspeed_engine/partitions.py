@@ -1,8 +1,8 @@
-"""Whole tensors in, whole tensors out, however ZeRO has cut them up.
+"""Conversion between whole tensors and ZeRO's partitions.
 
-ZeRO 1 and 2 hold flat partitions of each group's parameters, ZeRO 3 of each parameter. The
-``safe_*`` functions (https://deepspeed.readthedocs.io/en/latest/zero3.html#debugging) put them
-together; every process must call what is here, in the same order.
+ZeRO 1 and 2 have flat partitions of each group's parameters, ZeRO 3 of each parameter. The
+``safe_*`` functions (https://deepspeed.readthedocs.io/en/latest/zero3.html#debugging) gather them;
+every process must call the functions of this module in the same order.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def whole_optimizer_state(
 ) -> dict[str, Tensor]:
     """Return a ZeRO optimizer's tensors as ``parameter/key``, or nothing unless `keep`.
 
-    What ZeRO counts once for a partition, as the number of steps, is told for each parameter.
+    ZeRO's counts for a partition, such as the number of steps, are returned for each parameter.
     """
     found: dict[str, Tensor] = {}
     for partition, parameters in _partitions(optimizer):
@@ -94,9 +94,9 @@ def set_whole_optimizer_state(
 
 
 def _empty_state(partition: Tensor, given: Any, on_device: bool) -> dict[str, Tensor]:
-    """Return a partition's state of zeros; counts are taken over, the highest of them.
+    """Return a partition's state of zeros, with the highest of the counts.
 
-    Fused optimizers want their counts on the device, the others on the CPU.
+    Fused optimizers need counts on the device, others on the CPU.
     """
     state: dict[str, Tensor] = {}
     for values in given:
@@ -114,7 +114,7 @@ def _by_parameter(tensor: Tensor) -> bool:
 
 
 def _own_part(parameter: Any, value: Tensor) -> Tensor:
-    """Return this process's part of a whole tensor; the last parts are filled up with zeros."""
+    """Return this process's part of a whole tensor; the last parts are padded with zeros."""
     size = parameter.ds_tensor.numel()
     start = size * torch.distributed.get_rank()
     part = torch.zeros(size, dtype=torch.float32)
@@ -124,7 +124,7 @@ def _own_part(parameter: Any, value: Tensor) -> Tensor:
 
 
 def _partitions(optimizer: Any) -> Iterator[tuple[Tensor, list[Any]]]:
-    """Yield what a ZeRO optimizer steps, each with the parameters that lie in it."""
+    """Yield the partitions of a ZeRO optimizer, each with its parameters."""
     if hasattr(optimizer, "fp32_partitioned_groups_flat"):
         yield from zip(optimizer.fp32_partitioned_groups_flat, optimizer.fp16_groups, strict=True)
     else:
@@ -134,9 +134,9 @@ def _partitions(optimizer: Any) -> Iterator[tuple[Tensor, list[Any]]]:
 
 
 def _link(partition: Tensor, parameters: list[Any], state: dict[str, Tensor]) -> None:
-    """Tell ZeRO 1 and 2 where a parameter's part of the optimizer state lies.
+    """Tell ZeRO 1 and 2 the place of a parameter's part in the optimizer state.
 
-    DeepSpeed does so once, after the first group's first step, when other groups have none yet.
+    DeepSpeed does so once, after the first group's first step, when other groups have no state.
     """
     for parameter in parameters:
         mapping = getattr(parameter, "_hp_mapping", None)

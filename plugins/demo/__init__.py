@@ -1,4 +1,4 @@
-"""The embedded demo dataset: sentences written for this project, to try the tool on."""
+"""The embedded demo dataset: sentences written for this project, for trying sentikit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Reads the demo sentences that lie beside this file."""
+"""The demo sentences in this folder."""
 
 from __future__ import annotations
 

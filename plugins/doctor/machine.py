@@ -1,4 +1,4 @@
-"""Report on this machine and installation."""
+"""A report on this machine and installation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GIB = 2**30
 
 
 def machine_report() -> dict[str, Any]:
-    """Return JSON values: machine, versions, extras, keys and plugins; no secret among them."""
+    """Return JSON values: machine, versions, extras, keys and plugins, without secrets."""
     registry = default_registry()
     return {
         "machine": _machine(),
@@ -52,7 +52,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _memory() -> float | None:
-    """Return physical memory, where the system tells."""
+    """Return the physical memory, if known."""
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -61,7 +61,7 @@ def _memory() -> float | None:
 
 
 def _extras() -> dict[str, Any]:
-    """Return each extra and what of it is missing; an empty list means it is installed."""
+    """Return the missing packages of each extra."""
     from packaging.requirements import Requirement
 
     try:
@@ -86,7 +86,7 @@ def _installed(name: str) -> bool:
 
 
 def _keys(registry: Registry) -> dict[str, str]:
-    """Return where each key comes from; the names are those backends read, and what is set."""
+    """Return the source of each key: those that backends read, and others that are set."""
     names = {*_backend_variables(registry), *key_names()}
     return {name: key_source(name) or "not set" for name in sorted(names)}
 

@@ -1,4 +1,4 @@
-"""Reports on an LLM server and on models' prices and end dates."""
+"""Reports on an LLM server, and on prices and end dates of models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sentikit.extension import (
 )
 
 _SETTING = "base_url"
-#: What backends advise for recipes, and what helps here; the longer first.
+#: Advice of backends about recipes, and the same for this command; longest first.
 _OPTIONS = {
     f"--set llm.{_SETTING}=…": "--base-url URL.",
     f"llm.{_SETTING}": "--base-url",
@@ -25,14 +25,14 @@ _OPTIONS = {
 
 
 def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
-    """Return JSON values about a server, or ``error`` where it cannot be used.
+    """Return JSON values about a server, or ``error`` if it cannot be used.
 
     Args:
         base_url: its address, or None for the backend's own provider.
         model: the model to try, or None for the only one the server has.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is malformed.
     """
     backend = _backend(base_url, model)
     try:
@@ -48,10 +48,10 @@ def server_report(base_url: str | None, model: str | None) -> dict[str, Any]:
 
 
 def models_report(base_url: str | None) -> list[dict[str, Any]]:
-    """Return JSON values about every model whose price is known, with its end.
+    """Return JSON values about every model with a known price, and its end date.
 
     Args:
-        base_url: the address of a provider whose models are listed besides, or None.
+        base_url: the address of a provider whose models to list too, or None.
 
     Raises:
         InputError: the user's own file of models cannot be read.
@@ -74,7 +74,7 @@ def models_report(base_url: str | None) -> list[dict[str, Any]]:
 
 
 def _in_own_words(message: str) -> str:
-    """Name the doctor's option where a backend names the recipe's key."""
+    """Replace a recipe's key in a backend's message with the doctor's option."""
     for key, option in _OPTIONS.items():
         message = message.replace(key, option)
     return message
@@ -88,7 +88,7 @@ async def _examine(backend: LLMBackend) -> Any:
 
 
 def _backend(base_url: str | None, model: str | None) -> LLMBackend:
-    """Make the first backend that takes an address."""
+    """Create the first backend that takes an address."""
     registry = default_registry()
     for registration in registry.registrations("register_llm_backends"):
         backend_class = registration.load()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentikit.extension import Rows
 
 _ARCHIVE = "dynasent-v1.1.zip"
-# What zipfile raises for damaged, unsupported and encrypted members.
+# Errors of zipfile for damaged, unsupported and encrypted members.
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -41,7 +41,7 @@ class DataFile:
         """Open the file as a table.
 
         Raises:
-            InputError: the file cannot be read, or a line is not valid UTF-8 or JSON; says which.
+            InputError: the file cannot be read, or a line is not valid UTF-8 or JSON.
         """
         if self.member is None:
             with read_rows(self.path) as rows:
@@ -61,7 +61,7 @@ class DataFile:
 def find_files(path: Path, names: list[str]) -> dict[str, DataFile]:
     """Return the files among `names` that are in `path`: a folder, or a zip archive.
 
-    A folder is searched one level deep; missing files are then looked for in an archive in it.
+    A folder is searched one level deep, then an archive in it for the missing files.
 
     Raises:
         InputError: `path` does not exist, or the archive cannot be read.

@@ -25,7 +25,7 @@ def _each_once(rounds: tuple[Literal[1, 2], ...]) -> tuple[Literal[1, 2], ...]:
 
 
 class _Record(NamedTuple):
-    """What is taken of a row, and where it stands."""
+    """The fields of a row, and its position."""
 
     where: int
     id: str | None
@@ -43,27 +43,29 @@ class DynaSent(DatasetLoader):
             None, description="dynasent-v1.1.zip, or the folder with its JSON Lines files"
         )
         rounds: Annotated[tuple[Literal[1, 2], ...], AfterValidator(_each_once)] = Field(
-            (1, 2), min_length=1, description="1: sentences found in reviews; 2: written to deceive"
+            (1, 2),
+            min_length=1,
+            description="1: sentences from reviews; 2: written to mislead a model",
         )
         ternary: bool = Field(True, description="drop sentences that most annotators called mixed")
 
     settings: Settings
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits whose files, of all rounds asked for, are there."""
+        """Return the splits with files for all requested rounds."""
         if self.settings.path is None:
             return tuple(_SPLITS)
         names = [_file_name(number, split) for number in _STEMS for split in _SPLITS]
         found = find_files(self.settings.path.expanduser(), names)
         if not found:
             raise InputError(
-                f"{self.settings.path} holds none of DynaSent's files ({names[0]}, ...). "
+                f"{self.settings.path} has none of DynaSent's files ({names[0]}, ...). "
                 "Give their folder, or dynasent-v1.1.zip."
             )
         return tuple(split for split in _SPLITS if all(n in found for n in self._names(split)))
 
     def load(self, split: str) -> Examples:
-        """Load a split, the rounds one after the other; ids are the data's own ``text_id``."""
+        """Load a split, round by round; the ids are the data's ``text_id``."""
         builder = ExamplesBuilder()
         for number, record in self._records(split):
             source = f"dynasent_r{number}"
@@ -82,7 +84,7 @@ class DynaSent(DatasetLoader):
         return [_file_name(number, split) for number in self.settings.rounds]
 
     def _records(self, split: str) -> Iterator[tuple[int, _Record]]:
-        """Yield the records that count, each with the number of its round."""
+        """Yield the selected records, each with the number of its round."""
         path = self.settings.path
         refused = ("", "mixed") if self.settings.ternary else ("",)
         for number in self.settings.rounds:
@@ -104,7 +106,7 @@ def _file_name(number: int, split: str) -> str:
 def _found(path: Path, name: str) -> DataFile:
     found = find_files(path.expanduser(), [name])
     if name not in found:
-        raise InputError(f"{path} does not hold {name}. Give the folder or archive that does.")
+        raise InputError(f"{path} does not contain {name}. Give the folder or archive that does.")
     return found[name]
 
 

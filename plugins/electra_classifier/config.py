@@ -1,4 +1,4 @@
-"""What ``config.json`` of the format adds to an ElectraConfig, checked before it is used."""
+"""The keys that the format adds to an ElectraConfig in ``config.json``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from sentikit.extension import did_you_mean, read_json
 ARCHITECTURE = "ElectraClassifier"
 CONFIG = "config.json"
 SWISHGLU = "SwishGLU"
-#: Element-wise activations of torch.nn that are built without arguments. A name in a file is
-#: looked up only here.
+#: Element-wise activations of torch.nn without arguments. A file's name is only looked up here.
 ACTIVATIONS = frozenset(
     {
         *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity"),
@@ -25,13 +24,13 @@ ACTIVATIONS = frozenset(
 
 
 class OwnSettings(BaseModel):
-    """What sentikit adds under its own key; the published package ignores it.
+    """Values under sentikit's key, which the published package ignores.
 
     Attributes:
-        max_length: word pieces after which a text is cut; None is as many as the encoder takes.
+        max_length: word pieces to which texts are truncated; None: the encoder's limit.
         temperature: fitted on validation.
-        ordered: whether classes of the user's own stand in an order.
-        threshold: for two classes, the probability of the second from which it is predicted.
+        ordered: whether user-defined classes are ordered.
+        threshold: for two classes, the least probability for predicting the second.
     """
 
     max_length: int | None = Field(None, ge=1)
@@ -46,11 +45,11 @@ class HeadConfig(BaseModel):
     Attributes:
         hidden_activation: SwishGLU, or the name of a class of torch.nn.
         hidden_dim: width of the hidden layers.
-        num_layers: how many there are.
-        dropout_rate: after each activation; at 0 there are no dropout modules.
+        num_layers: number of hidden layers.
+        dropout_rate: after each activation; 0 means no dropout modules.
         pooling: cls, mean or max.
         id2label: class number (as text) to class name.
-        sentikit: what the format has no key for.
+        sentikit: values that the format has no key for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,7 +83,7 @@ class HeadConfig(BaseModel):
 
 
 def is_of_format(folder: Path) -> bool:
-    """Return whether `folder` holds a ``config.json`` of the format."""
+    """Return whether `folder` has a ``config.json`` of the format."""
     if not (folder / CONFIG).is_file():
         return False
     config = read_json(folder / CONFIG)
@@ -92,10 +91,10 @@ def is_of_format(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> tuple[HeadConfig, dict[str, Any]]:
-    """Return the format's own keys, checked, and all of ``config.json``.
+    """Return the format's keys, checked, and the whole ``config.json``.
 
     Raises:
-        InputError: a key is missing or wrong; all such keys at once.
+        InputError: keys are missing or wrong; the message lists all.
     """
     values: dict[str, Any] = read_json(folder / CONFIG)
     try:

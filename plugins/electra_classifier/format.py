@@ -1,7 +1,7 @@
 """The folder format of the study's published classifiers.
 
-``config.json`` is an ElectraConfig with `HeadConfig`'s keys; ``model.safetensors`` holds
-``electra.*`` and ``classifier.layers.{i}.*``. The package that publishes them is electra-classifier
+``config.json`` is an ElectraConfig with the keys of `HeadConfig`; ``model.safetensors`` has
+``electra.*`` and ``classifier.layers.{i}.*``. The package electra-classifier loads such folders
 (https://pypi.org/project/electra-classifier/).
 """
 
@@ -61,7 +61,7 @@ class ElectraClassifierFormat(ModelFormat):
         return is_of_format(folder)
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
-        """Load a folder as the hub holds it, whichever name its shared tensors have."""
+        """Load a folder as published, with any of the names of its shared tensors."""
         from sentikit.extension import SentimentModel, TorchPredictor
 
         from .layers import build_layers
@@ -86,7 +86,7 @@ class ElectraClassifierFormat(ModelFormat):
         """Write an ELECTRA with a head of hidden layers.
 
         Raises:
-            InputError: another encoder or head; the format cannot hold it.
+            InputError: the format cannot represent the encoder or the head.
         """
         from .layers import ClassifierLayers
 
@@ -109,12 +109,12 @@ class ElectraClassifierFormat(ModelFormat):
 def _backbone(
     folder: Path, values: dict[str, Any]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Return the tokenizer, and an ELECTRA whose weights are still random."""
+    """Return the tokenizer, and an ELECTRA with random weights."""
     from transformers import AutoTokenizer, ElectraConfig, ElectraModel
     from transformers.initialization import no_init_weights
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        # transformers would silently make one without words from config.json alone.
+        # Without these files, transformers would silently make an empty tokenizer.
         raise InputError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
     refuse_foreign_code(folder)
     refuse_impossible_sizes(folder, folder / WEIGHTS)
@@ -126,7 +126,7 @@ def _backbone(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    # A wrong value in a configuration raises whatever transformers stumbles over.
+    # For wrong values in a configuration, transformers raises unrelated exceptions.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -141,7 +141,7 @@ def _native_names(
     """Rename the format's tensors to `SentimentModel`'s and fill in shared ones.
 
     Raises:
-        InputError: two names of one shared tensor hold different values.
+        InputError: two names of one shared tensor have different values.
     """
     import torch
 
@@ -173,7 +173,7 @@ def _exportable_components(source: ExportSource) -> HeadParts:
     elsewhere = "Export it with --format onnx or hub."
     if kind != "electra":
         raise InputError(
-            f"The format electra-classifier holds ELECTRA encoders; the encoder of {source.path} "
+            f"The format electra-classifier has ELECTRA encoders; the encoder of {source.path} "
             f"is of type {kind!r}. {elsewhere}"
         )
     if model.pooling in ("last", "head"):
@@ -184,7 +184,7 @@ def _exportable_components(source: ExportSource) -> HeadParts:
     parts = parts_of(model.head)
     if parts is None:
         raise InputError(
-            "The format electra-classifier holds a head of hidden layers (head mlp); "
+            "The format electra-classifier has a head of hidden layers (head mlp); "
             f"{source.path} has another. {elsewhere}"
         )
     activation = type(parts.activation).__name__

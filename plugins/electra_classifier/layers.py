@@ -1,4 +1,4 @@
-"""The head of the format: a sequence of layers in which one activation module stands repeatedly."""
+"""The head of the format: layers that share one activation module."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .config import SWISHGLU, HeadConfig
 
 @dataclass(frozen=True)
 class HeadParts:
-    """The modules a head of hidden layers is made of.
+    """The modules of a head of hidden layers.
 
     Attributes:
         hidden: linear layers of one width.
-        activation: the module after each of them, always the same.
-        output: to the logits.
+        activation: the module after each of them, shared.
+        output: the layer to the logits.
         dropout: probability after each activation.
     """
 
@@ -30,8 +30,8 @@ class HeadParts:
 class ClassifierLayers(nn.Module):
     """[Linear, activation, Dropout] for each hidden layer, then Linear.
 
-    The names of the tensors are the format's: ``layers.{i}.*``, counting Dropout only where its
-    probability is above 0, and naming the shared activation's tensors once for each of its places.
+    Tensors are named ``layers.{i}.*`` as in the format: Dropout only counts if its probability is
+    above 0, and the shared activation's tensors have a name for each position.
     """
 
     def __init__(self, parts: HeadParts) -> None:
@@ -47,7 +47,7 @@ class ClassifierLayers(nn.Module):
         return logits
 
     def shared_names(self) -> list[list[str]]:
-        """Return, for each of the activation's tensors, all its names in the state dict."""
+        """Return all names in the state dict of each of the activation's tensors."""
         places = [str(i) for i, m in enumerate(self.layers) if m is self.parts.activation]
         tensors = [name for name, _ in self.parts.activation.named_parameters()]
         return [[f"layers.{place}.{name}" for place in places] for name in tensors]
@@ -68,7 +68,7 @@ class SwishGLU(nn.Module):
 
 
 def build_layers(config: HeadConfig, inputs: int, outputs: int) -> ClassifierLayers:
-    """Build the head that a ``config.json`` of the format describes."""
+    """Build the head that a ``config.json`` describes."""
     sizes = [inputs] + [config.hidden_dim] * config.num_layers
     if config.hidden_activation == SWISHGLU:
         activation: nn.Module = SwishGLU(config.hidden_dim)
@@ -80,7 +80,7 @@ def build_layers(config: HeadConfig, inputs: int, outputs: int) -> ClassifierLay
 
 
 def parts_of(head: nn.Module) -> HeadParts | None:
-    """Return the parts of a head of hidden layers, also of sentikit's ``mlp``; None for others."""
+    """Return the modules of a head of hidden layers, such as ``mlp``; None for other heads."""
     if isinstance(head, ClassifierLayers):
         return head.parts
     hidden, output = getattr(head, "hidden", None), getattr(head, "output", None)

@@ -51,12 +51,14 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     "--max-cost",
     type=FiniteRange(min=0, min_open=True),
     metavar="USD",
-    help="Refuse to start where the estimate is above.",
+    help="Refuse to start if the estimate is higher.",
 )
-@click.option("--no-wait", is_flag=True, help="Start the provider's job and leave it alone.")
-@click.option("--resume", is_flag=True, help="Resume, or come back to, a run under way.")
-@click.option("--cancel", is_flag=True, help="Cancel the provider's job of a run under way.")
-@click.option("--nproc", type=click.IntRange(min=1), help="Processes to start, training here.")
+@click.option("--no-wait", is_flag=True, help="Start the provider's job without waiting for it.")
+@click.option("--resume", is_flag=True, help="Resume an unfinished run, or follow its job again.")
+@click.option("--cancel", is_flag=True, help="Cancel the provider's job of an unfinished run.")
+@click.option(
+    "--nproc", type=click.IntRange(min=1), help="Processes to start, if the provider trains here."
+)
 @THREADS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -77,7 +79,7 @@ def gpt_finetune(
     device: str,
     as_json: bool,
 ) -> None:
-    """Fine-tune an LLM on a dataset and save a run, which recipes name as llm.model."""
+    """Fine-tune an LLM on a dataset and save a run, to be used as llm.model in recipes."""
     from .job import FineTuningOptions, open_fine_tuning
 
     _refuse_contradictions(estimate, prepare_only, cancel)
@@ -122,14 +124,14 @@ def _run_to_cancel(job: FineTuning, output: Path | None) -> Path:
     try:
         return job.choose_folder(output, resume=True)
     except InputError as error:
-        place = f"{output} holds no run under way" if output else "this recipe has no run under way"
+        place = f"{output} has no unfinished run" if output else "this recipe has no unfinished run"
         raise InputError(
             f"There is nothing to cancel: {place}. Name the run's folder with --output."
         ) from error
 
 
 def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool) -> None:
-    """Write and check the files, and say how to go on."""
+    """Write and check the files, and print how to resume."""
     report = job.prepare(path)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report_table(report))
     advice = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--resume"])
@@ -137,7 +139,7 @@ def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool)
 
 
 def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:
-    """Take a job that was left under way as an interruption where the user asked for it."""
+    """Raise an interruption if the user stopped while a job was running."""
     from sentikit import Interrupted
 
     if stopped and not finished.model:
@@ -153,7 +155,7 @@ def _refuse_processes(job: FineTuning) -> None:
 def _resumable(
     context: click.Context, job: FineTuning, path: Path, is_main_process: bool
 ) -> Iterator[Callable[[], bool]]:
-    """End in good order at the first Ctrl-C (or SIGTERM), and say how to come back."""
+    """Stop cleanly at the first Ctrl-C or SIGTERM, and print how to resume."""
     from sentikit import Interrupted
     from sentikit.extension import stop_on_signal
 
@@ -175,7 +177,7 @@ def _coming_back(context: click.Context, path: Path, trains_here: bool) -> str:
     if trains_here:
         return f"Stopped. Resume with: {again}"
     cancel = typed_command(context, _NOT_AGAIN, ["--output", str(path), "--cancel"])
-    return f"Detached; a job that was started goes on.\nCome back: {again}\nCancel:    {cancel}"
+    return f"Detached; a job that was started continues.\nFollow: {again}\nCancel: {cancel}"
 
 
 def _print_result(context: click.Context, finished: FinishedFineTuning, as_json: bool) -> None:

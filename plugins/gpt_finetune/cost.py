@@ -1,4 +1,4 @@
-"""What a fine-tuning would cost: tokens counted offline, times epochs, times the price."""
+"""Cost of a fine-tuning: tokens, counted offline, times epochs times price."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from sentikit.extension import FinetuneComponents
 
 
-#: The variable that names a file of models and prices of the user's own.
+#: The environment variable of the user's file of models and prices.
 _MODELS_VARIABLE = "SENTIKIT_MODELS"
 
 
 @dataclass(frozen=True)
 class FineTuningEstimate:
-    """What was counted.
+    """The tokens and cost of a fine-tuning.
 
     Attributes:
         provider: the backend's name.
         model: the base model.
-        examples: to learn from.
-        epochs: how often they are gone through.
+        examples: number of training examples.
+        epochs: passes over them.
         tokens_per_epoch: of all examples.
-        tokens: of all epochs, which is what is billed.
+        tokens: of all epochs; these are billed.
         exact: whether the model's own tokenizer counted.
-        price: USD per million tokens, or None where it is unknown.
-        usd: the cost; None where the price is unknown.
-        prices_as_of: the day the price was checked, or None where the recipe gives it.
+        price: USD per million tokens, or None if unknown.
+        usd: the cost; None if the price is unknown.
+        prices_as_of: the day the price was checked, or None if the recipe gives it.
     """
 
     provider: str
@@ -53,23 +53,23 @@ class FineTuningEstimate:
         return asdict(self)
 
     def to_text(self) -> str:
-        """Return the lines that people read."""
+        """Return a readable summary."""
         about = "" if self.exact else "about "
         return "\n".join(
             [
                 f"Provider  {self.provider}",
                 f"Model     {self.model}",
                 f"Examples  {self.examples:,}, {self.epochs} epoch{'s' * (self.epochs != 1)}",
-                f"Tokens    {about}{self.tokens:,} ({self.tokens_per_epoch:,} an epoch)",
+                f"Tokens    {about}{self.tokens:,} ({self.tokens_per_epoch:,} per epoch)",
                 f"Cost      {self._cost()}",
             ]
         )
 
     def to_line(self) -> str:
-        """Return one sentence, to be said before anything is spent."""
-        cost = "costs nothing by the token" if self.price == 0 else f"costs {self._cost()}"
+        """Return one sentence to print before anything is spent."""
+        cost = "without a price per token" if self.price == 0 else f"costs {self._cost()}"
         if self.usd is None:
-            cost = "at a price that is not known"
+            cost = "at an unknown price"
         return (
             f"Fine-tuning {self.model} on {self.examples:,} examples for {self.epochs} "
             f"epoch{'s' * (self.epochs != 1)}, {self.tokens:,} tokens, {cost}."
@@ -85,7 +85,7 @@ class FineTuningEstimate:
 
 
 def estimate(components: FinetuneComponents, report: PreparedReport) -> FineTuningEstimate:
-    """Price the fine-tuning of a recipe."""
+    """Estimate the cost of a recipe's fine-tuning."""
     fine_tuner, facts = components.fine_tuner, model_facts(components.fine_tuner.model)
     epochs = fine_tuner.epochs(report.train.examples)
     price = training_price(components, facts)
@@ -106,14 +106,14 @@ def estimate(components: FinetuneComponents, report: PreparedReport) -> FineTuni
 
 
 def training_price(components: FinetuneComponents, facts: ModelFacts) -> float | None:
-    """Return USD per million tokens: the recipe's own, nothing, or the table's; None if unknown."""
+    """Return USD per million tokens, from the recipe or the table; None if unknown."""
     if components.options.training_price is not None:
         return components.options.training_price
     return facts.training if components.fine_tuner.billed else 0.0
 
 
 def cost_of(tokens: int, price: float | None) -> float | None:
-    """Return USD for so many tokens, exactly; None where the price is unknown."""
+    """Return the exact USD for a number of tokens; None if the price is unknown."""
     return None if price is None else float(Decimal(str(price)) * tokens / 10**6)
 
 
@@ -121,7 +121,7 @@ def refuse_cost(found: FineTuningEstimate, ceiling: float) -> None:
     """Refuse a job that costs more than the user allows.
 
     Raises:
-        InputError: it does, or its price is unknown.
+        InputError: it costs more, or its price is unknown.
     """
     if found.usd is None:
         raise InputError(
@@ -137,15 +137,15 @@ def refuse_cost(found: FineTuningEstimate, ceiling: float) -> None:
 
 
 def refuse_ended(components: FinetuneComponents, today: date) -> str:
-    """Refuse a base model that can be fine-tuned no more; return a warning where one ends soon.
+    """Refuse a base model that can no longer be fine-tuned; return a warning if it ends soon.
 
     Raises:
-        InputError: the model has ended, takes no more jobs, or cannot be fine-tuned at all.
+        InputError: the model has ended, accepts no more jobs, or cannot be fine-tuned.
     """
     facts = model_facts(components.fine_tuner.model)
     if not components.fine_tuner.billed:
         return ""
-    instead = f" Its provider names {facts.successor} instead." if facts.successor else ""
+    instead = f" Its provider recommends {facts.successor}." if facts.successor else ""
     advice = f" If that is wrong, say so in a file named by {_MODELS_VARIABLE}."
     if not facts.fine_tunable:
         raise InputError(f"{facts.name} cannot be fine-tuned.{advice}")
@@ -153,7 +153,8 @@ def refuse_ended(components: FinetuneComponents, today: date) -> str:
         raise InputError(f"{facts.name} was switched off on {facts.ends}.{instead}{advice}")
     if facts.fine_tuning_ends and today > facts.fine_tuning_ends:
         raise InputError(
-            f"{facts.name} takes no new fine-tuning jobs since {facts.fine_tuning_ends}.{instead}"
+            f"{facts.name} has accepted no new fine-tuning jobs since "
+            f"{facts.fine_tuning_ends}.{instead}"
             f"{advice}"
         )
     last = f" New jobs end on {facts.fine_tuning_ends}." if facts.fine_tuning_ends else ""

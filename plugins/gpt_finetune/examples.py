@@ -1,4 +1,4 @@
-"""The examples to learn: conversations counted, examined and written."""
+"""Training examples: counting, checking and writing of conversations."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ if TYPE_CHECKING:
     from sentikit.extension import FinetuneComponents
 
 
-# Chat templates frame every message; OpenAI's by three tokens and the role. With it, counts agree
-# with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens an example.
+# OpenAI's chat template adds three tokens and the role to each message. With these, the counts
+# agree
+# with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens per example.
 _PER_MESSAGE = 4
 
 
 @dataclass(frozen=True)
 class ConversationCounter:
-    """Counts a conversation, its answer included.
+    """A counter of a conversation's tokens, answer included.
 
     Attributes:
-        count: of one conversation's tokens.
+        count: returns the number of tokens.
         exact: whether the model's own tokenizer counts.
     """
 
@@ -49,7 +50,7 @@ class ConversationCounter:
 
 
 def conversation_counter(fine_tuner: FineTuner) -> ConversationCounter:
-    """Return what counts for a fine-tuner: its own counter, or the table's tokenizer."""
+    """Return a fine-tuner's own counter, or one with the tokenizer of the table of models."""
     own = fine_tuner.token_count()
     if own is not None:
         return ConversationCounter(own, True)
@@ -66,14 +67,14 @@ _ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class LearntExample:
-    """One example to learn.
+    """A training example.
 
     Attributes:
         id: of the example.
-        text: the text itself.
+        text: of the example.
         label: the answer to learn.
-        messages: what is asked, then the answer as the assistant's message.
-        line: of the file, newline included.
+        messages: the prompt, then the answer as the assistant's message.
+        line: in the file, newline included.
         tokens: of the whole conversation.
     """
 
@@ -87,18 +88,18 @@ class LearntExample:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one file holds.
+    """The content of a file of examples.
 
     Attributes:
         split: the dataset's split.
-        examples: how many.
+        examples: their number.
         bytes: of the file.
-        tokens: of all examples, once through.
+        tokens: of all examples, in one epoch.
         longest: tokens of the longest example.
         longest_id: its id.
-        labels: how often each label is the answer.
-        duplicates: examples whose text stands further up, too.
-        contradictions: those of them with another label there.
+        labels: number of examples by label.
+        duplicates: examples that repeat an earlier text.
+        contradictions: duplicates with a different label.
         digest: SHA-256 of the file.
     """
 
@@ -116,13 +117,13 @@ class SplitReport:
 
 @dataclass
 class SplitExaminer:
-    """Takes a split's examples one after the other; memory grows by a few bytes for each.
+    """A check of a split's examples, one by one; memory grows by a few bytes for each.
 
     Args:
         split: the dataset's split.
-        classes: the labels there may be.
+        classes: the possible labels.
         limits: what the provider refuses.
-        context: tokens an example may have, or None.
+        context: most tokens of an example, or None.
     """
 
     split: str
@@ -140,7 +141,7 @@ class SplitExaminer:
     _contradictions: int = 0
 
     def add(self, example: LearntExample) -> None:
-        """Look at one example.
+        """Check one example.
 
         Raises:
             InputError: the service would refuse it, for its roles or for an empty message.
@@ -170,7 +171,7 @@ class SplitExaminer:
         self._contradictions += before != label
 
     def problems(self, fewest: int) -> list[str]:
-        """Return what the service would refuse of the whole file; `fewest` examples are needed."""
+        """Return what the service would refuse about the file; `fewest` examples are needed."""
         found = []
         examples, most = self._labels.total(), self.limits.most_bytes
         if examples < fewest:
@@ -193,11 +194,11 @@ class SplitExaminer:
         return found
 
     def shared(self, other: SplitExaminer) -> int:
-        """Return how many different texts of this split are in another, too."""
+        """Return the number of different texts that another split has too."""
         return len(self._seen.keys() & other._seen.keys())
 
     def report(self) -> SplitReport:
-        """Return what was seen."""
+        """Return the report."""
         return SplitReport(
             split=self.split,
             examples=self._labels.total(),
@@ -218,37 +219,37 @@ def _key(text: str) -> bytes:
 
 
 def _misfit(messages: Sequence[Message], classes: Sequence[str]) -> str:
-    """Say why a service would refuse a conversation, or ""."""
+    """Return why a service would refuse a conversation, or ""."""
     roles = [message.role for message in messages]
     for message in messages:
         if message.role not in _ROLES:
-            return f"the role {message.role!r} is none of {', '.join(_ROLES)}"
+            return f"the role {message.role!r} is not one of {', '.join(_ROLES)}"
         if not message.content.strip():
             return f"the {message.role}'s message is empty"
     if "system" in roles[1:]:
         return "the system message must come first"
     if "user" not in roles:
-        return "no user's message is there to answer"
+        return "there is no message of a user to answer"
     if roles[-1] != "assistant" or messages[-1].content not in classes:
         return f"the last message must be the assistant's, and one of {', '.join(classes)}"
     return ""
 
 
-#: How many examples are looked at between two notes of it.
+#: Number of examples between two updates of the progress.
 _NOTED = 500
-#: The files in a run's folder, by what they are for.
+#: The files in a run's folder, by use.
 FILES = {"train": "train.jsonl", "validation": "validation.jsonl"}
 
 
 @dataclass(frozen=True)
 class PreparedReport:
-    """What the examples come to.
+    """The report about all files.
 
     Attributes:
-        splits: ``train`` and, where there is one, ``validation``.
+        splits: ``train`` and, if given, ``validation``.
         exact: whether tokens were counted by the model's own tokenizer.
-        context: tokens an example may have, or None.
-        shared: texts that stand in both files.
+        context: most tokens of an example, or None.
+        shared: texts in both files.
     """
 
     splits: dict[str, SplitReport]
@@ -258,18 +259,18 @@ class PreparedReport:
 
     @property
     def train(self) -> SplitReport:
-        """Of the file to learn from."""
+        """The report about the training file."""
         return self.splits["train"]
 
     def warnings(self) -> Iterator[str]:
-        """Yield what deserves a look, but is not refused."""
+        """Yield warnings about what is suspicious but accepted."""
         for use, split in self.splits.items():
             absent = [label for label, count in split.labels.items() if not count]
             if absent:
                 yield f"{FILES[use]} has no example of {', '.join(absent)}."
             if split.contradictions:
                 yield (
-                    f"{FILES[use]}: {split.contradictions:,} texts stand there twice with "
+                    f"{FILES[use]}: {split.contradictions:,} texts occur twice, with "
                     "different labels."
                 )
         if self.shared:
@@ -284,16 +285,16 @@ class PreparedReport:
 
 
 class Preparation:
-    """A recipe's examples, turned into messages whenever they are gone through.
+    """A recipe's examples, converted to messages in each pass.
 
     Args:
         components: of the recipe.
-        keep: a folder that holds what an encoder said, of a run that is resumed; None asks it.
+        keep: the folder of a resumed run with an encoder's predictions; None queries it.
 
     Attributes:
-        splits: the examples by what they are for, ``train`` or ``validation``.
-        advance: told how many examples were looked at, an encoder's look counted, since the last
-            call.
+        splits: the examples by use, ``train`` or ``validation``.
+        advance: called with the number of examples processed since the last call, also by an
+            encoder.
     """
 
     def __init__(self, components: FinetuneComponents, keep: Path | None = None) -> None:
@@ -308,23 +309,23 @@ class Preparation:
 
     @property
     def looks(self) -> int:
-        """How many examples there are to look at, an encoder's look counted."""
+        """The number of examples to process, those of an encoder included."""
         encoder = self._components.strategy.needs().encoder
         return (1 + encoder) * sum(len(split.examples) for split in self.splits.values())
 
     @cached_property
     def context(self) -> int | None:
-        """Tokens an example may have: as the recipe says, the provider, or the table of models."""
+        """Most tokens of an example, according to recipe, provider or table of models."""
         facts = model_facts(self._components.fine_tuner.model)
         known = self._components.options.context or self._components.fine_tuner.limits.context
         return known or facts.training_context or facts.context
 
     @cached_property
     def report(self) -> PreparedReport:
-        """What the examples come to; nothing is written.
+        """The report about the examples; nothing is written.
 
         Raises:
-            InputError: the provider would refuse them; all that is wrong with a file at once.
+            InputError: the provider would refuse them; the message lists all problems of a file.
             SentikitError: the strategy fails.
         """
         limits = self._components.fine_tuner.limits
@@ -363,7 +364,7 @@ class Preparation:
         return conversation_counter(self._components.fine_tuner)
 
     def examples(self, use: str) -> Iterator[LearntExample]:
-        """Yield the examples of ``train`` or ``validation`` in order, made as they are asked for.
+        """Yield the examples of ``train`` or ``validation`` in order, made one by one.
 
         Raises:
             SentikitError: the strategy fails; names the row.
@@ -378,9 +379,9 @@ class Preparation:
             yield LearntExample(example.id, example.text, label, messages, line, tokens)
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write the files and return them by use; each is there whole or not at all.
+        """Write the files and return them by use; each appears complete or not at all.
 
-        What an encoder said goes with them, so that a resumed run need not ask it again.
+        An encoder's predictions are stored beside them, for a resumed run.
 
         Raises:
             InputError: the provider would refuse them; nothing is written.
@@ -413,12 +414,12 @@ def _split(components: FinetuneComponents, use: str, split: str) -> LabelledSpli
 
 
 def _kept(use: str) -> str:
-    """Return the name of the file that keeps what the prompts of a split show."""
+    """Return the name of the file with the prompt context of a split."""
     return f"context-{use}.jsonl"
 
 
 def _passing_folder(owner: object) -> Path:
-    """Return a temporary folder that goes when its owner goes."""
+    """Return a temporary folder that is removed with its owner."""
     folder = Path(tempfile.mkdtemp(prefix="sentikit-"))
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     return folder

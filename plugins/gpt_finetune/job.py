@@ -1,4 +1,4 @@
-"""A whole fine-tuning: from a recipe's components to a run that recipes name as a model."""
+"""The fine-tuning job: from a recipe's components to a run that recipes can use as a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .examples import FILES, Preparation, PreparedReport
 if TYPE_CHECKING:
     from sentikit.extension import FinetuneComponents
 
-#: What a fine-tuner remembers: uploaded files, the job's id.
+#: A fine-tuner's memory: uploaded files and the job's id.
 MEMORY = "job.json"
 
 
@@ -68,35 +68,35 @@ class FineTuningReporter(RunReporter):
         self.status = "interrupted"
 
     def say(self, message: str) -> None:
-        """Tell the user something, the same thing once."""
+        """Print a message, each one only once."""
         if self._is_main_process and message not in self._said:
             self._said.add(message)
             super().say(message)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write a line of the log and show it."""
+        """Write a record to the log and show it."""
         if self._is_main_process:
             super().record(record)
             self._learning.show(record)
 
     def rewind(self, step: int, epochs: int = 0) -> None:
-        """Forget what was logged after a step, and after an epoch."""
+        """Remove records after a step or an epoch from the log."""
         if self._is_main_process:
             super().rewind(step, epochs)
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered in this run."""
+        """Return a value that was remembered in this run."""
         return read_json(self._memory).get(key) if self._memory.is_file() else None
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value in the run."""
+        """Remember a JSON value in the run."""
         if self._is_main_process:
             known = read_json(self._memory) if self._memory.is_file() else {}
             write_json(self._memory, {**known, key: value})
 
 
 class _LearningBar(LiveBar):
-    """A bar with the loss on a terminal; elsewhere a line for each epoch and event."""
+    """A bar with the loss on a terminal, otherwise a line for each epoch and event."""
 
     def __init__(self, shown: bool) -> None:
         super().__init__("steps", shown)
@@ -114,7 +114,7 @@ class _LearningBar(LiveBar):
 
 
 def _losses(record: Mapping[str, Any]) -> str:
-    """Return the numbers of a record whose names say that they are losses or accuracies."""
+    """Return the losses and accuracies of a record, as text."""
     shown = [
         f"{name.replace('_', ' ')} {value:.4f}"
         for name, value in record.items()
@@ -124,20 +124,20 @@ def _losses(record: Mapping[str, Any]) -> str:
 
 
 KIND = "finetune"
-#: Statuses of a manifest beside those of every run.
+#: Statuses of a manifest, in addition to those of every run.
 PREPARED, CANCELLED = "prepared", "cancelled"
 _RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
 class FineTuningOptions:
-    """What a user decides at the command line and not in the recipe.
+    """Options that are given on the command line, not in the recipe.
 
     Attributes:
         max_cost: USD, or None.
-        wait: whether to wait for the end of a job that runs elsewhere.
+        wait: whether to wait for the end of a provider's job.
         resume: resume an unfinished run.
-        device: auto, cpu, cuda, … where the fine-tuner trains here.
+        device: auto, cpu, cuda, …, if the fine-tuner trains here.
         threads: CPU threads of this process, or None.
         stop_requested: asked several times a second.
     """
@@ -152,14 +152,14 @@ class FineTuningOptions:
 
 @dataclass(frozen=True)
 class FinishedFineTuning:
-    """What a fine-tuning came to.
+    """The result of a fine-tuning.
 
     Attributes:
         path: the run's folder, which a recipe names as ``llm.model``.
-        model: what its backend is asked for; "" while the job goes on.
+        model: the name for its backend; "" while the job is running.
         base_model: the model it was made from.
-        cost_usd: what was billed; None where unknown.
-        metrics: losses and the like.
+        cost_usd: the billed cost; None if unknown.
+        metrics: losses and other numbers.
     """
 
     path: Path
@@ -201,7 +201,7 @@ class FineTuning:
 
     @property
     def estimate(self) -> FineTuningEstimate:
-        """What it would cost; nothing is asked and nothing written.
+        """The estimated cost; nothing is sent or written.
 
         Raises:
             InputError: the provider would refuse the examples.
@@ -210,19 +210,19 @@ class FineTuning:
 
     @property
     def trains_here(self) -> bool:
-        """Whether this machine computes."""
+        """Whether the training runs on this machine."""
         return self.components.fine_tuner.trains_here
 
     def choose_folder(self, output: Path | None = None, resume: bool = False) -> Path:
-        """Return the run's folder: the one asked for, a new one, or the one to resume.
+        """Return the run's folder: the given one, a new one, or the one to resume.
 
         Raises:
-            InputError: it holds something already, or there is nothing to resume.
+            InputError: it is not empty, or there is nothing to resume.
         """
         return choose_run_folder(output, self.components.recipe.name, resume, _RUNS).path
 
     def prepare(self, path: Path) -> PreparedReport:
-        """Write the files and no more; `run` with ``resume`` goes on from there.
+        """Only write the files; `run` with ``resume`` continues from there.
 
         Raises:
             InputError: the provider would refuse the examples; nothing is written.
@@ -234,16 +234,18 @@ class FineTuning:
         return self.report
 
     def run(self, path: Path, options: FineTuningOptions | None = None) -> FinishedFineTuning:
-        """Prepare, check and fine-tune; write a run in `path`.
+        """Prepare, check and fine-tune; write the run to `path`.
 
         Raises:
-            Interrupted: the user asked to stop a training that computes here.
-            InputError: something the user gave cannot be used; nothing is uploaded or trained.
-            SentikitError: the provider refuses or fails; gives its reason.
+            Interrupted: the user stopped a training on this machine.
+            InputError: the input cannot be used; nothing is uploaded or trained.
+            SentikitError: the provider refuses or fails.
         """
         chosen = options or FineTuningOptions()
         if not chosen.wait and self.trains_here:
-            raise InputError("This provider trains here: there is nothing to wait for elsewhere.")
+            raise InputError(
+                "This provider trains here: there is no job elsewhere to leave running."
+            )
         run, engine = RunFolder(path), self.components.engine
         if engine is None:
             with run.locked():
@@ -287,7 +289,7 @@ class FineTuning:
             if writer:
                 self._write(writer, run.path, options.resume)
             if engine is not None:
-                # Others wait here until the files are written.
+                # Other processes wait here until the files are written.
                 fingerprint = engine.broadcast(fingerprint)
             with session:
                 job = self._job(run, fingerprint, options)
@@ -301,7 +303,7 @@ class FineTuning:
     def _check(
         self, run: RunFolder, options: FineTuningOptions, session: FineTuningReporter
     ) -> str:
-        """Refuse whatever can be refused; return the fingerprint."""
+        """Check everything that can be checked; return the fingerprint."""
         warning = refuse_ended(self.components, date.today())
         self._keep = run.path if options.resume else None
         for text in [warning, *self.report.warnings()]:
@@ -313,7 +315,7 @@ class FineTuning:
         if options.resume and run.manifest.get("fingerprint") != self.fingerprint:
             raise InputError(
                 f"{run.path} was begun with other examples, another model or other settings. "
-                "Resume it with the same ones, or start anew with another --output."
+                "Resume it with the same ones, or start a new one with another --output."
             )
         try:
             self.components.fine_tuner.check(session)
@@ -330,7 +332,7 @@ class FineTuning:
         return hashlib.sha256(said.encode()).hexdigest()
 
     def _plan(self) -> RunPlan:
-        """Return what the run is before it begins."""
+        """Return the plan of the run."""
         described = {
             use: {
                 "dataset": split.dataset,
@@ -356,7 +358,7 @@ class FineTuning:
         )
 
     def _write(self, writer: RunWriter, folder: Path, resume: bool) -> None:
-        """Write the manifest, so that a kill leaves what can be resumed, then the files."""
+        """Write the manifest, so that the run can be resumed if it is killed, then the files."""
         writer.begin(resume)
         self._preparation.write(folder)
 
@@ -398,7 +400,7 @@ class FineTuning:
         return FinishedFineTuning(run.path, asked, base, cost, metrics)
 
     def _cost(self, model: FineTunedModel) -> float | None:
-        """Return USD for the tokens that were billed, or for those that were counted."""
+        """Return the cost in USD of the billed tokens, or else of the counted ones."""
         tokens = self.estimate.tokens if model.tokens is None else model.tokens
         return cost_of(tokens, self.estimate.price)
 

@@ -1,4 +1,4 @@
-"""What the command prints."""
+"""The output of ``sentikit gpt-finetune``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def report_table(report: PreparedReport) -> str:
 
 
 def finished_json(finished: FinishedFineTuning) -> dict[str, Any]:
-    """Return what a fine-tuning came to; ``model`` is null while its job goes on."""
+    """Return the result of a fine-tuning; ``model`` is null while its job is running."""
     return {
         "run": str(finished.path),
         "model": finished.model or None,
@@ -42,7 +42,7 @@ def finished_json(finished: FinishedFineTuning) -> dict[str, Any]:
 
 
 def cost_words(usd: float | None) -> str:
-    """Return what is said of a cost behind a model's name; nothing where nothing was billed."""
+    """Return the cost as text after a model's name; "" if nothing was billed."""
     if not usd:
         return ""
     return f", ${usd_text(usd)}"

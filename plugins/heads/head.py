@@ -50,8 +50,8 @@ class LinearHead(Head):
 class MlpHead(Head):
     """[Linear, activation, Dropout] for each hidden layer, then Linear.
 
-    One activation module serves all hidden layers, as in the study: SwishGLU has weights, and its
-    layers share them.
+    All hidden layers share one activation module, as in the study, also its weights (SwishGLU has
+    some).
     """
 
     class Settings(ComponentSettings):
@@ -118,14 +118,14 @@ class SwishGLU(nn.Module):
 
 
 class NativeHead(Head):
-    """The head of transformers' ``*ForSequenceClassification``: BERT's, RoBERTa's, ELECTRA's.
+    """The head of transformers' ``*ForSequenceClassification`` for BERT, RoBERTa and ELECTRA.
 
-    Each is [Dropout, Linear, activation, Dropout, Linear] over the first token, so that
-    ``sentikit export --format transformers`` can write the model as one of transformers.
+    It is [Dropout, Linear, activation, Dropout, Linear] over the first token, which
+    ``sentikit export --format transformers`` can write as a model of transformers.
     """
 
     only_pooling: ClassVar[Literal["cls"]] = "cls"
-    #: Activations other than BERT's and RoBERTa's tanh, by type of encoder.
+    #: Activations by type of encoder; BERT's and RoBERTa's is tanh.
     _ACTIVATIONS: ClassVar[dict[str, type[nn.Module]]] = {
         "electra": nn.GELU,
         "deberta-v2": nn.GELU,
@@ -140,11 +140,11 @@ class NativeHead(Head):
     settings: Settings
 
     def build(self, hidden_size: int, classes: int) -> nn.Module:
-        """Return BERT's, from (texts, hidden_size) to (texts, classes)."""
+        """Return BERT's head, from (texts, hidden_size) to (texts, classes)."""
         return NativeLayers(hidden_size, classes, nn.Tanh(), self.settings.dropout)
 
     def build_on(self, config: PretrainedConfig, classes: int) -> nn.Module:
-        """Return the one that transformers puts on the backbone."""
+        """Return the head that transformers uses for the backbone."""
         activation = self._ACTIVATIONS.get(config.model_type, nn.Tanh)()
         hidden_size = int(config.hidden_size)
         return NativeLayers(hidden_size, classes, activation, self.settings.dropout)
@@ -168,7 +168,7 @@ class NativeLayers(nn.Module):
 
 
 class AttentionHead(Head):
-    """Pools tokens by learnt attention (Yang et al. 2016, section 2.2), then one linear layer."""
+    """Pooling by learnt attention (Yang et al. 2016, section 2.2), then one linear layer."""
 
     only_pooling: ClassVar[Literal["head"]] = "head"
 
@@ -180,7 +180,7 @@ class AttentionHead(Head):
     settings: Settings
 
     def build(self, hidden_size: int, classes: int) -> nn.Module:
-        """Return a module that pools, and turns (texts, hidden_size) into (texts, classes)."""
+        """Return a module that pools and maps (texts, hidden_size) to (texts, classes)."""
         return AttentionLayers(hidden_size, classes, self.settings.dropout)
 
 
@@ -195,7 +195,7 @@ class AttentionLayers(nn.Module):
         self.output = nn.Linear(hidden_size, classes)
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return (texts, hidden) of (texts, tokens, hidden); padding has no weight."""
+        """Pool (texts, tokens, hidden) to (texts, hidden); padding has no weight."""
         scores = self.query(torch.tanh(self.projection(states))).squeeze(-1).float()
         weights = scores.masked_fill(mask == 0, torch.finfo(torch.float32).min).softmax(dim=1)
         pooled: Tensor = (states * weights.to(states.dtype).unsqueeze(-1)).sum(dim=1)

@@ -16,7 +16,7 @@ from .loading import hub_splits, load_from_hub
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Usual names, the best first. A column of label names is better than one of numbers.
+# Common names, best first. A column of label names is better than one of numbers.
 _USUAL_NAMES = {
     "text": ("text", "sentence", "review", "content", "tweet", "comment", "review_text", "body"),
     "label": ("label_text", "label", "labels", "sentiment", "gold_label", "polarity", "class"),
@@ -31,7 +31,7 @@ _ROWS_PER_BATCH = 1000
 
 
 class HubRows(Rows):
-    """Rows of a split, classes by name; only the columns asked for are read."""
+    """Rows of a split, with classes by name; only the requested columns are read."""
 
     unit = "row"
 
@@ -40,7 +40,7 @@ class HubRows(Rows):
         self.dataset = dataset
 
     def at(self, where: int) -> str:
-        """Name a row as the hub counts it."""
+        """Describe a row by its number in the split."""
         return f"row {where} of {self.name}"
 
     def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -55,13 +55,13 @@ class HubRows(Rows):
 
 
 def _namer(dataset: Dataset, column: str) -> Callable[[Any], Any]:
-    """Return what turns a class number into its name, and leaves other values alone."""
+    """Return a function from a class number to its name; it keeps other values."""
     from datasets import ClassLabel
 
     feature = dataset.features[column]
     if isinstance(feature, ClassLabel):
         names = feature.names
-        # The hub writes -1 where a gold label is withheld.
+        # -1 means that the hub withholds the gold label.
         return lambda value: names[value] if value is not None and value >= 0 else None
     return lambda value: value
 
@@ -70,10 +70,10 @@ class HubDataset(DatasetLoader):
     """A dataset of the hub, or a local folder in the hub's layout."""
 
     class Settings(ComponentSettings):
-        """Which dataset, and which of its columns."""
+        """The dataset and its columns."""
 
         path: str = Field(description="repository id, as owner/name, or a local folder")
-        config: str | None = Field(None, description="configuration, where there are several")
+        config: str | None = Field(None, description="configuration, if there are several")
         revision: str | None = Field(None, description="branch, tag, commit, refs/convert/parquet")
         text: str | None = Field(None, description="column of the texts")
         label: str | None = Field(None, description="column of the gold labels")
@@ -111,7 +111,7 @@ class HubDataset(DatasetLoader):
         return HubRows(f"{settings.path} ({name})", dataset)
 
     def locate(self, split: str, row: int) -> str:
-        """Name the row as the hub counts it."""
+        """Describe a row by its number in the split."""
         return f"row {row + 1} of {self.settings.path} ({self._names[split]})"
 
     @cached_property
@@ -127,7 +127,7 @@ class HubDataset(DatasetLoader):
         return names | {name: name for name in known if name not in names.values()}
 
     def _columns(self, rows: HubRows) -> tuple[str, str | None, str | None]:
-        """Choose the columns of text, label and source."""
+        """Return the columns of text, label and source."""
         text, label, source = (self._column(rows, key) for key in _USUAL_NAMES)
         if text is None:
             raise InputError(
@@ -152,6 +152,6 @@ class HubDataset(DatasetLoader):
 
 
 def _first(wanted: tuple[str, ...], known: Any) -> list[str]:
-    """Return the first of `wanted` that is known, whatever its case; none or one."""
+    """Return the first of `wanted` that is known, ignoring case, as a list of at most one."""
     by_folded = {name.casefold(): name for name in known}
     return [by_folded[name] for name in wanted if name in by_folded][:1]

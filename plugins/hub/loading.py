@@ -1,7 +1,7 @@
 """Datasets of the Hugging Face hub, and local folders in the hub's layout.
 
-No dataset script is ever run: where a repository has one, the hub's own conversion of it to Parquet
-(revision ``refs/convert/parquet``, https://huggingface.co/docs/dataset-viewer/parquet) serves.
+Dataset scripts are never run. If a repository has one, the hub's conversion to Parquet can be used
+(revision ``refs/convert/parquet``, https://huggingface.co/docs/dataset-viewer/parquet).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_from_hub(
     Args:
         repository: repository id, as ``stanfordnlp/imdb``, or a local folder in the hub's layout.
         split: the split's name there.
-        config: configuration (subset), where the dataset has several.
+        config: configuration (subset), if the dataset has several.
         revision: branch, tag or commit; ``refs/convert/parquet`` for the hub's own conversion.
 
     Raises:
@@ -54,7 +54,7 @@ def load_from_hub(
 def hub_splits(
     repository: str, *, config: str | None = None, revision: str | None = None
 ) -> tuple[str, ...]:
-    """Return the names of a hub dataset's splits without loading them.
+    """Return the names of a hub dataset's splits without loading it.
 
     Args:
         repository: as for `load_from_hub`.
@@ -76,7 +76,7 @@ def hub_splits(
 def _load(repository: str, config: str | None, revision: str | None, split: str) -> Dataset:
     builder = _builder(repository, config, revision)
     if revision and _COMMIT.fullmatch(revision) and builder.hash != revision:
-        # Offline, datasets takes the version it has loaded last.
+        # Offline, datasets uses the version that it loaded last.
         raise InputError(
             f"The dataset {repository!r} was last loaded at revision {builder.hash}; {revision} "
             "cannot be had offline. Load it once with a network, or ask for the other revision."
@@ -109,18 +109,18 @@ def _address(
         if config and Path(folder, config).is_dir():
             return folder, {"data_dir": config}
         return folder, {"name": config}
-    # Asking for the files first gives the true reason of a failure in a moment: datasets retries
-    # for half a minute, then takes any version at all that its cache holds.
+    # Listing the files first reports the reason of a failure at once: datasets retries for half a
+    # minute, then uses any version in its cache.
     if f"{PurePosixPath(repository).name}.py" in _files_on_hub(repository, revision):
         raise needs_script(repository)
     return repository, {"name": config, "revision": revision}
 
 
 def _is_folder(repository: str) -> bool:
-    """Return whether `repository` is a local folder, not a repository id.
+    """Return whether `repository` is a local folder.
 
     Raises:
-        InputError: it is written as a path and there is no such folder.
+        InputError: it looks like a path, and there is no such folder.
     """
     path = Path(repository).expanduser()
     if path.is_dir():
@@ -133,7 +133,7 @@ def _is_folder(repository: str) -> bool:
 
 
 def _files_on_hub(repository: str, revision: str | None) -> list[str]:
-    """List a repository's files; none in offline mode, where only the cache can answer."""
+    """List a repository's files; none in offline mode."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -147,7 +147,7 @@ def _files_on_hub(repository: str, revision: str | None) -> list[str]:
 def _load_conversion(repository: str, config: str | None, split: str) -> Dataset:
     """Load the files ``CONFIG/SPLIT/*.parquet`` of the conversion.
 
-    ``load_dataset`` cannot: it takes all configurations for one, and finds none of it offline.
+    ``load_dataset`` cannot: it treats all configurations as one, and finds nothing offline.
     """
     from datasets import load_dataset
     from huggingface_hub import snapshot_download
@@ -187,7 +187,7 @@ def _cached_snapshot(repository: str) -> Path:
             )
         )
     except LocalEntryNotFoundError as error:
-        # Some of the files are enough; recent versions tell where an incomplete snapshot lies.
+        # Some of the files are enough; recent versions report the path of an incomplete snapshot.
         snapshot: str | None = getattr(error, "snapshot_path", None)
         if snapshot is None:
             raise
@@ -221,7 +221,7 @@ def _unknown(what: str, name: str | None, repository: str, known: Iterable[str])
 
 @contextlib.contextmanager
 def _bars_on_terminals_only() -> Iterator[None]:
-    """Keep both libraries' progress bars out of files and pipes."""
+    """Show both libraries' progress bars only on a terminal."""
     from datasets import utils as datasets_utils
     from huggingface_hub import utils as hub_utils
 
@@ -241,7 +241,7 @@ def _bars_on_terminals_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
-    """Explain whatever goes wrong inside the block with the dataset `repository`.
+    """Translate errors about the dataset `repository` into clear ones.
 
     Raises:
         InputError: the repository or revision does not exist, is gated, holds a script, no data
@@ -267,7 +267,7 @@ def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
 
 
 def needs_script(repository: str) -> InputError:
-    """Build the error for a dataset that only a script of its authors can load."""
+    """Return the error for a dataset that only its authors' script can load."""
     return InputError(
         f"The dataset {repository!r} is loaded by a script of its authors, and scripts are never "
         f"run here. Use the hub's own conversion to Parquet: revision: {CONVERSION}, with config: "
@@ -276,7 +276,7 @@ def needs_script(repository: str) -> InputError:
 
 
 def _refusal(error: Exception, repository: str, revision: str | None) -> SentikitError | None:
-    """Explain what the hub answered with an HTTP error."""
+    """Return the error for an HTTP error of the hub."""
     from huggingface_hub import errors
 
     refusal = hub_refusal("dataset", repository, revision, error)
@@ -289,7 +289,7 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> Sentiki
 
 
 def _absence(error: Exception, repository: str, revision: str | None) -> SentikitError | None:
-    """Explain that there is no network, and nothing in the cache either."""
+    """Return the error for a missing network and an empty cache."""
     from huggingface_hub import errors
 
     transport = any(ancestor.__name__ == "TransportError" for ancestor in type(error).__mro__)
@@ -305,7 +305,7 @@ def _absence(error: Exception, repository: str, revision: str | None) -> Sentiki
 
 
 def _content(error: Exception, repository: str, revision: str | None) -> SentikitError | None:
-    """Explain that the repository or folder holds nothing that can be read as a dataset."""
+    """Return the error for a repository or folder without a readable dataset."""
     from datasets import exceptions
 
     if "Dataset scripts are no longer supported" in str(error):

@@ -1,4 +1,4 @@
-"""Folders for the Hugging Face hub, with a card of the run's own figures: ours, transformers'."""
+"""Model folders for the Hugging Face hub, with a model card: sentikit's own and transformers'."""
 
 from typing import Any
 

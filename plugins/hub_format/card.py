@@ -1,6 +1,6 @@
-"""Writes a model card whose every figure comes from the run's own files.
+"""A model card with figures from the run's files.
 
-The header is the hub's metadata (https://huggingface.co/docs/hub/model-cards), scores included as
+The header has the hub's metadata (https://huggingface.co/docs/hub/model-cards), with the scores as
 a model-index.
 """
 
@@ -17,14 +17,14 @@ _LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card tells.
+    """The facts on a model card.
 
     Attributes:
-        title: its heading.
+        title: the heading.
         repository: on the hub, or None.
-        library: that loads the folder: sentikit or transformers.
+        library: the one that loads the folder: sentikit or transformers.
         labels: the classes, in logit order.
-        encoder: the recipe's encoder section, or a foreign encoder's type.
+        encoder: the recipe's encoder section, or the type of another library's encoder.
         manifest: the run's, or empty.
         metrics: the run's ``metrics.json``, or empty.
     """
@@ -63,7 +63,7 @@ def _header(facts: CardFacts) -> str:
 
 
 def _evaluation_results(facts: CardFacts) -> Iterator[Any]:
-    """Yield macro-F1 and accuracy, overall and of each source, as the hub wants them."""
+    """Yield macro-F1 and accuracy, overall and by source, in the hub's form."""
     from huggingface_hub import EvalResult
 
     if not facts.metrics:
@@ -222,7 +222,7 @@ def _cell(text: str) -> str:
 
 
 def without_local_folders(value: Any) -> Any:
-    """Return `value` with the folders cut off its absolute paths: they are nobody's business."""
+    """Return `value` with absolute paths reduced to their last part."""
     if isinstance(value, Mapping):
         return {key: without_local_folders(item) for key, item in value.items()}
     if isinstance(value, list):

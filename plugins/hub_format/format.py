@@ -1,4 +1,4 @@
-"""Formats that are published: with a card, and uploaded when told to; ``hub`` is the plain one."""
+"""Formats for publication, with a model card and an upload on request; the format ``hub``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from .card import CardFacts
 
 CONFIG = "config.json"
-#: What a model folder may hold; anything else stays at home, pickled weights above all.
+#: The files of a model folder to publish; others, such as pickled weights, are not copied.
 _PUBLISHED = (".json", ".safetensors", ".onnx", ".txt", ".model")
 
 
 class PublishedFormat(ModelFormat):
-    """A format whose folders have a card and may be uploaded."""
+    """A format whose folders have a model card and can be uploaded."""
 
-    #: What loads the folder, for the card.
+    #: The library that loads the folder, for the card.
     library: ClassVar[str]
 
     class Settings(ComponentSettings):
@@ -32,25 +32,26 @@ class PublishedFormat(ModelFormat):
         push: str | None = Field(
             None, description="also upload to this repository of the hub, as owner/name"
         )
-        private: bool = Field(False, description="with --push: a new repository is private")
+        private: bool = Field(False, description="with --push: make a new repository private")
 
         @model_validator(mode="after")
         def _private_needs_push(self) -> PublishedFormat.Settings:
             if self.private and not self.push:
-                raise ValueError("--private belongs to --push owner/name")
+                raise ValueError("--private needs --push owner/name")
             return self
 
     settings: Settings
 
     @abstractmethod
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the model into `folder`; as `export`."""
+        """Write the model into `folder`; see `export`."""
 
     def export(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the model and ``README.md``, and push where asked to.
+        """Write the model and ``README.md``, and push on request.
 
         Raises:
-            InputError: the format cannot hold the model, the repository's name is malformed, or
+            InputError: the format cannot represent the model, the repository's name is malformed,
+            or
                 there is no token.
             SentikitError: the hub cannot be reached or refuses.
         """
@@ -73,11 +74,11 @@ class HubFormat(PublishedFormat):
     library = "sentikit"
 
     def recognises(self, folder: Path) -> bool:
-        """Never: what `export` writes is a folder of the model's own format."""
+        """Return False: `export` writes a folder in the model's own format."""
         return False
 
     def load(self, folder: Path, device: str, precision: str) -> NoReturn:
-        """Never called, since nothing is recognised."""
+        """Refuse: no folder is recognised."""
         raise InputError(f"{folder} is loaded in the format that the model in it has.")
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Uploads a folder to the Hugging Face hub, with the library's many errors made clear."""
+"""Upload of a folder to the Hugging Face hub, with clear messages for the library's errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FORBIDDEN = (401, 403)
 
 
 def needed_token(repository: str) -> str:
-    """Return the token to push with, refusing before anything is done what cannot be pushed.
+    """Return the token for a push, and check the repository's name.
 
     It comes from HF_TOKEN, in the environment or in ``.env``, or from ``hf auth login``.
 
@@ -27,7 +27,7 @@ def needed_token(repository: str) -> str:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise InputError(
-            f"--push {repository!r} is no repository name. Write owner/name, as jane/reviews."
+            f"--push {repository!r} is not a repository name. Write owner/name, as jane/reviews."
         ) from error
     if "/" not in repository:
         raise InputError(f"--push {repository!r} lacks the owner. Write owner/name.")
@@ -61,7 +61,7 @@ def push(folder: Path, repository: str, token: str, private: bool) -> str:
         )
     except HfHubHTTPError as error:
         raise _explain(error.response.status_code, repository) from error
-    # What the library's HTTP client raises where there is no network has no common ancestor.
+    # Without a network, the library's HTTP client raises unrelated exceptions.
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = without_secrets(first_line, {"HF_TOKEN": token})

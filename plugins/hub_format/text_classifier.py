@@ -1,4 +1,4 @@
-"""Text classifiers as transformers writes them (``*ForSequenceClassification``), loaded."""
+"""Loading of transformers' text classifiers (``*ForSequenceClassification``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _ARCHITECTURE = "ForSequenceClassification"
-#: Any of these makes a tokenizer; without one transformers makes an empty one from config.json.
+#: One of these files is needed; without, transformers makes an empty tokenizer.
 _TOKENIZERS = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model"),
     *("sentencepiece.bpe.model", "tokenizer.model"),
@@ -33,10 +33,10 @@ _TOKENIZERS = (
 
 
 def is_text_classifier(folder: Path) -> bool:
-    """Return whether `folder` holds a text classifier as transformers writes it."""
+    """Return whether `folder` holds a text classifier of transformers."""
     path = folder / "config.json"
     if (folder / "model.onnx").is_file() and not list(folder.glob("*.safetensors")):
-        return False  # The same config.json beside a graph, as other exporters write it.
+        return False  # Other exporters write the same config.json beside a graph.
     config = read_json(path) if path.is_file() else None
     names = config.get("architectures") if isinstance(config, dict) else None
     return any(str(name).endswith(_ARCHITECTURE) for name in names or [])
@@ -45,13 +45,13 @@ def is_text_classifier(folder: Path) -> bool:
 def load_text_classifier(
     folder: Path, device: str, precision: str, label_map: Mapping[str, str] | None = None
 ) -> EncoderClassifier:
-    """Load a text classifier of transformers; no code that comes with it is run.
+    """Load a text classifier of transformers, without running code from its folder.
 
     Args:
         folder: as ``save_pretrained`` writes it.
         device: auto, cpu, cuda, …
         precision: auto, fp32, bf16 or fp16.
-        label_map: the model's label to a class; several may mean one class.
+        label_map: the model's labels to classes; several may map to one class.
 
     Raises:
         InputError: the folder is damaged or incomplete, the weights do not fit its config, or the
@@ -76,12 +76,12 @@ def load_text_classifier(
 
 
 def _module(model: PreTrainedModel, groups: list[list[int]]) -> nn.Module:
-    """Return the model as a module from ids and mask to the logits of classes."""
+    """Return a module that maps ids and mask to the classes' logits."""
     import torch
     from torch import Tensor, nn
 
     class TextClassifier(nn.Module):
-        """A classifier of transformers, of which some labels may make up one class."""
+        """A classifier of transformers whose labels may be merged into classes."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -98,7 +98,7 @@ def _module(model: PreTrainedModel, groups: list[list[int]]) -> nn.Module:
 
 
 def _labels(folder: Path) -> tuple[str, ...]:
-    """Return the model's labels in logit order, LABEL_0 and so on where it names none."""
+    """Return the model's labels in logit order: LABEL_0 and so on if it names none."""
     config = read_json(folder / "config.json")
     named = config.get("id2label")
     if not isinstance(named, dict):
@@ -121,7 +121,7 @@ def _labels(folder: Path) -> tuple[str, ...]:
 def map_labels(
     labels: Sequence[str], label_map: Mapping[str, str] | None, name: str
 ) -> tuple[LabelScheme, list[list[int]]]:
-    """Return the scheme of a model's labels, and the logits that make up each of its classes.
+    """Return the label scheme of a model, and the logits of each class.
 
     Args:
         labels: as the model names them, in logit order.
@@ -129,7 +129,7 @@ def map_labels(
         name: of the model, for messages.
 
     Raises:
-        InputError: the labels mean nothing and no map is given, or the map misses one.
+        InputError: the labels are ambiguous without a map, or the map misses one.
     """
     if label_map is None:
         classes = _meant(labels, name)
@@ -150,10 +150,10 @@ def map_labels(
         classes = [folded[label.strip().casefold()] for label in labels]
     different = list(dict.fromkeys(classes))
     scheme = scheme_for_classes(different)
-    if scheme.name != "own":  # Classes of a known scheme stand in its order.
+    if scheme.name != "own":  # A known scheme defines the order of its classes.
         scheme = label_scheme(scheme.name)
     if len(scheme.classes) < 2:
-        raise InputError(f"The label map of {name} leaves one class; a classifier needs two.")
+        raise InputError(f"The label map of {name} has only one class; a classifier needs two.")
     names = {label.casefold(): number for number, label in enumerate(scheme.classes)}
     groups: list[list[int]] = [[] for _ in scheme.classes]
     for place, label in enumerate(classes):
@@ -162,7 +162,7 @@ def map_labels(
 
 
 def _meant(labels: Sequence[str], name: str) -> list[str]:
-    """Return the class that each label means by its name alone."""
+    """Return the class of each label, by its name."""
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
             f"{name} names its classes {', '.join(labels)}, which does not tell what they mean. "
@@ -202,7 +202,7 @@ def _read(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
         )
     except SentikitError:
         raise
-    # What a wrong configuration or a damaged file makes transformers raise has no common ancestor.
+    # For wrong configurations and damaged files, transformers raises unrelated exceptions.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} cannot be read: {reason[:300]}") from error

@@ -1,8 +1,8 @@
 """The format ``transformers``: a folder that transformers loads without sentikit.
 
-Most architectures put a hidden layer with an activation between the first token and the logits.
-The head ``native`` is that layer. A linear head is written as one that changes nothing: scaled
-into the straight part of tanh, or moved to where GELU and ReLU return what they are given.
+Most architectures have a hidden layer with an activation between the first token and the logits,
+as the head ``native`` has. A linear head is written with a hidden layer that acts as the identity:
+scaled into the linear part of tanh, or shifted to where GELU and ReLU return their input.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sentikit.extension import EncoderClassifier, SentimentModel
 
-#: The largest difference of a probability that an export may make.
+#: The largest difference that an export may make to a probability.
 TOLERANCE = 1e-5
 #: Types that text-embeddings-inference serves as classifiers: those whose `load` in its
 #: backends/candle/src/models takes `ModelType::Classifier`, looked up in version 1.9.3
@@ -47,10 +47,10 @@ _SAMPLE = (
 
 @dataclass(frozen=True)
 class _Architecture:
-    """Where transformers keeps the layers of a head.
+    """The places of a head's layers in transformers' model.
 
     Attributes:
-        hidden: the layer behind the first token.
+        hidden: the layer after the first token.
         output: the layer before the logits.
         activation: between them.
     """
@@ -95,7 +95,7 @@ class TransformersFormat(PublishedFormat):
 
         Raises:
             InputError: the folder is damaged or incomplete, the weights do not fit its config, or
-                the labels are not known to mean classes.
+                the labels cannot be mapped to classes.
         """
         return load_text_classifier(folder, device, precision, label_map)
 
@@ -103,8 +103,8 @@ class TransformersFormat(PublishedFormat):
         """Write ``*ForSequenceClassification``, and compare its probabilities.
 
         Raises:
-            InputError: no architecture of transformers computes the same; says what would do.
-            SentikitError: the written model gives other probabilities.
+            InputError: no architecture of transformers computes the same.
+            SentikitError: the written model gives different probabilities.
         """
         with _no_bars():
             return self._write(source, folder)
@@ -133,7 +133,7 @@ class TransformersFormat(PublishedFormat):
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """Hide transformers' progress bars of fractions of a second."""
+    """Hide transformers' progress bars, which last fractions of a second."""
     from transformers.utils import logging
 
     had_bars = logging.is_progress_bar_enabled()
@@ -163,7 +163,7 @@ def _architecture(source: ExportSource, model: SentimentModel) -> _Architecture:
 
 
 def _target(source: ExportSource, model: SentimentModel) -> PreTrainedModel:
-    """Return transformers' classifier with the encoder's weights and a head to be filled."""
+    """Return transformers' classifier with the encoder's weights and an unset head."""
     import copy
 
     import torch
@@ -213,7 +213,7 @@ def _layers(
 def _passed_through(
     linear: nn.Linear, architecture: _Architecture
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return layers that together compute a linear one."""
+    """Return two layers that together compute the linear one."""
     import torch
 
     size = linear.in_features
@@ -230,10 +230,10 @@ def _passed_through(
 
 
 def _compare(source: ExportSource, folder: Path) -> str:
-    """Return a remark on the written model's probabilities.
+    """Compare the written model's probabilities, and return a message.
 
     Raises:
-        SentikitError: they differ from the source's.
+        SentikitError: they differ from the source model's.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

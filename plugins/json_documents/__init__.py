@@ -1,4 +1,4 @@
-"""JSON documents that hold a list of rows."""
+"""JSON documents with a list of rows."""
 
 from typing import Any
 
@@ -8,4 +8,6 @@ from sentikit import hookimpl
 @hookimpl
 def register_table_formats(register: Any) -> None:
     """Register ``.json``."""
-    register("json", f"{__name__}.format:Json", summary="an array of objects, or one in an object")
+    register(
+        "json", f"{__name__}.format:Json", summary="an array of objects, or an object with one"
+    )

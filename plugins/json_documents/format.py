@@ -1,4 +1,4 @@
-"""JSON documents as tables, read piece by piece."""
+"""JSON documents as tables, read incrementally."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Json(TableFormat):
     compressed = True
 
     def open(self, path: Path, sheet: str | None = None) -> Rows:
-        """Open a file; an object behind another means JSON Lines."""
+        """Open a file; a second object after the first means JSON Lines."""
         with open_binary(path) as stream:
             document = JsonDocument(stream, str(path))
             keys = document.lists()
@@ -57,22 +57,22 @@ class Json(TableFormat):
             raise
 
     def open_stream(self, stream: BinaryIO, name: str) -> Rows:
-        """Read a pipe; of an object's lists, the first."""
+        """Read a pipe; of an object's lists, use the first."""
         return ObjectRows(JsonDocument(stream, name).rows(), name, looked_at=1)
 
 
 class JsonDocument:
-    """The rows of a JSON document: an array, or the one list of rows that an object holds.
+    """The rows of a JSON document: an array, or an object with one list of rows.
 
-    A row is an object, or a text, which stands for ``{"text": …}``. The document is read piece by
-    piece, so that memory does not grow with it.
+    A row is an object, or a text, which means ``{"text": …}``. The document is read incrementally,
+    so memory does not grow with it.
 
     Attributes:
-        of_lines: whether `lists` found that an object follows another: these are JSON Lines.
+        of_lines: whether `lists` found a second object, so that this is JSON Lines.
     """
 
     def __init__(self, stream: BinaryIO, name: str, key: str | None = None) -> None:
-        """Read from `stream`; of an object's lists take that under `key`, else the first."""
+        """Read from `stream`; of an object's lists use the one under `key`, else the first."""
         self._stream, self._name, self._key = stream, name, key
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._decoder = json.JSONDecoder(parse_constant=_constant)
@@ -84,7 +84,7 @@ class JsonDocument:
         """Yield the number of each row, from 1, and its values.
 
         Raises:
-            InputError: this is not JSON, or holds no list of rows or several; says where.
+            InputError: this is not JSON, or has no list of rows, or several.
         """
         with reading_errors(self._name):
             found, begun = 0, bool(self._peek())
@@ -99,7 +99,7 @@ class JsonDocument:
                 )
 
     def lists(self) -> list[str]:
-        """Return the keys of an object's lists of rows; none of an array."""
+        """Return the keys of an object's lists of rows; none for an array."""
         with reading_errors(self._name):
             found = {}
             for key, items in self._lists(every=True):
@@ -111,7 +111,7 @@ class JsonDocument:
             return objects or [key for key, item in found.items() if isinstance(item, str)]
 
     def _lists(self, every: bool = False) -> Iterator[tuple[str | None, Iterator[Any]]]:
-        """Yield the list of rows, or each of an object's, with its key."""
+        """Yield the list of rows, or each one of an object, with its key."""
         start = self._peek()
         if start == "[":
             yield None, self._items()
@@ -161,7 +161,7 @@ class JsonDocument:
         return item
 
     def _value(self) -> Any:
-        """Read the next value, whatever it is."""
+        """Read the next value of any kind."""
         self._peek()
         while True:
             try:
@@ -169,14 +169,14 @@ class JsonDocument:
             except (json.JSONDecodeError, RecursionError) as error:
                 if isinstance(error, RecursionError):
                     raise self._malformed("the JSON is nested too deeply") from error
-                # A value that the buffer cuts looks broken; twice as much is read each time.
+                # A value cut off by the buffer looks broken: read twice as much each time.
                 cut = error.msg.startswith("Unterminated") or error.pos > len(self._buffer) - 16
                 if not cut or self._ended or not self._more():
                     raise self._malformed(f"not valid JSON: {error.msg}", error.pos) from error
                 continue
             except ValueError as error:
                 raise self._malformed(f"not valid JSON: {error}") from error
-            # What ends at the buffer's end may go on behind it, as a number.
+            # A value at the buffer's end, such as a number, may continue after it.
             if end < len(self._buffer) or self._ended or not self._more():
                 break
         if "\\u" in self._buffer[self._position : end]:
@@ -189,7 +189,7 @@ class JsonDocument:
         return value
 
     def _peek(self) -> str:
-        """Skip white space and return the next character, "" at the end."""
+        """Skip white space and return the next character, or "" at the end."""
         while True:
             match = _SPACE.match(self._buffer, self._position)
             self._position = match.end() if match else self._position
@@ -204,7 +204,7 @@ class JsonDocument:
         self._position += 1
 
     def _more(self) -> bool:
-        """Read on; return whether there was anything."""
+        """Read more; return whether there was any."""
         if len(self._buffer) - self._position > _LONGEST_ROW:
             raise self._malformed("one row is longer than 64 MiB")
         self._lines += self._buffer.count("\n", 0, self._position)
@@ -230,6 +230,6 @@ class JsonDocument:
 
 
 def _constant(spelling: str) -> None:
-    """Read NaN, which many programs write for a missing number, as null."""
+    """Read NaN as null: many programs write it for a missing number."""
     if spelling != "NaN":
         raise ValueError(f"{spelling} is not a JSON number")

@@ -1,14 +1,14 @@
-"""LoRA adapters: low-rank changes to a causal language model, kept beside it in peft's format.
+"""LoRA adapters: low-rank changes to a causal language model, stored in peft's format.
 
 ::
 
     adapter_config.json          peft's: the base model's name, rank, layers
     adapter_model.safetensors    what was learnt
-    base_model.json              some of the base model's weights, to know it again
+    base_model.json              some of the base model's weights, to recognise it
     tokenizer.json, …            the tokenizer with its chat template
 
-peft and servers such as vLLM (``--enable-lora --lora-modules NAME=FOLDER``) read the folder as it
-is (https://huggingface.co/docs/peft, https://docs.vllm.ai/en/latest/features/lora.html).
+peft and servers such as vLLM (``--enable-lora --lora-modules NAME=FOLDER``) read the folder
+(https://huggingface.co/docs/peft, https://docs.vllm.ai/en/latest/features/lora.html).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _BASE = "base_model.json"
-#: How many of the base model's weights are noted, and how much rounding may change them.
+#: Number of the base model's weights to store, and the tolerance for rounding.
 _NOTED, _ROUNDING = 64, 0.02
 
 
@@ -51,12 +51,12 @@ def peft() -> Any:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds an adapter and no whole model."""
+    """Return whether a folder has an adapter and no whole model."""
     return (folder / CONFIG).is_file()
 
 
 def new_adapter(model: Any, source: ModelSource, settings: LoraSettings, seed: int) -> Any:
-    """Return the model with an adapter that changes nothing yet, the same for the same seed.
+    """Return the model with a new adapter that changes nothing yet, initialised by the seed.
 
     Raises:
         InputError: the model has no such layers, or peft is missing.
@@ -76,7 +76,7 @@ def new_adapter(model: Any, source: ModelSource, settings: LoraSettings, seed: i
     except ValueError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"finetune.lora: {reason}") from error
-    # transformers knows a GGUF file by its folder's name alone.
+    # transformers names a GGUF file by its folder only.
     adapted.peft_config["default"].base_model_name_or_path = name
     return adapted
 
@@ -85,12 +85,12 @@ def save_adapter(folder: Path, model: Any, tokenizer: Any) -> None:
     """Write the folder described above; it appears only when it is complete.
 
     Args:
-        folder: where to.
+        folder: the folder to write.
         model: as `new_adapter` returned it.
         tokenizer: of the base model.
 
     Raises:
-        SentikitError: the disk is full or refuses.
+        SentikitError: the folder cannot be written.
     """
     config = model.peft_config["default"]
     learnt = peft().get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -102,7 +102,7 @@ def save_adapter(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 def load_answering_model(settings: LocalSettings, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Load what a recipe's ``llm.model`` names, a whole model or an adapter, and its tokenizer.
+    """Load the model or adapter that a recipe's ``llm.model`` names, and its tokenizer.
 
     Raises:
         InputError: no such model, an adapter of another one, or peft is missing.
@@ -117,13 +117,13 @@ def load_answering_model(settings: LocalSettings, dtype: torch.dtype) -> tuple[A
     _check_base(folder, model)
     adapted = _with_weights(model, folder, learnt)
     if dtype == torch.float32:
-        # Faster; in half precision the small changes would be lost in the rounding of the weights.
+        # Merging is faster, but in half precision, rounding would lose the small changes.
         adapted = adapted.merge_and_unload()
     return adapted, load_tokenizer(source)
 
 
 def model_fingerprint(settings: LocalSettings) -> str:
-    """Return a hash of a model's files, those of an adapter's base model included.
+    """Return a hash of a model's files, including those of an adapter's base model.
 
     Raises:
         InputError: an adapter's configuration is damaged.
@@ -135,7 +135,7 @@ def model_fingerprint(settings: LocalSettings) -> str:
 
 
 def base_of(folder: Path, instead: str | None) -> ModelSource:
-    """Return where an adapter's base model is: `instead`, or where it was when it learnt.
+    """Return the place of an adapter's base model: `instead`, or where it was in training.
 
     Raises:
         InputError: the adapter's configuration is damaged, or of another kind than LoRA.
@@ -163,9 +163,9 @@ def _with_weights(model: Any, folder: Path, learnt: dict[str, torch.Tensor]) -> 
 
 
 def _adapted(model: Any, config: Any) -> Any:
-    config.base_model_name_or_path = None  # peft takes it for another's, and warns
+    config.base_model_name_or_path = None  # peft warns about it
     with warnings.catch_warnings():
-        # peft still calls what transformers has renamed.
+        # peft uses a name that transformers has changed.
         warnings.simplefilter("ignore", FutureWarning)
         return peft().get_peft_model(model, config)
 
@@ -174,10 +174,10 @@ def _check_base(folder: Path, model: Any) -> None:
     """Refuse a base model other than the one the adapter was trained on.
 
     Raises:
-        InputError: it is another.
+        InputError: it is a different one.
     """
     if not (folder / _BASE).is_file():
-        return  # an adapter made elsewhere
+        return  # an adapter of another program
     then, now = read_json(folder / _BASE)["weights"], _noted(model)
     alike = len(then) == len(now) and torch.allclose(
         torch.tensor(then), torch.tensor(now), rtol=_ROUNDING, atol=_ROUNDING / 100
@@ -187,7 +187,7 @@ def _check_base(folder: Path, model: Any) -> None:
 
 
 def _noted(model: Any) -> list[float]:
-    """Return some weights of a base model, from its first layers to its last."""
+    """Return some weights of a base model, spread over its layers."""
     weights = [p for n, p in model.named_parameters() if "lora_" not in n]
     chosen = weights[:: max(1, len(weights) // _NOTED)][:_NOTED]
     return [weight.detach().flatten()[0].float().item() for weight in chosen]
@@ -202,6 +202,6 @@ def _another_base(folder: Path) -> InputError:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration as JSON values, always in the same order."""
+    """Return a configuration as JSON values in a fixed order."""
     sets = {name: sorted(value) for name, value in values.items() if isinstance(value, set)}
     return {name: getattr(value, "value", value) for name, value in values.items()} | sets

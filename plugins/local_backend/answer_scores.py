@@ -1,7 +1,7 @@
-"""Log-probabilities of whole answers behind prompts.
+"""Log-probabilities of whole answers to prompts.
 
-Prompts that are read together mostly begin alike, with the same instruction. What they share is
-read once: the states of those tokens depend on nothing that comes later.
+Prompts of a batch usually begin with the same instruction. The shared prefix is computed once: the
+states of its tokens do not depend on later ones.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class TokenBatch(NamedTuple):
     """Texts as tensors.
 
     Attributes:
-        shared: ids that all begin with, (1, shared).
-        ids: of the rest of each, padded in front so that all end together, (rows, longest).
+        shared: ids of the common prefix, (1, shared).
+        ids: of the rest of each, left-padded, (rows, longest).
         mask: 1 for a token, 0 for padding, (rows, longest).
     """
 
@@ -30,11 +30,11 @@ class TokenBatch(NamedTuple):
 
     @classmethod
     def of(cls, texts: Sequence[ArrayLike], apart: int) -> TokenBatch:
-        """Make a batch.
+        """Create a batch.
 
         Args:
             texts: token ids.
-            apart: so many tokens at the end of each are not shared, at least.
+            apart: number of tokens at the end of each text that are never shared.
         """
         rows = [np.asarray(text, np.int64) for text in texts]
         shared = _shared(rows, apart) if len(rows) > 1 else 0
@@ -47,11 +47,11 @@ class TokenBatch(NamedTuple):
         return cls(torch.from_numpy(rows[0][None, :shared]), ids, mask)
 
     def read(self, model: Any, keep: int, **options: Any) -> tuple[Any, Tensor]:
-        """Pass the batch through a causal language model on the same device.
+        """Run a causal language model on the batch, on the same device.
 
         Args:
             model: the model.
-            keep: at how many of the last tokens logits are wanted.
+            keep: number of last tokens with logits.
             options: of the model's forward pass.
 
         Returns:
@@ -75,7 +75,7 @@ class TokenBatch(NamedTuple):
 
 
 def _shared(rows: Sequence[np.ndarray[Any, Any]], apart: int) -> int:
-    """Return how many tokens all rows begin with, `apart` at their ends left out."""
+    """Return the length of the common prefix, without the last `apart` tokens."""
     least = max(0, min(map(len, rows)) - apart)
     first = rows[0][:least]
     differing = np.zeros(least, bool)
@@ -85,7 +85,7 @@ def _shared(rows: Sequence[np.ndarray[Any, Any]], apart: int) -> int:
 
 
 def score_answers(model: Any, batch: TokenBatch, answers: Sequence[Sequence[int]]) -> Tensor:
-    """Return each answer's log-probability behind each prompt, (prompts, answers).
+    """Return the log-probability of each answer to each prompt, (prompts, answers).
 
     Args:
         model: a causal language model.
@@ -104,7 +104,7 @@ def _score_rest(model: Any, answers: Sequence[Sequence[int]], cache: Any, mask: 
     """Return the log-probabilities of all tokens but the first, (prompts, answers)."""
     prompts, count, longest = len(mask), len(answers), max(map(len, answers))
     cache.batch_repeat_interleave(count)
-    # The token before each that is scored; padding behind a short answer is scored and dropped.
+    # Each token is predicted by the one before; padding after short answers is scored and dropped.
     given = torch.zeros(count, longest - 1, dtype=torch.long)
     wanted, real = torch.zeros_like(given), torch.zeros_like(given)
     for row, answer in enumerate(answers):

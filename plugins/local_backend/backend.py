@@ -1,4 +1,4 @@
-"""The backend ``local``: labels scored by an open causal language model in this process."""
+"""The backend ``local``: scores labels with an open causal language model in this process."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class LocalBackend(LLMBackend):
-    """Scores each label by its log-probability as the model's answer, and answers the likeliest.
+    """A backend that answers with the label of the highest log-probability.
 
-    The answer is always one of the labels, and probabilities come with it. Calls that wait at the
-    same time are scored together, those of like length in one batch.
+    The answer is always one of the labels, with probabilities. Calls that wait at the same time are
+    scored together, in batches of similar length.
     """
 
     Settings = LocalSettings
@@ -51,7 +51,7 @@ class LocalBackend(LLMBackend):
 
     @property
     def billed(self) -> bool:
-        """Nothing here costs money by the token."""
+        """Whether calls cost money: never."""
         return False
 
     async def open(self, session: BackendSession) -> None:
@@ -65,13 +65,13 @@ class LocalBackend(LLMBackend):
             self._scorer = await loop.run_in_executor(self._thread, LabelScorer, self.settings)
 
     async def close(self) -> None:
-        """End the thread; the model goes with the backend."""
+        """End the thread; the model is freed with the backend."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._thread = None
 
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return the model, as its files are now, and the messages and labels."""
+        """Return the model, with a fingerprint of its files, and the messages and labels."""
         from .adapters import model_fingerprint
 
         settings = self.settings
@@ -84,11 +84,11 @@ class LocalBackend(LLMBackend):
         }
 
     async def ask(self, request: ChatRequest) -> Answer:
-        """Score the labels, together with whatever else waits."""
+        """Score the labels, together with other waiting calls."""
         assert self._scorer is not None
         task = self._scorer.task(request)
         answer = max(map(len, task.answers))
-        # The last token of an answer is scored, never read.
+        # The last token of an answer is scored but not read.
         if task.length + answer - 1 > self._scorer.context:
             raise RejectedError(
                 f"The prompt has {task.length:,} tokens and an answer {answer:,}; {self.model} "
@@ -104,11 +104,11 @@ class LocalBackend(LLMBackend):
         return Answer(best, usage, logs, model=self.model, raw=best)
 
     async def _score_waiting(self) -> None:
-        """Score all that waits, again and again until nothing does."""
+        """Score waiting calls until none is left."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                # Calls that are made in the same moment come together.
+                # Let simultaneous calls arrive first.
                 await asyncio.sleep(0)
                 waiting, self._waiting = self._waiting, []
                 await loop.run_in_executor(self._thread, self._score, waiting, loop)
@@ -120,7 +120,7 @@ class LocalBackend(LLMBackend):
         waiting: list[tuple[ScoringTask, asyncio.Future[dict[str, float]]]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Score tasks in the model's thread and hand each batch's results over as it is done."""
+        """Score tasks in the model's thread, and deliver the results batch by batch."""
         assert self._scorer is not None
         waiting.sort(key=lambda pair: pair[0].length)
         try:

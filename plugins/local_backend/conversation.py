@@ -1,4 +1,4 @@
-"""Turns messages and labels into a causal language model's tokens, alike to learn and to ask."""
+"""Conversations as tokens of a causal language model, the same for training and prompting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sentikit import InputError
 from sentikit.extension import Message
 
-#: For a model without a chat template: messages one below the other, the answer below them.
+#: The chat template for a model without one: messages and answer, separated by blank lines.
 _PLAIN = (
     "{% for message in messages %}{{ message.content }}"
     "{% if message.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n\\n' }}{% endif %}"
@@ -22,8 +22,9 @@ Tokens = tuple[int, ...]
 class Conversation:
     """A tokenizer and its chat template.
 
-    A template writes everything around the messages itself, special tokens included. What ends an
-    answer is read off the template: some models end a turn by another token than a text.
+    The template adds everything around the messages, special tokens included. It also determines
+    the
+    token that ends an answer, which may differ from the end of a text.
 
     Args:
         tokenizer: of the model.
@@ -37,14 +38,14 @@ class Conversation:
         self._ending = self._find_ending() if self._chat else ()
 
     def prompt(self, messages: Iterable[Message]) -> Tokens:
-        """Return the tokens up to where the answer begins."""
+        """Return the tokens before the answer."""
         text = self._text(messages)
         return tuple(self._tokenizer(text, add_special_tokens=not self._chat).input_ids)
 
     def answer(self, label: str) -> Tokens:
-        """Return the tokens of a label as the whole answer, the token that ends it included.
+        """Return the tokens of a label as the whole answer, with its end token.
 
-        Without a template a text goes on after the label, and nothing ends it.
+        Without a template there is no end token.
         """
         spelled = label if self._chat else f" {label}"
         return (*self._tokenizer(spelled, add_special_tokens=False).input_ids, *self._ending)
@@ -62,7 +63,7 @@ class Conversation:
         )
 
     def _find_ending(self) -> Tokens:
-        """Return the special token behind an answer in the template, or the end of a text."""
+        """Return the special token after an answer in the template, or the end-of-text token."""
         spoken = [
             {"role": "user", "content": _QUESTION},
             {"role": "assistant", "content": _ANSWER},
@@ -77,12 +78,12 @@ class Conversation:
 
 
 def give_plain_template(tokenizer: Any) -> None:
-    """Give a tokenizer without a chat template a plain one, so that a model can learn to end.
+    """Add a plain chat template to a tokenizer without one, so that the model learns to stop.
 
-    Servers, too, then know how to ask it: they refuse chats with a model without a template.
+    Servers need it too: they refuse chats with a model without a template.
 
     Raises:
-        InputError: no token ends a text.
+        InputError: there is no end-of-text token.
     """
     if tokenizer.chat_template:
         return

@@ -1,4 +1,4 @@
-"""The fine-tuner of the backend ``local``: a LoRA adapter learnt in this process."""
+"""The fine-tuner of the backend ``local``: trains a LoRA adapter in this process."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from .conversation import Conversation
     from .loading import ModelSource
 
-#: The adapter's folder in the run's, and what is remembered once it is there.
+#: The adapter's folder in the run, and the key that is remembered once it is complete.
 _MODEL, _LEARNT = "model", "learnt"
 
 
 class LocalFineTuner(FineTuner):
-    """Fine-tunes an open causal language model by LoRA, on the CPU, a GPU or several."""
+    """LoRA fine-tuning of an open causal language model, on the CPU or on GPUs."""
 
     Settings = LocalFineTuningSettings
     settings: LocalFineTuningSettings
@@ -53,13 +53,13 @@ class LocalFineTuner(FineTuner):
 
     @cached_property
     def limits(self) -> FineTuningLimits:
-        """What the model holds."""
+        """The model's limits."""
         from .loading import context_of, load_config
 
         return FineTuningLimits(context=context_of(load_config(self._source)))
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the settings that decide the adapter, and the base model as its files are now."""
+        """Return the settings that determine the adapter, and a fingerprint of the base model."""
         return {**self.settings.deciding(), "files": self._source.fingerprint()}
 
     def epochs(self, examples: int) -> int:
@@ -67,7 +67,7 @@ class LocalFineTuner(FineTuner):
         return self.settings.epochs
 
     def token_count(self) -> Any:
-        """Return what counts with the model's own tokenizer and template."""
+        """Return a counter with the model's own tokenizer and template."""
         _, conversation = self._speech()
 
         def count(messages: Sequence[Message]) -> int:
@@ -77,10 +77,10 @@ class LocalFineTuner(FineTuner):
         return count
 
     def check(self, session: FineTuningSession) -> None:
-        """Refuse what is no model, and a missing package.
+        """Refuse an unsuitable model and a missing package.
 
         Raises:
-            InputError: peft or the model is missing, or the model is none.
+            InputError: peft or the model is missing, or it is not a causal language model.
             SentikitError: the hub cannot be reached.
         """
         from .adapters import peft
@@ -93,7 +93,7 @@ class LocalFineTuner(FineTuner):
 
         Raises:
             InputError: no validation split, or no such model.
-            SentikitError: the disk failed, or the loss became NaN at once.
+            SentikitError: the disk failed, or the loss is NaN from the beginning.
         """
         assert job.engine is not None
         if job.validation is None:
@@ -147,7 +147,7 @@ class LocalFineTuner(FineTuner):
         return ModelSource(self.settings.model, self.settings.revision, "finetune.model")
 
     def _speech(self) -> tuple[Any, Conversation]:
-        """Return the tokenizer and how it speaks, loaded once."""
+        """Return the conversation format, loaded once."""
         from .conversation import Conversation, give_plain_template
         from .loading import load_tokenizer
 

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning here."""
+"""Settings of local fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from sentikit.extension import ComponentSettings, LoopSettings
 
 
 class LoraSettings(ComponentSettings):
-    """The adapter: what is added to the model and learnt (https://arxiv.org/abs/2106.09685)."""
+    """The adapter, the trained addition to the model (https://arxiv.org/abs/2106.09685)."""
 
     rank: int = Field(16, ge=1, description="columns of each low-rank matrix")
-    alpha: float = Field(32, gt=0, description="what is added is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's inputs, in training")
+    alpha: float = Field(32, gt=0, description="the addition is multiplied by alpha / rank")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout of the adapter's inputs, in training"
+    )
     targets: str | list[str] = Field(
         "all-linear", description="all-linear, or names of layers, as [q_proj, v_proj]"
     )

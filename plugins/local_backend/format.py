@@ -1,4 +1,4 @@
-"""The format ``causal-lm``: a fine-tuned language model whole, in transformers' layout."""
+"""The format ``causal-lm``: a complete fine-tuned language model, in transformers' layout."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CONFIG = "adapter_config.json"
 
 
 class CausalLMFormat(ModelFormat):
-    """Writes a language model with what its adapter has learnt added in.
+    """A language model with the adapter merged into its weights.
 
-    For servers that take no adapters, and for a base model that only this machine has. Those that
-    take them, as vLLM does, read the run's ``model/`` as it is.
+    It is for servers without support for adapters, and for base models that only this machine has.
+    Servers that support them, such as vLLM, read the run's ``model/``.
     """
 
     class Settings(ComponentSettings):
@@ -27,23 +27,23 @@ class CausalLMFormat(ModelFormat):
 
         base: str | None = Field(None, description="where the base model is now, if it moved")
         precision: Literal["fp32", "bf16", "fp16"] = Field(
-            "fp32", description="of the weights that are written"
+            "fp32", description="precision of the written weights"
         )
 
     settings: Settings
 
     def recognises(self, folder: Path) -> bool:
-        """Return whether `folder` holds an adapter of a language model."""
+        """Return whether `folder` has an adapter of a language model."""
         return (folder / _CONFIG).is_file()
 
     def load(self, folder: Path, device: str, precision: str) -> Any:
-        """Refuse: a language model is asked by prompts.
+        """Refuse to load: a language model needs prompts.
 
         Raises:
-            InputError: always; says which command does it.
+            InputError: always, with the command to use.
         """
         raise InputError(
-            f"{folder} is a fine-tuned language model, which is asked by prompts: sentikit prompt "
+            f"{folder} is a fine-tuned language model, which needs prompts: sentikit prompt "
             f"--recipe … --set llm.backend=local --set llm.model={folder}"
         )
 
@@ -51,7 +51,7 @@ class CausalLMFormat(ModelFormat):
         """Write weights, configuration and tokenizer.
 
         Raises:
-            InputError: the source is no adapter, its base model is not here, or peft is missing.
+            InputError: the source is not an adapter, its base model is missing, or peft is.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""What a causal language model learns here: the label as the whole answer, and nothing else."""
+"""The training task of a causal language model: the label as the whole answer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from .conversation import Conversation, Tokens
 
 
 class AnswerModel(nn.Module):
-    """A causal language model whose forward pass gives log-probabilities of answers.
+    """A causal language model that returns log-probabilities of answers.
 
-    Logits are computed where answers stand and nowhere else: a vocabulary is large. The state dict
-    holds the trained weights only; the others are in the base model's folder.
+    Logits are only computed for answer tokens, since vocabularies are large. The state dict only
+    has
+    the trained weights; the others are in the base model's folder.
 
     Args:
         model: with an adapter.
@@ -49,16 +50,16 @@ class AnswerModel(nn.Module):
 
         Args:
             shared: see `TokenBatch`.
-            ids: of the prompts; where `answers` is given, each goes on with its answer.
+            ids: of the prompts; if `answers` is given, each is followed by its answer.
             mask: 1 for a token, 0 for padding.
             answers: the ids of the last tokens, (rows, longest answer), -100 before a shorter one.
 
         Returns:
-            Of the answer given, (rows,), or of each label, (rows, labels).
+            Log-probabilities of the given answers, (rows,), or of each label, (rows, labels).
         """
         if answers is None:
             return score_answers(self.model, TokenBatch(shared, ids, mask), self._answers)
-        # Each token is predicted by the one before; the last predicts nothing that is learnt.
+        # Each token is predicted by the one before; the last one's prediction is not needed.
         batch = TokenBatch(shared, ids[:, :-1], mask[:, :-1])
         output, _ = batch.read(self.model, keep=answers.shape[1])
         losses = nn.functional.cross_entropy(
@@ -68,7 +69,7 @@ class AnswerModel(nn.Module):
 
 
 def _keep(names: Any, wanted: set[str]) -> None:
-    """Remove from a dictionary or list of names what is not wanted, in place."""
+    """Remove unwanted names from a dictionary or list, in place."""
     for name in [name for name in names if name not in wanted]:
         if isinstance(names, list):
             names.remove(name)
@@ -77,7 +78,7 @@ def _keep(names: Any, wanted: set[str]) -> None:
 
 
 class AnswerLoss:
-    """The mean of what answers lack in probability: -log P(label | prompt)."""
+    """The mean of -log P(label | prompt)."""
 
     def total_weight(self, batch: NDArray[np.int64]) -> float:
         """Return the number of examples in a batch."""
@@ -91,13 +92,13 @@ class AnswerLoss:
 
 @dataclass(frozen=True)
 class LearntConversations:
-    """Prompts and their answers as token ids, one behind the other.
+    """Prompts and answers as token ids, concatenated.
 
     Attributes:
         tokens: of all conversations.
-        ends: where each ends in `tokens`.
-        answers: how many tokens of each are its answer.
-        shown: whether batches show the answers, to be learnt; else the prompts alone.
+        ends: the end of each in `tokens`.
+        answers: number of tokens of each answer.
+        shown: whether batches include the answers, for training.
     """
 
     tokens: NDArray[np.int32]
@@ -106,17 +107,17 @@ class LearntConversations:
     shown: bool
 
     def __len__(self) -> int:
-        """Return how many conversations there are."""
+        """Return the number of conversations."""
         return len(self.ends)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The tokens that a batch shows of each."""
+        """The number of tokens of each conversation in a batch."""
         whole = np.diff(self.ends, prepend=0)
         return whole if self.shown else whole - self.answers
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
-        """Return the inputs of `AnswerModel` for some rows."""
+        """Return the inputs of `AnswerModel` for rows."""
         starts, lengths = np.concatenate([[0], self.ends[:-1]]), self.lengths
         texts = [self.tokens[starts[row] : starts[row] + lengths[row]] for row in rows]
         if not self.shown:
@@ -132,7 +133,7 @@ class LearntConversations:
 def read_conversations(
     path: Path, conversation: Conversation, classes: Sequence[str], shown: bool
 ) -> Labelled:
-    """Read a file of messages whose last is the label, as fine-tuning services take them."""
+    """Read a fine-tuning file: messages, of which the last is the label."""
     tokens: list[int] = []
     ends, answers, gold = [], [], []
     with path.open(encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer, with the library's errors made clear."""
+"""Loading of causal language models and tokenizers, with clear messages for errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sentikit.extension import hub_answers, load_pretrained
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GGUF = ".gguf"
 _FOR_GGUF = ("gguf", "accelerate")
-#: Tokens a model holds that does not say how many.
+#: The assumed limit of tokens, if a model does not state one.
 _MUCH = 2**20
 
 Loaded = TypeVar("Loaded")
@@ -27,12 +27,12 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is.
+    """The place of a model.
 
     Attributes:
         name: hub id, a folder, or a GGUF file.
         revision: branch, tag or commit on the hub, or None.
-        key: of the recipe that names it, for messages.
+        key: the recipe's key that names it, for messages.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ModelSource:
         return path if local or path.is_dir() else None
 
     def fingerprint(self) -> str:
-        """Return a hash of names, sizes and times of a local model's files, or the revision."""
+        """Return a hash of a local model's file names, sizes and times, or the revision."""
         if self.path is None or not self.path.exists():
             return self.revision or "main"
         files = sorted(self.path.glob("*")) if self.path.is_dir() else [self.path]
@@ -90,7 +90,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> Any:
 
 
 def context_of(config: Any) -> int:
-    """Return how many tokens a model holds."""
+    """Return a model's limit of tokens."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or _MUCH)
 
 
@@ -112,27 +112,25 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
         return load_pretrained(
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
-    # Dequantising draws a bar of its own whatever it is told.
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stderr(nowhere),
-    ):
+    # Dequantising shows a progress bar in any case.
+    nowhere = Path(os.devnull)
+    with nowhere.open("w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
         options = {**options, "quantization_config": GgufConfig(dequantize=True)}
         model = load_pretrained(
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
-    # Its weights are plain numbers now, and can be saved as such; the model does not know of it.
+    # The weights are no longer quantised, so they can be saved; the model does not record that.
     model.hf_quantizer = None
     vars(model.config).pop("quantization_config", None)
     return model
 
 
 def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
-    """Return where the model is, and how it is read."""
+    """Return the model's place, and the options for reading it."""
     options: dict[str, Any] = {}
     path = source.path
     if path is None:
-        # The library would try again and again for half a minute; a warm cache needs no hub.
+        # The library would retry for half a minute; a warm cache does not need the hub.
         options = {"local_files_only": not hub_answers()}
         return source.name, {**options, "revision": source.revision or "main"}
     if path.suffix == _GGUF:
@@ -169,7 +167,7 @@ def _explain(source: ModelSource, error: Exception) -> SentikitError:
             "Use a model whose architecture transformers itself has."
         )
     if source.path is not None:
-        return InputError(f"{source.name} is no causal language model: {reason}")
+        return InputError(f"{source.name} is not a causal language model: {reason}")
     return SentikitError(
         f"The model {source.name!r} could not be fetched from the hub ({reason}). Without a "
         f"network: download its folder elsewhere and give the folder's path as {source.key}."

@@ -1,4 +1,4 @@
-"""Log-probabilities of labels as a causal language model's whole answer."""
+"""Scoring of labels as whole answers of a causal language model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScoringTask:
 
     Attributes:
         prompt: token ids.
-        labels: the answers' words.
+        labels: the answers as text.
         answers: token ids of each label, its end-of-turn token included.
     """
 
@@ -35,16 +35,16 @@ class ScoringTask:
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt."""
+        """Number of tokens of the prompt."""
         return len(self.prompt)
 
 
 class LabelScorer:
-    """A loaded model.
+    """A loaded model that scores labels.
 
-    A label's score is the sum of the log-probabilities of all its tokens and of the token that
-    ends the answer, so that labels of different lengths, and one that begins like another, compare
-    fairly: it is the probability that the whole answer is that label.
+    A label's score is the sum of the log-probabilities of its tokens and of the end token: the
+    log-probability that the whole answer is that label. So labels of different lengths, and labels
+    with a common beginning, are comparable.
 
     Raises:
         InputError: no such model or device.
@@ -68,7 +68,7 @@ class LabelScorer:
     def batches(
         self, tasks: Sequence[tuple[ScoringTask, Other]]
     ) -> Iterator[list[tuple[ScoringTask, Other]]]:
-        """Yield tasks that are scored together: sorted by length, same labels, bounded tokens."""
+        """Yield batches of tasks: sorted by length, with the same labels and bounded tokens."""
         batch: list[tuple[ScoringTask, Other]] = []
         for pair in tasks:
             tokens = (len(batch) + 1) * pair[0].length
@@ -82,7 +82,7 @@ class LabelScorer:
 
     @torch.inference_mode()
     def score(self, tasks: Sequence[ScoringTask]) -> list[dict[str, float]]:
-        """Return label to log-probability for tasks with the same answers."""
+        """Return the labels' log-probabilities for tasks with the same answers."""
         batch = TokenBatch.of([task.prompt for task in tasks], apart=1)
         batch = TokenBatch(*(tensor.to(self._device) for tensor in batch))
         scores = score_answers(self._model, batch, tasks[0].answers)

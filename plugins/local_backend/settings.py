@@ -10,7 +10,7 @@ from sentikit.extension import ComponentSettings
 
 
 class LocalSettings(ComponentSettings):
-    """Which model, and where it runs."""
+    """The model, and the device it runs on."""
 
     model: str = Field(
         min_length=1,

@@ -1,4 +1,4 @@
-"""ONNX folders, in and out: run by ONNX Runtime, without torch's weights."""
+"""Export to ONNX, and classification with ONNX Runtime without torch weights."""
 
 from typing import Any
 

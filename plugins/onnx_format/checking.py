@@ -1,4 +1,4 @@
-"""Compares a graph with the torch model that it was made from."""
+"""Comparison of a graph with the torch model it was made from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sentikit import SentikitError, open_dataset
 if TYPE_CHECKING:
     from sentikit.extension import EncoderClassifier, ExportSource
 
-#: Texts compared: enough to see a share of a few percent, few enough for a large encoder.
+#: Number of compared texts: enough to see a few percent, few enough for a large encoder.
 MOST_TEXTS = 256
 _TOGETHER = 16
-#: Logits closer than this to a tie may fall either way.
+#: With logits closer than this, either label is accepted.
 TOLERANCE = 1e-3
 _SENTENCES = (
     "I love it.",
@@ -31,7 +31,7 @@ _SENTENCES = (
 
 
 def sample_texts(source: ExportSource) -> list[str]:
-    """Return texts of the run's own test split, or those of the dataset demo."""
+    """Return texts of the run's test split, or of the dataset demo."""
     path = source.run / "predictions.jsonl" if source.run else None
     if path is None or not path.is_file():
         return [*_SENTENCES, *open_dataset("demo").split("train").texts[:MOST_TEXTS]]
@@ -42,10 +42,10 @@ def sample_texts(source: ExportSource) -> list[str]:
 def check_graph(
     torch_classifier: EncoderClassifier, graph: EncoderClassifier, texts: list[str]
 ) -> str:
-    """Return a remark that the graph gives the same labels.
+    """Check that the graph gives the same labels, and return a message.
 
     Raises:
-        SentikitError: it does not.
+        SentikitError: it gives other labels.
     """
     expected, found = _logits(torch_classifier, texts), _logits(graph, texts)
     top_two = np.sort(expected, axis=1)[:, -2:]
@@ -66,19 +66,19 @@ def check_graph(
 def count_changes(
     torch_classifier: EncoderClassifier, graph: EncoderClassifier, texts: list[str]
 ) -> str:
-    """Return a remark on how many labels quantisation changes."""
+    """Return a message with the number of labels that quantisation changes."""
     expected, found = _logits(torch_classifier, texts), _logits(graph, texts)
     changed = int((expected.argmax(1) != found.argmax(1)).sum())
     return (
         f"model.int8.onnx changes {changed} of {len(texts)} labels; "
-        "it is used where --precision int8 is given."
+        "it is used with --precision int8."
     )
 
 
 def batches_of(
     classifier: EncoderClassifier, texts: list[str]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return ids and mask of texts, some at a time."""
+    """Return ids and mask of texts, in batches."""
     tokenized = classifier.tokenized(texts)
     rows = np.arange(len(tokenized))
     starts = range(0, len(rows), _TOGETHER)

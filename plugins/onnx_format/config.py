@@ -16,15 +16,15 @@ MAKER = "sentikit-onnx"
 
 
 class OnnxConfig(BaseModel):
-    """What sentikit reads of the file; folders that others made have only ``id2label``.
+    """The keys that sentikit reads; folders of other programs have only ``id2label``.
 
     Attributes:
         id2label: class number to class name.
         model_type: of the encoder, as transformers calls it.
-        max_position_embeddings: the most word pieces the encoder takes.
-        max_length: word pieces after which a text is cut.
-        ordered: whether classes of the user's own stand in an order.
-        threshold: for two classes, the probability of the second from which it is predicted.
+        max_position_embeddings: the encoder's limit of word pieces.
+        max_length: the number of word pieces to which texts are truncated.
+        ordered: whether user-defined classes are ordered.
+        threshold: for two classes, the least probability for predicting the second.
         temperature: fitted on validation.
     """
 
@@ -51,13 +51,13 @@ class OnnxConfig(BaseModel):
         return tuple(self.id2label[number] for number in range(len(self.id2label)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the file holds, readable also for programs that know transformers' keys."""
+        """Return the file's content, with transformers' names of keys."""
         label2id = {name: number for number, name in self.id2label.items()}
         return {"format": MAKER, "version": 1, **self.model_dump(), "label2id": label2id}
 
 
 def is_of_format(folder: Path) -> bool:
-    """Return whether `folder` holds a graph, and a ``config.json`` that names the classes."""
+    """Return whether `folder` has a graph, and a ``config.json`` that names the classes."""
     if not any((folder / name).is_file() for name in (GRAPH, QUANTISED_GRAPH)):
         return False
     if not (folder / CONFIG).is_file():
@@ -70,7 +70,7 @@ def read_config(folder: Path) -> OnnxConfig:
     """Read and check ``config.json``.
 
     Raises:
-        InputError: a key is missing or wrong; all such keys at once.
+        InputError: keys are missing or wrong; the message lists all.
     """
     try:
         return OnnxConfig.model_validate(read_json(folder / CONFIG))

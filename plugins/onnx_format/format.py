@@ -49,11 +49,11 @@ class OnnxFormat(ModelFormat):
     settings: Settings
 
     def recognises(self, folder: Path) -> bool:
-        """Return whether there is a graph, and a ``config.json`` that names the classes."""
+        """Return whether the folder has a graph, and a ``config.json`` that names the classes."""
         return is_of_format(folder)
 
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
-        """Load a folder that `export` wrote, or a text classifier exported by others."""
+        """Load a folder of `export`, or a text classifier that another program exported."""
         from .runtime import OnnxPredictor
 
         config = read_config(folder)
@@ -61,7 +61,7 @@ class OnnxFormat(ModelFormat):
         predictor = OnnxPredictor(path, device, precision)
         if predictor.width != len(config.classes):
             raise InputError(
-                f"{folder / CONFIG} names {len(config.classes)} classes, and {path.name} has "
+                f"{folder / CONFIG} names {len(config.classes)} classes, but {path.name} has "
                 f"{predictor.width} logits."
             )
         tokenizer = FastTokenizer(folder)
@@ -75,10 +75,10 @@ class OnnxFormat(ModelFormat):
         )
 
     def export(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the graphs, and compare their labels with the torch model's.
+        """Write the graphs and compare their labels with the torch model's.
 
         Raises:
-            SentikitError: the exporter does not know the encoder, or the graph gives other labels.
+            SentikitError: the exporter does not support the encoder, or the labels differ.
         """
         from .checking import batches_of, check_graph, count_changes, sample_texts
         from .graph import write_graph
@@ -110,7 +110,7 @@ class OnnxFormat(ModelFormat):
 
 
 def _graph_for(folder: Path, precision: str) -> tuple[Path, str]:
-    """Return the graph to run and its precision; ``auto`` is fp32 where there is a choice."""
+    """Return the graph to run and its precision; ``auto`` prefers fp32."""
     graphs = {"fp32": folder / GRAPH, "int8": folder / QUANTISED_GRAPH}
     present = {name: path for name, path in graphs.items() if path.is_file()}
     chosen = next(iter(present)) if precision == "auto" else precision

@@ -1,4 +1,4 @@
-"""An ONNX graph made of a torch module."""
+"""Export of a torch module as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ OPSET = 17
 def write_graph(model: Any, path: Path) -> None:
     """Write the graph from ids and mask, both (texts, tokens), to logits, (texts, classes).
 
-    The TorchScript exporter (``dynamo=False``) is used because its graphs run about a third faster
-    than those of the newer one.
+    Uses the TorchScript exporter (``dynamo=False``): its graphs run about a third faster than those
+    of the newer one.
 
     Raises:
-        SentikitError: the exporter does not know this encoder's operations.
+        SentikitError: the exporter does not support the encoder.
     """
     import torch
 
     needed("onnx")
     module = copy.deepcopy(model).eval()
-    # The other implementations guard against rows without a token, which costs and never happens.
+    # The other implementations check for rows without a token, which never occur, at a cost.
     module.encoder.set_attn_implementation("eager")
     ids = torch.ones((2, 8), dtype=torch.int64)
     mask = torch.ones_like(ids)
@@ -35,7 +35,7 @@ def write_graph(model: Any, path: Path) -> None:
     axes = {0: "texts", 1: "tokens"}
     try:
         with warnings.catch_warnings():
-            # Of the exporter's age, and of Python branches that the example inputs decide.
+            # Warnings of the exporter's age, and of branches that depend on the example inputs.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
@@ -50,6 +50,6 @@ def write_graph(model: Any, path: Path) -> None:
     except Exception as error:
         kind, reason = module.encoder.config.model_type, " ".join(str(error).split())
         raise SentikitError(
-            f"An encoder of type {kind!r} cannot be turned into an ONNX graph "
+            f"An encoder of type {kind!r} cannot be exported as an ONNX graph "
             f"({type(error).__name__}: {reason[:300]})."
         ) from error

@@ -1,9 +1,10 @@
-"""An int8 copy of a graph: activations equalised, the most sensitive product left in fp32.
+"""Quantisation of a graph to int8: activations are equalised, the most sensitive product is kept.
 
-Quantised to 8 bits as a whole, an activation loses what its small channels say where a few channels
-are large, as in every transformer. As in SmoothQuant (Xiao et al. 2023, arXiv:2211.10438), each
-channel is divided by a factor that the rows of the weights are multiplied by; unlike there, the
-activations are quantised as they come (dynamically).
+In transformers a few channels of an activation are large. If the whole activation is quantised to 8
+bits, the small channels lose their information. As in SmoothQuant (Xiao et al. 2023,
+arXiv:2211.10438), each channel is divided by a factor, and the rows of the weights are multiplied
+by
+it; unlike there, activations are quantised dynamically.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .requirement import needed
 
-#: How much of the range moves from activations to weights: 0.7 and 0.9 change more labels of a
+#: Share of the range that moves from activations to weights. 0.7 and 0.9 change more labels of a
 #: MiniLM, 0.5 more than no equalisation at all.
 MIGRATION = 0.8
 _MOST = 100.0
@@ -25,21 +26,21 @@ Batches = Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def write_quantised_graph(path: Path, quantised: Path, batches: Batches) -> None:
-    """Write an int8 copy of a graph: weights per channel, activations as they come.
+    """Write an int8 copy of a graph: weights per channel, activations dynamically.
 
     https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 
     Args:
         path: the graph in fp32.
-        quantised: where to.
-        batches: ids and mask of typical texts, by which channels are weighed.
+        quantised: the file to write.
+        batches: ids and mask of typical texts, to measure the channels.
     """
     onnx = needed("onnx")
     quantization = needed("onnxruntime.quantization")
     shapes = needed("onnxruntime.quantization.shape_inference")
     prepared = quantised.with_suffix(".prepared")
     try:
-        # Symbolic shapes would need sympy and are of no use to a graph without control flow.
+        # Symbolic shapes need sympy, and a graph without control flow does not need them.
         shapes.quant_pre_process(path, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         products = _products(model)
@@ -47,7 +48,7 @@ def write_quantised_graph(path: Path, quantised: Path, batches: Batches) -> None
         equalised = [node for node in products if node.name not in kept]
         _equalise(model, equalised, _peaks(prepared, equalised, batches))
         onnx.save(model, prepared)
-        # Weights of 7 bits: on CPUs without VNNI, products of 8-bit ones overflow and are cut off.
+        # Weights of 7 bits: on CPUs without VNNI, sums of 8-bit products saturate.
         quantization.quantize_dynamic(
             prepared,
             quantised,
@@ -68,10 +69,10 @@ def _products(model: Any) -> list[Any]:
 
 
 def _sensitive(model: Any, products: list[Any]) -> list[str]:
-    """Return the product that ends the first feed-forward layer, where outliers arise.
+    """Return the last product of the first feed-forward layer, where outliers arise.
 
-    They are in the residual stream ever after (Bondarenko et al. 2021, arXiv:2109.12948). In a
-    MiniLM it causes half of the squared error of the logits.
+    They stay in the residual stream (Bondarenko et al. 2021, arXiv:2109.12948). In a MiniLM this
+    product causes half of the squared error of the logits.
     """
     sizes = {value.name: tuple(value.dims) for value in model.graph.initializer}
     narrowing = (n.name for n in products if sizes[n.input[1]][0] > sizes[n.input[1]][1])
@@ -96,7 +97,7 @@ def _peaks(path: Path, products: list[Any], batches: Batches) -> dict[str, NDArr
     for ids, mask in batches:
         found = session.run(names, {"input_ids": ids, "attention_mask": mask})
         for name, values in zip(names, found, strict=True):
-            # Of a head's product there is one row a text, of all others one a word piece.
+            # A head's product has one row per text, all others one per word piece.
             rows = values[mask.astype(bool)] if values.ndim == 3 else values
             highest = np.abs(rows).max(axis=0)
             peaks[name] = np.maximum(peaks.get(name, highest), highest)
@@ -104,7 +105,7 @@ def _peaks(path: Path, products: list[Any], batches: Batches) -> dict[str, NDArr
 
 
 def _equalise(model: Any, products: list[Any], peaks: dict[str, NDArray[np.float32]]) -> None:
-    """Divide each product's input by factors that its weights are multiplied by."""
+    """Divide each product's input by factors, and multiply its weights by them."""
     numpy_helper, helper = needed("onnx").numpy_helper, needed("onnx").helper
     graph = model.graph
     stored = {value.name: value for value in graph.initializer}

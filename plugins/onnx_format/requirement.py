@@ -1,4 +1,4 @@
-"""The packages of the extra ``onnx``, or how to get them."""
+"""The packages of the extra ``onnx``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a graph with ONNX Runtime (https://onnxruntime.ai/docs/api/python/)."""
+"""Inference with ONNX Runtime (https://onnxruntime.ai/docs/api/python/)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sentikit.extension import BatchLimits, cpu_threads
 
 from .requirement import needed
 
-#: By precision: small batches stay in the cache, int8 ones the more so.
+#: Batch limits by precision: small batches stay in the CPU's cache, int8 ones even more so.
 BATCH_LIMITS = {"fp32": BatchLimits(1024, 32, 0.1), "int8": BatchLimits(256, 8, 0.1)}
 _ERRORS_ONLY = 3
-#: The fused kernel takes twice as long as addition and normalisation do by themselves after int8
-#: products on a CPU: 9 % against 4.5 % of a pass of MiniLM with ONNX Runtime 1.32 and AVX2.
+#: After int8 products on a CPU, the fused kernel takes twice as long as separate addition and
+#: normalisation: 9 % against 4.5 % of a pass of MiniLM with ONNX Runtime 1.32 and AVX2.
 SLOW_FUSIONS = {("int8", "cpu"): ["SkipLayerNormFusion"]}
 
 
 class OnnxPredictor:
-    """Computes logits with a graph."""
+    """A predictor that computes logits with a graph."""
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
         """Load the graph at `path`.
 
         Raises:
             InputError: onnxruntime is not installed, the graph is damaged, or the device is not
-                there.
+                available.
         """
         runtime = needed("onnxruntime")
         self._path, self._precision = path, precision
@@ -42,7 +42,7 @@ class OnnxPredictor:
                 providers=providers,
                 disabled_optimizers=SLOW_FUSIONS.get((precision, self._device)),
             )
-        # ONNX Runtime's own exceptions share no public ancestor below Exception.
+        # ONNX Runtime's exceptions have no public base class below Exception.
         except Exception as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} cannot be read by ONNX Runtime: {reason[:300]}") from error
@@ -50,7 +50,7 @@ class OnnxPredictor:
 
     @property
     def width(self) -> int:
-        """How many logits a text gets; graphs do not always say, so one text is labelled."""
+        """The number of logits per text, found by labelling one text if the graph does not say."""
         one = np.ones((1, 2), np.int64)
         return int(self._run(one, one).shape[-1])
 
@@ -61,12 +61,12 @@ class OnnxPredictor:
 
     @property
     def precision(self) -> str:
-        """Of the weights: fp32 or int8."""
+        """The weights' precision: fp32 or int8."""
         return self._precision
 
     @property
     def batch_limits(self) -> BatchLimits:
-        """The size of one pass."""
+        """The limits of a batch."""
         return BATCH_LIMITS[self._precision]
 
     def logits(
@@ -83,7 +83,7 @@ class OnnxPredictor:
         }
         try:
             outputs = self._session.run(None, {name: offered[name] for name in self._inputs})
-        # ONNX Runtime's own exceptions share no public ancestor below Exception.
+        # ONNX Runtime's exceptions have no public base class below Exception.
         except Exception as error:
             reason = " ".join(str(error).split())
             raise InputError(
@@ -101,7 +101,7 @@ def _options(runtime: Any) -> Any:
 
 
 def _providers(runtime: Any, device: str) -> tuple[list[Any], str]:
-    """Return what ONNX Runtime should try, and our name for the device."""
+    """Return the execution providers to try, and sentikit's name of the device."""
     kind, _, number = device.partition(":")
     has_cuda = "CUDAExecutionProvider" in runtime.get_available_providers()
     if kind == "cpu" or (kind == "auto" and not has_cuda):

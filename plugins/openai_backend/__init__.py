@@ -11,5 +11,5 @@ def register_llm_backends(register: Any) -> None:
     register(
         "openai",
         f"{__name__}.backend:OpenAIBackend",
-        summary="OpenAI, or by base_url vLLM, llama.cpp, Ollama, Azure, gateways",
+        summary="OpenAI, and with base_url vLLM, llama.cpp, Ollama, Azure, gateways",
     )

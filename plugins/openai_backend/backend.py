@@ -36,10 +36,10 @@ from .settings import OpenAISettings
 if TYPE_CHECKING:
     from .connection import Connection
 
-# Keys of a body that change its price or its speed, never the answer.
+# Keys of a body that affect price or speed, but not the answer.
 _ROUTING = frozenset({"prompt_cache_key", "service_tier"})
-#: Of batches (https://platform.openai.com/docs/guides/batch): the metadata's key that holds our
-#: tag, how many are looked through for one, and what their states mean.
+#: For batches (https://platform.openai.com/docs/guides/batch): the metadata key of our tag, how
+#: many batches are searched for it, and what their states mean.
 _TAG, _MOST_SEARCHED = "sentikit", 1000
 _STATES = {"completed": "done", "expired": "done", "cancelled": "done", "failed": "failed"}
 
@@ -54,11 +54,11 @@ class OpenAIBackend(BatchBackend):
     def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
         self.settings.refuse_secrets()
-        # Asked for with every request.
+        # Every request needs these.
         self._address, self._is_openai = self.settings.address, self.settings.is_openai
         self._connection: Connection[OpenAISettings] | None = None
         self._abilities: Abilities | None = None
-        #: Bodies without messages, by what else they depend on.
+        #: Request bodies without messages, by the values they depend on.
         self._shapes: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     @property
@@ -75,9 +75,9 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def least_tokens(self) -> int:
-        """What the model's thinking took when the server was probed; 0 where it does not think.
+        """Tokens that the model's reasoning took in the probe, or an estimate before it.
 
-        As long as the server has not been asked, what it most likely takes.
+        It is 0 for a model that does not reason.
         """
         return self._expected_thinking if self._abilities is None else self._abilities.limit
 
@@ -88,7 +88,7 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def connection(self) -> Connection[OpenAISettings]:
-        """The server, connected to at the first use."""
+        """The connection, opened at the first use."""
         if self._connection is None:
             from .connection import Connection
 
@@ -107,7 +107,7 @@ class OpenAIBackend(BatchBackend):
             await self.close()
 
     async def open(self, session: BackendSession) -> None:
-        """Find out, once for each server and model, what it can do."""
+        """Probe what the server can do, once for each server and model."""
         from .probing import find_abilities
 
         self._abilities = await find_abilities(self.connection, session)
@@ -119,7 +119,7 @@ class OpenAIBackend(BatchBackend):
             self._connection = None
 
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return the address and what is sent to it, less what only changes price and speed."""
+        """Return the address and the body, without keys that only affect price and speed."""
         settings = self.settings
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         if settings.cache_name is not None:
@@ -133,7 +133,7 @@ class OpenAIBackend(BatchBackend):
         return where | ({"headers": dict(settings.headers)} if settings.headers else {})
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return the body that is sent, less model and messages."""
+        """Return the body that is sent, without model and messages."""
         told = ("model", "messages", "input")
         return {k: v for k, v in self.body(request).items() if k not in told}
 
@@ -157,7 +157,7 @@ class OpenAIBackend(BatchBackend):
         return body
 
     def _body_without_messages(self, request: ChatRequest) -> dict[str, Any]:
-        """Return what is the same for most requests of a run."""
+        """Return the keys that most requests of a run share."""
         settings, api = self.settings, self._api
         prompt = Prompt((), request.max_tokens, request.temperature, request.probabilities)
         body = api.body(settings, self.abilities, prompt)
@@ -168,7 +168,7 @@ class OpenAIBackend(BatchBackend):
 
     @property
     def abilities(self) -> Abilities:
-        """What the server can do, or most likely can, as long as it has not been asked."""
+        """What the server can do; before the probe, what is expected."""
         return self._abilities or Abilities.expected(self.settings)
 
     @property
@@ -180,7 +180,7 @@ class OpenAIBackend(BatchBackend):
         return BY_NAME[self.abilities.guarantee]
 
     def _cache_key(self, request: ChatRequest) -> str | None:
-        """Return what tells prompts with one beginning from others; only OpenAI knows the field."""
+        """Return a key for prompts with the same beginning; only OpenAI supports the field."""
         if self.settings.prompt_cache_key is not None:
             return self.settings.prompt_cache_key
         if not self._is_openai or not request.messages:
@@ -213,7 +213,7 @@ class OpenAIBackend(BatchBackend):
         )
 
     def batch_line(self, name: str, request: ChatRequest) -> bytes:
-        # Without a tier: a batch is one of its own.
+        # A batch is a service tier of its own.
         body = {k: v for k, v in self.body(request).items() if k not in _ROUTING}
         line = {"custom_id": name, "method": "POST", "url": self._api.endpoint, "body": body}
         return json.dumps(line, separators=(",", ":")).encode("ascii")
@@ -275,10 +275,10 @@ class OpenAIBackend(BatchBackend):
             if not isinstance(file_id, str):
                 continue
             content = await guard(client.files.content(file_id))
-            # Bytes, for lines of text also end in the middle of an answer, as at U+2028.
+            # Split as bytes: text lines also end inside an answer, for example at U+2028.
             for row in content.content.split(b"\n"):
                 value = parse_body(row)
-                # A line that holds no object leaves its request unanswered.
+                # A line without an object leaves its request unanswered.
                 if isinstance(value, Mapping):
                     yield str(value.get("custom_id")), self._batch_answer(value, labels)
 

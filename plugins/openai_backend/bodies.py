@@ -1,4 +1,4 @@
-"""Request bodies of the two APIs: what a server can do, and the ways to guarantee a label."""
+"""Request bodies of the two APIs, server abilities, and ways to guarantee a label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GBNF_STRING = r'string ::= "\"" ([^"\\\x00-\x1F] | "\\" ["\\/bfnrt])* "\""'
 
 
 class Guarantee(ABC):
-    """One way; adds to a request's body and takes its wrapping off the answer.
+    """A way to guarantee a label: keys for the request's body, and how to unwrap the answer.
 
     With a rationale, the model writes one before the label, as another field of the same JSON.
     """
@@ -35,15 +35,15 @@ class Guarantee(ABC):
     def response_body(
         self, labels: Sequence[str], rationale: bool = False
     ) -> dict[str, Any] | None:
-        """Return the keys of a request to the Responses API; None where it has no such way."""
+        """Return the keys of a request to the Responses API; None if it has no equivalent."""
         return None
 
     def read(self, answer: Completion) -> str:
-        """Return the answer's own words: the label, or whatever came instead."""
+        """Return the label, or the text that came instead."""
         return _unwrapped(self.raw(answer))
 
     def raw(self, answer: Completion) -> str:
-        """Return the answer as it came; a refusal has words of its own."""
+        """Return the unprocessed answer, or the text of a refusal."""
         return answer.text or answer.refusal
 
 
@@ -59,7 +59,7 @@ def _schema(labels: Sequence[str], rationale: bool) -> dict[str, Any]:
 
 
 def _unwrapped(text: str) -> str:
-    """Return the label inside JSON, or the text itself where it is no such JSON."""
+    """Return the label in a JSON answer, or the text itself if it is not such JSON."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -87,12 +87,12 @@ def _named(labels: Sequence[str], rationale: bool) -> dict[str, Any]:
 
 
 class Choice(Guarantee):
-    """VLLM's choice (https://docs.vllm.ai/en/latest/features/structured_outputs/)."""
+    """The choice of vLLM (https://docs.vllm.ai/en/latest/features/structured_outputs/)."""
 
     name = "choice"
 
     def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Ask for exactly one of the labels; with a rationale, for an object that holds both."""
+        """Ask for one of the labels, or with a rationale for an object that contains both."""
         asked = {"json": _schema(labels, True)} if rationale else {"choice": list(labels)}
         return {"structured_outputs": asked}
 
@@ -103,7 +103,7 @@ class Grammar(Guarantee):
     name = "grammar"
 
     def body(self, labels: Sequence[str], rationale: bool = False) -> dict[str, Any]:
-        """Ask for exactly one of the labels; with a rationale, for an object that holds both."""
+        """Ask for one of the labels, or with a rationale for an object that contains both."""
         if not rationale:
             return {"grammar": "root ::= " + " | ".join(map(_quoted, labels))}
         choices = " | ".join(_quoted(_quoted(label)) for label in labels)
@@ -159,7 +159,7 @@ class FreeText(Guarantee):
 
 LADDER: tuple[Guarantee, ...] = (JsonSchema(), Choice(), Grammar(), Tool(), FreeText())
 BY_NAME: dict[str, Guarantee] = {guarantee.name: guarantee for guarantee in LADDER}
-#: Ways that are no part of OpenAI's own protocol.
+#: Guarantees that are not part of OpenAI's protocol.
 FOREIGN = frozenset({"choice", "grammar"})
 
 
@@ -168,14 +168,14 @@ _MOST_ALTERNATIVES = 20
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a server can do with a model, as far as labelling needs it: found out, or expected.
+    """What a server can do with a model, as probed or expected.
 
     Attributes:
         guarantee: name of the strongest way to guarantee a label.
-        temperature: whether it may be set.
+        temperature: whether a request may set it.
         top_logprobs: how many alternatives a token's log-probabilities may list; 0: none.
         limit_key: the body's key that limits the answer's length.
-        limit: tokens that a one-word answer took; more than a few where the model reasons.
+        limit: tokens that a one-word answer of a reasoning model took, else 0.
     """
 
     guarantee: str = "json_schema"
@@ -186,7 +186,7 @@ class Abilities:
 
     @classmethod
     def expected(cls, settings: OpenAISettings, probabilities: bool = True) -> Abilities:
-        """Return what is sent before anything is known."""
+        """Return the abilities to assume before the probe."""
         wanted = settings.guarantee
         return cls(
             guarantee="json_schema" if wanted == "auto" else wanted,
@@ -206,7 +206,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, in the terms of neither API.
+    """A prompt, independent of the API.
 
     Attributes:
         messages: in order.
@@ -227,7 +227,7 @@ class Api(ABC):
     Attributes:
         path: where bodies are posted.
         endpoint: what batches call it.
-        messages: the body's key that holds them.
+        messages: the body's key for the messages.
         limit_key: the body's key that limits the answer's length.
     """
 
@@ -240,7 +240,7 @@ class Api(ABC):
     def body(
         self, settings: OpenAISettings, abilities: Abilities, prompt: Prompt
     ) -> dict[str, Any]:
-        """Return the body, less what guarantees a label."""
+        """Return the body, without the keys that guarantee a label."""
 
     @abstractmethod
     def guarantee_body(
@@ -249,7 +249,7 @@ class Api(ABC):
         """Return the keys that guarantee a label."""
 
     def guarantees(self, settings: OpenAISettings) -> list[Guarantee]:
-        """Return the ways there may be, strongest first."""
+        """Return the guarantees to try, strongest first."""
         foreign = FOREIGN if settings.is_openai else frozenset()
         return [guarantee for guarantee in LADDER if guarantee.name not in foreign]
 
@@ -317,7 +317,7 @@ class Responses(Api):
         return guarantee.response_body(labels, rationale) or {}
 
     def guarantees(self, settings: OpenAISettings) -> list[Guarantee]:
-        """Return the ways that this API has."""
+        """Return the guarantees that this API supports."""
         return [one for one in LADDER if one.response_body(("label",)) is not None]
 
 

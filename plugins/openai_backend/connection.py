@@ -1,4 +1,4 @@
-"""The connection to a server: the openai SDK, a fast path beside it, and what failures mean."""
+"""A connection to a server: the openai SDK, a faster path for calls, and errors."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from sentikit.extension import (
 from .responses import ServerError, names_error, parse_body, rate_limit, read_error, retry_after
 from .settings import ServerSettings, TokenCommand, find_secrets, proxy_of, proxy_variable
 
-# Calls have a time limit in the core; these only keep a forgotten connection from living on.
+# The core limits the time of a call; these limits only end forgotten connections.
 _SDK_TIMEOUT = httpx2.Timeout(3600.0, connect=15.0)
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15.0, sock_read=3600.0)
-#: Redirects within one origin that are followed, as of a missing slash.
+#: Most redirects to follow within one origin, for example for a missing slash.
 _MOST_REDIRECTS = 3
-#: Refusals with 403 in a row, after which it is the key and not the texts.
+#: After so many 403 responses in a row, the key is refused and not single texts.
 _MOST_FORBIDDEN = 20
 _AUTHORIZATION = "authorization"
 
 _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
 )
-#: What is asked of a server, for messages.
+#: The services of a server, as messages name them.
 CHAT, FINE_TUNING = "chat completions", "fine-tuning"
 _BUSY = frozenset({408, 409, 425, 429, 529})
-#: String codes of errors that come without a status.
+#: Codes of errors that have no status.
 _BUSY_CODES = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
@@ -60,7 +60,7 @@ _TAG = re.compile(r"<[^>]*>")
 _MODERATION = re.compile(r"moderat|flagged|content.{0,12}(policy|filter)|safety|harmful", re.I)
 _RESPONSES_ONLY = re.compile(r"v1/responses|responses api|not a chat model", re.I)
 
-#: Made once: `json.dumps` makes an encoder for every call.
+#: `json.dumps` would create an encoder for every call.
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ Settings = TypeVar("Settings", bound=ServerSettings)
 
 
 class Response(NamedTuple):
-    """A response that was read to its end; the names of headers in any case."""
+    """A complete response; header names are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,22 +76,21 @@ class Response(NamedTuple):
 
 
 class PostingSession:
-    """Posts bodies to one server over connections that are kept; of one event loop.
+    """Kept connections to one server, in one event loop.
 
-    The SDK's own way through httpx2 costs more time than everything else about a call
-    (benchmarks/request_loop.py).
+    The SDK's path through httpx2 takes longer than the rest of a call (benchmarks/request_loop.py).
     """
 
     def __init__(self, address: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
         self._address = address
         self._query = f"?{urllib.parse.urlencode(query)}" if query else ""
         proxy, proxy_headers = proxy_of(address)
-        # To a server without TLS a proxy is a hop that reads the request's own headers.
+        # Without TLS, the proxy reads the request's own headers.
         plain = {} if address.startswith("https:") else proxy_headers
-        # Never the session's own headers: aiohttp shows those, the key among them, to the proxy.
+        # Not the session's default headers: aiohttp sends those, with the key, to the proxy.
         self.headers = {**headers, **plain}
         self._proxy_headers = proxy_headers
-        # The certificates, and the environment's variables for them, are those of the SDK.
+        # Certificates, and their environment variables, are the same as the SDK's.
         connector = aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context())
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -142,7 +141,7 @@ class Connection(Generic[Settings]):
             name: openai.omit for name, value in settings.headers.items() if value is None
         }
         self.client = AsyncOpenAI(
-            # Local servers want none, but the SDK insists on one.
+            # Local servers need no key, but the SDK requires one.
             api_key=self._fresh_token if self._token_command else key or "none",
             base_url=settings.address,
             default_headers={**plain, **headers, **absent},
@@ -170,7 +169,7 @@ class Connection(Generic[Settings]):
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Send a body and return the answer's JSON and headers.
 
-        With the SDK's headers, but without its layers (benchmarks/request_loop.py).
+        The request has the SDK's headers but bypasses its layers.
         """
         content = _COMPACT.encode(body).encode("ascii")
         response = await self._send(path, content)
@@ -189,13 +188,13 @@ class Connection(Generic[Settings]):
     def refuse_failure(
         self, value: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> None:
-        """Raise the error that a body of status 200 holds, if it holds one."""
+        """Raise the error in a body of status 200, if there is one."""
         failed = embedded_failure(value, headers or {})
         if failed is not None:
             self._refuse(failed)
 
     def _refuse(self, failed: FailedResponse) -> None:
-        """Raise the error of a failed response; 403 after answers concerns the text, at first."""
+        """Raise the error of a failed response; a 403 after answers first concerns the text."""
         self._forbidden = self._forbidden + 1 if failed.status == 403 else 0
         answered = self._answered and self._forbidden < _MOST_FORBIDDEN
         raise failed_status(self.settings, failed, self.safe, answered=answered)
@@ -234,19 +233,19 @@ class Connection(Generic[Settings]):
             ) from None
 
     def _proxy_of(self, error: Exception) -> str:
-        """Return the proxy's variable where the proxy itself is what failed."""
+        """Return the proxy's variable if the proxy itself failed, else ""."""
         return self._proxy_variable if isinstance(error, aiohttp.ClientHttpProxyError) else ""
 
     @property
     def _session(self) -> PostingSession:
-        """What calls go through, begun with the first, for it belongs to a running event loop."""
+        """The session of the calls; the first creates it, since it belongs to the running loop."""
         if self._posting is None:
             settings = self.settings
             self._posting = PostingSession(settings.address, settings.query, self._headers)
         return self._posting
 
     async def guard(self, call: Awaitable[Result], service: str = CHAT) -> Result:
-        """Await a call of the SDK and turn its errors into the core's, without keys in them."""
+        """Await an SDK call and translate its errors into the core's, without keys."""
         try:
             return await call
         except openai.APIStatusError as error:
@@ -260,14 +259,14 @@ class Connection(Generic[Settings]):
                 raise error.__cause__ from None
             raise unreachable(self.settings, error, self.safe, proxy=self._proxy_variable) from None
         except (openai.APIError, ValueError, TypeError, AttributeError, KeyError) as error:
-            # The SDK builds its types of whatever comes, and falls over some of it.
+            # The SDK builds its types from any JSON, and fails on some of it.
             raise RejectedError(
                 f"{self.settings.address} answers about {service} in a form that cannot be read "
                 f"({type(error).__name__})."
             ) from error
 
     async def _refuse_redirect(self, response: httpx2.Response) -> None:
-        """Follow no redirect to another origin: httpx would take all headers but one along."""
+        """Refuse redirects to another origin: httpx would send all headers but one there."""
         address, status = str(response.url), response.status_code
         if response.has_redirect_location and not redirect_target(
             address, status, response.headers
@@ -275,12 +274,12 @@ class Connection(Generic[Settings]):
             raise redirected(self.settings, address, response.headers)
 
     def safe(self, text: str) -> str:
-        """Return what a server said without any key it may quote, on one line."""
+        """Return a server's message on one line, without any key it may quote."""
         shown = "".join(letter if letter.isprintable() else " " for letter in text)
         return " ".join(without_secrets(shown, self._secrets).split())[:500]
 
     def without_keys(self, text: str) -> str:
-        """Return an answer without any key that the server sends back as part of it."""
+        """Return an answer without any key that the server sends back in it."""
         if any(secret in text for secret in self._secrets.values()):
             return without_secrets(text, self._secrets)
         return text
@@ -290,7 +289,7 @@ class Connection(Generic[Settings]):
         if self._posting is not None:
             await self._posting.close()
         await self.client.close()
-        # The transport closes its sockets in the loop's next round.
+        # The transport closes its sockets in the loop's next iteration.
         await asyncio.sleep(0)
 
 
@@ -299,12 +298,12 @@ class UnknownModelError(FatalError):
 
 
 class RefusedKeyError(FatalError):
-    """The server refuses the key, or wants one."""
+    """The server refuses the key, or requires one."""
 
 
 @dataclass(frozen=True)
 class FailedResponse:
-    """A response that is an error: the status that it has, or that an error inside a 200 means."""
+    """A failed response; for an error inside a 200, the status is what that error means."""
 
     status: int
     headers: Mapping[str, str]
@@ -317,12 +316,12 @@ class FailedResponse:
 
     @property
     def said(self) -> str:
-        """The server's own words, a page's tags taken out."""
+        """The server's message, without HTML tags."""
         return _TAG.sub(" ", self.error.message or self.text).strip() or "no reason given"
 
 
 def embedded_failure(value: Any, headers: Mapping[str, str]) -> FailedResponse | None:
-    """Return the error that a body of status 200 holds, or None where it holds none."""
+    """Return the error in a body of status 200, or None."""
     if not names_error(value):
         return None
     error = read_error(value)
@@ -338,17 +337,17 @@ def failed_status(
     service: str = CHAT,
     answered: bool = False,
 ) -> BackendError:
-    """Turn a failed response into the error that says what to do about it.
+    """Return the error for a failed response, with advice.
 
-    `safe` takes keys out of the server's words; `answered` says that it took this key before.
+    `safe` removes keys from the server's message; `answered` means that this key worked before.
     """
     status, headers = failed.status, failed.headers
     said = safe(failed.said)
     if status == 403 and service == FINE_TUNING:
         return FatalError(
             f"{settings.address} does not let this key's organisation fine-tune {settings.model} "
-            f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or the "
-            "provider local, which no service can end."
+            f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or "
+            "train on this machine with the provider local."
         )
     if status == 403 and (answered or "logprob" in said.lower() or _MODERATION.search(said)):
         return RejectedError(f"The server refused the request (403): {said}")
@@ -383,9 +382,9 @@ def unreachable(
     sent: bool = True,
     proxy: str = "",
 ) -> RetryableError:
-    """Describe a connection that broke, or was never made: then nothing was sent.
+    """Return the error for a connection that broke, or was never made (`sent` is False).
 
-    `proxy` is the variable that names the proxy in between, or "".
+    `proxy` is the environment variable that names the proxy, or "".
     """
     cause: BaseException = error
     while cause.__cause__ is not None:
@@ -410,7 +409,7 @@ def unreachable(
 
 
 def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> str | None:
-    """Return where a redirect leads, where it keeps the method and stays at the same origin."""
+    """Return the target of a redirect that keeps the method and the origin, else None."""
     if status not in (307, 308):
         return None
     target = _target(address, headers)
@@ -419,13 +418,13 @@ def redirect_target(address: str, status: int, headers: Mapping[str, str]) -> st
 
 
 def redirected(settings: ServerSettings, address: str, headers: Mapping[str, str]) -> FatalError:
-    """Describe a redirect that is not followed: key and texts are for one server alone."""
+    """Return the error for a redirect to another server, which is not followed."""
     target = _target(address, headers)
     origin = "".join(letter for letter in _origin(target) if letter.isprintable())[:200]
     return FatalError(
-        f"{settings.address} redirects to {origin or 'no address'}. Keys and texts are sent to no "
-        "other server than the one named, so it was not followed. If you trust the other, name it "
-        f"in {settings.address_key}."
+        f"{settings.address} redirects to {origin or 'no address'}. Keys and texts are only sent "
+        "to the server you named, so the redirect was not followed. If you trust the other server, "
+        f"name it in {settings.address_key}."
     )
 
 
@@ -437,7 +436,7 @@ def _target(address: str, headers: Mapping[str, str]) -> str:
 
 
 def _origin(address: str) -> str:
-    """Return scheme, host and port, the port spelled out; "" where that is no address."""
+    """Return scheme, host and explicit port; "" if this is not an address."""
     parts = parsed_address(address)
     if parts is None:
         return ""
@@ -448,9 +447,9 @@ def _origin(address: str) -> str:
 def not_a_server(
     settings: ServerSettings, headers: Mapping[str, str], content: bytes
 ) -> BackendError:
-    """Describe an answer that is no JSON object: half of one, or another kind of server."""
+    """Return the error for an answer that is no JSON object: cut off, or of another kind."""
     if content.lstrip()[:1] == b"{":
-        return RetryableError("The answer broke off half-way.", "network")
+        return RetryableError("The answer was cut off.", "network")
     kind = "".join(filter(str.isprintable, headers.get("content-type", "no type").split(";")[0]))
     return FatalError(
         f"{settings.address} answers with {kind}, not as an OpenAI-compatible server does. Check "
@@ -462,8 +461,8 @@ def _refused_key(settings: ServerSettings, status: int, said: str) -> str:
     name, section = settings.key_variable, settings.section
     if find_key(name) is None and not settings.header_variables:
         return (
-            f"{settings.address} wants a key ({status}: {said}), and {name} is not set. Set it in "
-            f"the environment or in a file .env, or name another variable with --set "
+            f"{settings.address} requires a key ({status}: {said}), but {name} is not set. Set it "
+            f"in the environment or in a file .env, or name another variable with --set "
             f"{section}.key_variable=NAME."
         )
     return (
@@ -477,7 +476,7 @@ def _not_found(
 ) -> FatalError:
     if isinstance(failed.value, Mapping) and "model" in said.lower():
         return UnknownModelError(
-            f"{settings.address} has no model {settings.model!r} ({said}). See what it has with "
+            f"{settings.address} has no model {settings.model!r} ({said}). List its models with "
             f"sentikit doctor{_doctor_option(settings)}."
         )
     return FatalError(
@@ -491,13 +490,13 @@ def _doctor_option(settings: ServerSettings) -> str:
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
-    """Return the wait a server asks for, by Retry-After or by the limit that is used up."""
+    """Return the wait a server asks for: Retry-After, or the reset of a used-up limit."""
     asked = retry_after(headers)
     return max(_resets(headers), default=None) if asked is None else asked
 
 
 def _resets(headers: Mapping[str, str]) -> list[float]:
-    """Return the seconds until limits that are used up are reset."""
+    """Return the seconds until each used-up limit resets."""
     left = rate_limit(headers)
     if left is None:
         return []

@@ -1,4 +1,4 @@
-"""The fine-tuner ``openai``: supervised jobs at OpenAI, or at a service that speaks its protocol.
+"""The fine-tuner ``openai``: supervised jobs at OpenAI or a compatible service.
 
 See https://platform.openai.com/docs/api-reference/fine-tuning.
 """
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class OpenAIFineTuner(FineTuner):
-    """Uploads the files, starts a job or finds its own, and follows it."""
+    """A fine-tuner that uploads the files, starts or finds the job, and follows it."""
 
     Settings = OpenAIFineTuningSettings
     settings: OpenAIFineTuningSettings
@@ -73,7 +73,7 @@ class OpenAIFineTuner(FineTuner):
         return max(1, min(_EPOCHS, _MANY // max(1, examples)))
 
     def check(self, session: FineTuningSession) -> None:
-        """Ask for the model and for the list of jobs: whoever may see neither may not start one."""
+        """Request the model and the list of jobs, to find missing permissions early."""
         self._do(session, lambda job: job.check())
 
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:

@@ -1,7 +1,7 @@
-"""A fine-tuning job at a provider: files uploaded, found or started, followed to its end.
+"""A provider's fine-tuning job: the upload of its files, its start, progress and result.
 
-What a service says is read as tolerantly as its answers are: what cannot be read is none, and a
-look at a job that shows no job is one more look without an answer.
+Responses are read leniently: values that cannot be read are None, and a response that describes no
+job counts as no response.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from .responses import as_count, as_list, as_mapping, as_text
 if TYPE_CHECKING:
     from .settings import OpenAIFineTuningSettings
 
-#: An upload may be repeated at will, so the SDK does so by itself.
+#: Tries of a request; an upload can safely be repeated, so the SDK retries it.
 _TRIES = 4
 _TYPE = "text/jsonl"
-#: The metadata's key that holds a job's fingerprint.
+#: The metadata key of a job's fingerprint.
 _TAG = "sentikit"
 _ENDED = ("succeeded", "failed", "cancelled")
 _KNOWN = ("validating_files", "queued", "running", *_ENDED)
 _PAGE, _MOST_JOBS, _MOST_PAGES = 100, 2000, 10_000
 _SLICE, _LONGEST = 0.2, 30.0
-#: Seconds a server has for an answer; only uploads may take longer.
+#: Timeout of a request in seconds, except for uploads.
 _ANSWER_SECONDS = 60.0
 _JOBS = "/fine_tuning/jobs"
-#: Losses and accuracies of a step, by what the log calls them.
+#: A step's losses and accuracies: the log's names, and the service's.
 _NUMBERS = {
     "loss": "train_loss",
     "accuracy": "train_mean_token_accuracy",
@@ -77,7 +77,7 @@ class RemoteJob:
 
     @classmethod
     def read(cls, value: Any) -> RemoteJob | None:
-        """Read a job, or return None where a value is none."""
+        """Read a job; return None if the value does not describe one."""
         job = as_mapping(value)
         identifier = as_text(job.get("id"))
         if not identifier:
@@ -101,7 +101,7 @@ class RemoteJob:
 
 
 class PatientCalls:
-    """Calls of one connection; the user's wish to stop cuts every wait short."""
+    """Calls over one connection; a request to stop ends every wait early."""
 
     def __init__(
         self, connection: Connection[OpenAIFineTuningSettings], session: FineTuningSession
@@ -121,7 +121,7 @@ class PatientCalls:
         return await self.connection.guard(call, FINE_TUNING)
 
     async def again(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Make a call, again after a while where the server fails."""
+        """Make a call, and retry it after a pause if the server fails."""
         for tried in range(1, _TRIES):
             try:
                 return await call()
@@ -130,20 +130,20 @@ class PatientCalls:
         return await call()
 
     async def pause(self, error: RetryableError, tried: int) -> None:
-        """Wait as long as the server asks, or longer from try to try."""
+        """Wait as long as the server asks, or else longer with each try."""
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - jitter
         backoff = min(_LONGEST, self.connection.settings.poll_seconds, 0.5 * 2.0**tried) * jitter
         await self.sleep(error.retry_after or backoff)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, but not beyond the user's wish to stop."""
+        """Sleep, but wake up if the user asks to stop."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._session.stop_requested():
             await asyncio.sleep(min(_SLICE, left))
 
 
 class EventStream:
-    """The events of one job, asked for again and again."""
+    """The events of one job, polled."""
 
     def __init__(self, calls: PatientCalls, path: str) -> None:
         self._calls, self._path = calls, f"{path}/events"
@@ -152,13 +152,13 @@ class EventStream:
 
     @property
     def curve(self) -> list[dict[str, Any]]:
-        """Losses and accuracies by step, in order, so far."""
+        """Losses and accuracies so far, in the order of the steps."""
         return [self._steps[step] for step in sorted(self._steps)]
 
     async def fresh(self, complete: bool = False) -> list[dict[str, Any]]:
-        """Return the log's records of events not seen before, the oldest first.
+        """Return log records of the new events, oldest first.
 
-        `complete` looks through all of them, for those that were listed out of order.
+        With `complete`, all pages are read, in case events are listed out of order.
         """
         found: dict[str, Mapping[str, Any]] = {}
         after = ""
@@ -173,7 +173,7 @@ class EventStream:
             if known or not as_mapping(page).get("has_more") or last in ("", after):
                 break
             after = last
-        # Only now: a page that fails half-way leaves them to the next look.
+        # Not earlier: if a page fails, the next poll must return these events again.
         self._seen |= found.keys()
         ordered = sorted(found.values(), key=lambda event: (_moment(event), _step(event)))
         records = [_record(event, self._calls.connection.safe) for event in ordered]
@@ -202,7 +202,7 @@ def _step(event: Mapping[str, Any]) -> int:
 def _record(event: Mapping[str, Any], safe: Callable[[str], str]) -> dict[str, Any]:
     data, at, step = as_mapping(event.get("data")), _moment(event), _step(event)
     if event.get("type") != "metrics" or not step:
-        message = safe(as_text(event.get("message"))) or "an event without words"
+        message = safe(as_text(event.get("message"))) or "an event without a message"
         return {"kind": "event", "at": at, "message": message}
     steps = as_count(data.get("total_steps"))
     total = {} if steps is None else {"steps": steps}
@@ -210,7 +210,7 @@ def _record(event: Mapping[str, Any], safe: Callable[[str], str]) -> dict[str, A
 
 
 def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
-    """Return a step's losses and accuracies under the log's names; -1 stands for none."""
+    """Return a step's losses and accuracies under the log's names; -1 means none."""
     found = {}
     for name, theirs in _NUMBERS.items():
         value = data.get(theirs)
@@ -223,18 +223,18 @@ def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _last_values(curve: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return each loss and accuracy as it last was."""
+    """Return the last value of each loss and accuracy."""
     return {name: record[name] for record in curve for name in _NUMBERS if name in record}
 
 
 def pause_after(failures: int, seconds: float) -> float:
-    """Return how long to wait after so many looks at a job without an answer, a minute at most."""
-    # A server may be away for days, and 2.0**1024 is no float.
+    """Return the seconds to wait after a number of failed polls, 60 at most."""
+    # Capped: after days without a server, 2.0**failures would overflow.
     return min(60.0, seconds * 2.0 ** min(failures, 30))
 
 
 class JobFollower:
-    """Everything that is said to the server about one job."""
+    """The requests about one job."""
 
     def __init__(
         self, connection: Connection[OpenAIFineTuningSettings], session: FineTuningSession
@@ -244,7 +244,7 @@ class JobFollower:
         self._settings = connection.settings
 
     async def check(self) -> None:
-        """Refuse a model that is not there and an organisation that may not, before an upload."""
+        """Refuse an unknown model and missing permissions before an upload."""
         await self._find("")
         model = f"/models/{_quoted(self._settings.model)}"
         try:
@@ -252,13 +252,13 @@ class JobFollower:
         except UnknownModelError:
             raise
         except (RejectedError, FatalError):
-            return  # a service without this list says more when the job is created
+            return  # Without this endpoint, the service reports errors when the job is created.
         end = as_text(as_mapping(found).get("shutdown_date"))[:10]
         if end and end <= date.today().isoformat():
             raise InputError(f"{self._settings.model} was switched off on {end}.")
 
     async def run(self, job: FineTuningJob) -> FineTunedModel | None:
-        """Start or find the job; return None where the user does not wait for its end."""
+        """Start or find the job; return None if the user does not wait for it."""
         identifier = await self._identifier(job)
         if identifier is None or not job.wait:
             return None
@@ -271,8 +271,8 @@ class JobFollower:
             raise self._unsuccessful(ended)
         if not ended.model:
             raise SentikitError(
-                f"The job {ended.id} succeeded, and {self._settings.address} does not name its "
-                "model. Look again with --resume."
+                f"The job {ended.id} succeeded, but {self._settings.address} does not name its "
+                "model. Check again with --resume."
             )
         return await self._fetch(ended, events, job.path)
 
@@ -283,16 +283,14 @@ class JobFollower:
         await self._calls.again(lambda: self._calls.post(f"{_path(identifier)}/cancel"))
 
     async def _identifier(self, job: FineTuningJob) -> str | None:
-        """Return the id of this run's job: remembered, found, or of a new one."""
+        """Return the id of this run's job: a remembered, a found or a new one."""
         known = self._session.recall("job")
         if known:
-            self._session.say(f"Coming back to job {known}.")
+            self._session.say(f"Resuming job {known}.")
             return str(known)
         found = await self._find(job.fingerprint)
         if found:
-            self._session.say(
-                f"This very job runs or ran already, as {found}: nothing is paid twice."
-            )
+            self._session.say(f"This job exists already, as {found}; it is not paid twice.")
         else:
             files = await self._files(job)
             if self._session.stop_requested():
@@ -358,18 +356,18 @@ class JobFollower:
         if not identifier or status == "error":
             said = as_text(getattr(uploaded, "status_details", None)) or status or "no status"
             raise SentikitError(
-                f"The server took {path.name} and made no file of it ({self._connection.safe(said)}"
-                "). Resume with --resume."
+                f"The server received {path.name} but created no file "
+                f"({self._connection.safe(said)}). Try again with --resume."
             )
         return identifier
 
     async def _create(self, job: FineTuningJob, files: dict[str, str]) -> str:
-        """Start a job, once: where the answer is lost, the job may be there all the same."""
+        """Start a job once: if the response is lost, the job may exist nevertheless."""
         for tried in range(1, _TRIES + 1):
             try:
                 answer = await self._calls.post(_JOBS, self._body(job, files))
             except RejectedError as error:
-                # The files themselves may be what is refused.
+                # The files may be the reason.
                 self._session.remember("files", None)
                 raise InputError(f"{error.message} No job was started.") from error
             except RetryableError as error:
@@ -385,13 +383,13 @@ class JobFollower:
         raise AssertionError
 
     async def _unnamed(self, job: FineTuningJob) -> str:
-        """Return the id of a job that was accepted without one: another would be paid as well."""
+        """Find a job that was accepted without an id; a second one would cost again."""
         found = await self._find(job.fingerprint)
         if found:
             return found
         raise SentikitError(
-            f"{self._settings.address} accepted a job and does not name it. It may be running: "
-            "look for it there; --resume starts another unless it is listed by then."
+            f"{self._settings.address} accepted a job but does not name it. It may be running: "
+            "look for it there. --resume starts another unless this one is listed by then."
         )
 
     def _body(self, job: FineTuningJob, files: dict[str, str]) -> dict[str, Any]:
@@ -418,7 +416,7 @@ class JobFollower:
         return body
 
     async def _follow(self, identifier: str, events: EventStream) -> RemoteJob | None:
-        """Return the job once it has ended; None where the user asks to stop."""
+        """Return the job once it has ended; None if the user asks to stop."""
         answered, failures = time.monotonic(), 0
         while not self._session.stop_requested():
             try:
@@ -430,7 +428,7 @@ class JobFollower:
                 failures += 1
                 if time.monotonic() - answered > self._settings.patience:
                     raise SentikitError(
-                        f"{error.message} The job {identifier} goes on; come back with --resume."
+                        f"{error.message} The job {identifier} continues; follow it with --resume."
                     ) from error
                 await self._calls.sleep(pause_after(failures, self._settings.poll_seconds))
                 continue
@@ -452,7 +450,7 @@ class JobFollower:
         return job
 
     def _unsuccessful(self, job: RemoteJob) -> SentikitError:
-        """Describe a job that failed or was cancelled, and let the next try start another."""
+        """Return the error for a failed or cancelled job; --resume then starts another."""
         self._session.remember("job", None)
         if job.status == "cancelled":
             return SentikitError(
@@ -460,14 +458,14 @@ class JobFollower:
             )
         reason = self._connection.safe(job.reason) or "no reason given."
         return SentikitError(
-            f"The job {job.id} failed: {reason} Mend that, then start another one with --resume."
+            f"The job {job.id} failed: {reason} Fix that, then start another one with --resume."
         )
 
     async def _fetch(self, job: RemoteJob, events: EventStream, folder: Path) -> FineTunedModel:
-        """Fetch all that a job leaves; its result files go into ``results/`` of the folder."""
+        """Fetch a job's results; its files go into ``results/`` in the folder."""
         for file in job.files:
             await self._save(file, folder / "results")
-        # When a record came says nothing about the model.
+        # The time of a record says nothing about the model.
         curve = [{k: v for k, v in r.items() if k not in ("kind", "at")} for r in events.curve]
         metrics = {
             **_last_values(curve),
@@ -489,7 +487,7 @@ class JobFollower:
         try:
             page = await self._calls.again(lambda: self._calls.get(path, limit=_PAGE))
         except (RejectedError, FatalError):
-            return []  # not every service keeps any
+            return []  # some services have none
         found = [
             {
                 "step": as_count(one.get("step_number")) or 0,
@@ -507,7 +505,7 @@ class JobFollower:
                 lambda: self._calls.once(self._calls.client.files.content(file))
             )
         except BackendError:
-            return  # the curve says the same
+            return  # the curve has the same numbers
         folder.mkdir(exist_ok=True)
         name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in file)
         (folder / f"{name}.csv").write_bytes(_decoded(content.content))

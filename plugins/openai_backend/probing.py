@@ -1,4 +1,4 @@
-"""What a server can do with a model: found out with a few short calls, remembered, shown."""
+"""Probes: a few short calls that show what a server can do with a model."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from .connection import Connection
 from .responses import Completion, read_completion
 from .settings import OpenAISettings
 
-# An answer that is not held to the labels is a greeting, never one of these.
+# Without a guarantee, the answer is a greeting and none of these.
 _LABELS = ("amber", "cobalt", "sienna")
 _GREETING = "Greet me with one friendly word."
 _COUNTING = "Count from one to fifty in words."
 _SHORT, _LONG = 16, 64
 _MOST_PROMPT = 400
-#: What servers that list few alternatives agree on.
+#: Servers that limit the number of alternatives allow so many.
 _FEW_ALTERNATIVES = 5
-_MOST_LESSONS = 6
+_MOST_CORRECTIONS = 6
 
 
 async def find_abilities(
     connection: Connection[OpenAISettings], session: BackendSession
 ) -> Abilities:
-    """Return what the server can do: as remembered, or found out now."""
+    """Return the server's abilities: remembered, or probed now."""
     known = known_abilities(connection, session)
     if known is not None:
         return known
@@ -59,17 +59,17 @@ async def find_abilities(
 def known_abilities(
     connection: Connection[OpenAISettings], session: BackendSession
 ) -> Abilities | None:
-    """Return what was found out before, or None."""
+    """Return the abilities that were probed before, or None."""
     known = session.recall(_memory_key(connection, session))
     return None if known is None else Abilities.from_json(known)
 
 
 async def check_key(connection: Connection[OpenAISettings]) -> None:
-    """Ask for the list of models, which costs nothing, to see that server and key are right."""
+    """Request the list of models, which is free, to check server and key."""
     try:
         await connection.guard(connection.client.get("/models", cast_to=object))
     except RetryableError as error:
-        # Whoever fails at listing models may still answer.
+        # A server that cannot list its models may still answer.
         if error.reason in ("network", "unreachable"):
             raise
     except FatalError as error:
@@ -88,7 +88,7 @@ def _memory_key(connection: Connection[OpenAISettings], session: BackendSession)
 
 
 class Probe:
-    """Asks short questions; each is budgeted and booked by the session."""
+    """Short questions to a server, within the session's budget."""
 
     def __init__(self, connection: Connection[OpenAISettings], session: BackendSession) -> None:
         self.connection, self.session = connection, session
@@ -96,13 +96,13 @@ class Probe:
         self._api = API[connection.settings.api]
 
     async def plain(self, expected: Abilities) -> Abilities:
-        """Return `expected` less whatever the server refuses in an ordinary request."""
+        """Return `expected` without what the server refuses in an ordinary request."""
         abilities = expected
-        for _ in range(_MOST_LESSONS):
+        for _ in range(_MOST_CORRECTIONS):
             try:
                 return self._seen(abilities, await self._ask(_COUNTING, abilities, {}))
             except RejectedError as error:
-                abilities = self._lesson(abilities, error)
+                abilities = self._corrected(abilities, error)
         raise FatalError(f"{self.connection.settings.address} refuses even a simple question.")
 
     async def strongest(self, abilities: Abilities) -> Abilities:
@@ -114,9 +114,9 @@ class Probe:
         raise AssertionError("free text always holds")
 
     async def holds(self, guarantee: Guarantee, abilities: Abilities) -> Abilities | None:
-        """Return what the server can do together with a guarantee; None where it does not hold.
+        """Return the abilities with a guarantee, or None if the server does not enforce it.
 
-        The answer decides, never the status: some servers accept what they then ignore.
+        The answer decides, not the status: some servers accept a guarantee and ignore it.
         """
         tried = replace(abilities, guarantee=guarantee.name)
         if guarantee.name == "text":
@@ -134,7 +134,7 @@ class Probe:
         return None
 
     async def _enforces(self, guarantee: Guarantee, abilities: Abilities) -> bool:
-        """Return whether the answer is one of the labels; a refused request is a no."""
+        """Return whether the answer is one of the labels; False if the request is refused."""
         for _ in range(2):
             try:
                 keys = self._api.guarantee_body(guarantee, _LABELS)
@@ -189,8 +189,8 @@ class Probe:
         prompt = Prompt([Message("user", question)], self.limit)
         return self._api.body(settings, abilities, prompt) | settings.extra_body
 
-    def _lesson(self, abilities: Abilities, error: RejectedError) -> Abilities:
-        """Return the abilities without what the refusal names; what names nothing is final."""
+    def _corrected(self, abilities: Abilities, error: RejectedError) -> Abilities:
+        """Return the abilities without the one that a refusal names; raise if it names none."""
         said, model = error.message, self.connection.settings.model
         if self._too_short(error):
             return abilities
@@ -217,14 +217,14 @@ class Probe:
         return replace(abilities, top_logprobs=fewer)
 
     def _too_short(self, error: RejectedError) -> bool:
-        """Raise the limit where a reasoning model could not even finish thinking."""
+        """Raise the limit if a reasoning model did not finish thinking."""
         if "limit was reached" not in error.message or self.limit >= WITH_REASONING:
             return False
         self.limit = WITH_REASONING
         return True
 
     def _seen(self, abilities: Abilities, answer: Completion) -> Abilities:
-        """Correct what the server accepted and then ignored."""
+        """Remove abilities that the server accepted but ignored."""
         if answer.listed > self.limit + 1 and abilities.limit_key == "max_completion_tokens":
             abilities = replace(abilities, limit_key="max_tokens")
         if answer.text and all(token.log is None for token in answer.tokens):
@@ -233,7 +233,7 @@ class Probe:
 
 
 class _Memory:
-    """A session that keeps what is said and budgets nothing."""
+    """A session that collects messages and has no budget."""
 
     probabilities = True
 
@@ -256,12 +256,12 @@ class _Memory:
         return
 
 
-#: Models that are shown of a server's list.
+#: Most models to show of a server's list.
 _MOST_LISTED = 100
 
 
 async def examine(connection: Connection[OpenAISettings]) -> Mapping[str, Any]:
-    """Return the server's models and, for the model asked about, what holds."""
+    """Return the server's models, and the abilities of the model asked about."""
     models = await _models(connection)
     report: dict[str, Any] = {"address": connection.settings.address, "models": models}
     settings = _of_only_model(connection.settings, models)
@@ -291,7 +291,7 @@ async def examine(connection: Connection[OpenAISettings]) -> Mapping[str, Any]:
 def _of_only_model(
     settings: OpenAISettings, models: list[dict[str, Any]] | None
 ) -> OpenAISettings | None:
-    """Return the settings with a model: the one asked for, or the only one there is."""
+    """Return the settings with a model: the one asked for, or the only one listed."""
     if settings.model != LLMBackend.any_model:
         return settings
     if models is not None and len(models) == 1:
@@ -311,7 +311,7 @@ async def _guarantees(
 
 
 async def _models(connection: Connection[OpenAISettings]) -> list[dict[str, Any]] | None:
-    """Return the models a server lists, with the day each ends, or None where it lists none."""
+    """Return the models a server lists, with shutdown dates, or None if it lists none."""
     try:
         listed = await connection.guard(connection.client.get("/models", cast_to=object))
     except RetryableError:

@@ -1,7 +1,7 @@
-"""The boundary for what servers say: foreign JSON and headers, turned into types of our own.
+"""Responses of servers: JSON and headers, parsed into types of our own.
 
-A server is seldom exactly OpenAI. What cannot be read is none: no usage, no log-probabilities, no
-wait. Nothing behind this module sees a server's JSON.
+Servers deviate from OpenAI's protocol. Values that cannot be read are None: no usage, no
+log-probabilities, no wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sentikit import Usage
 from sentikit.extension import RateLimit
 
-#: More tokens than any call has: a count above is no count.
+#: No call has more tokens; a larger count is an error.
 _MOST_TOKENS = 10**9
 #: A wait or a window longer than this is a server's mistake.
 _LONGEST_WAIT = 366 * 86400.0
@@ -31,7 +31,7 @@ _TEXT_PARTS = frozenset({"text", "output_text"})
 
 
 class Token(NamedTuple):
-    """A token of an answer, and what could have stood here, itself included."""
+    """A token of an answer with its alternatives, itself included."""
 
     text: str
     log: float | None
@@ -40,17 +40,17 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer as the server gave it; what it does not say is empty, or None."""
+    """A server's answer; what it does not include is empty or None."""
 
     text: str
-    #: Of the first function it calls.
+    #: Arguments of the first function call.
     arguments: str | None = None
-    #: Why the model refuses, in its words.
+    #: The model's explanation of a refusal.
     refusal: str = ""
     finish_reason: str = ""
     tokens: tuple[Token, ...] = ()
     usage: Usage | None = None
-    #: Tokens of the answer as the server lists them, thinking perhaps left out.
+    #: Tokens of the answer as the server counts them, perhaps without reasoning.
     listed: int = 0
     billed_usd: float | None = None
     model: str = ""
@@ -58,13 +58,13 @@ class Completion:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the limit on tokens ended it."""
+        """Whether the limit on tokens cut it off."""
         return self.finish_reason == "length"
 
 
 @dataclass(frozen=True)
 class ServerError:
-    """An error as a server's body describes it: its words, code and type, and HTTP status."""
+    """An error in a response's body: message, codes and HTTP status."""
 
     message: str = ""
     codes: frozenset[str] = field(default_factory=frozenset)
@@ -72,10 +72,9 @@ class ServerError:
 
 
 def parse_body(content: bytes) -> Any:
-    """Return a body's JSON value, or None where it holds none.
+    """Return a body's JSON value, or None.
 
-    Server-sent events become the one value they amount to, and a ``data: [DONE]`` behind a whole
-    value is passed over.
+    Server-sent events are merged into one value; a trailing ``data: [DONE]`` is ignored.
     """
     value = _parsed(content)
     if value is not None:
@@ -94,7 +93,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _streamed(content: bytes) -> Any:
-    """Put the chunks of a stream together."""
+    """Merge the chunks of a stream."""
     chunks = [as_mapping(_parsed(line)) for line in _SSE.findall(content)]
     whole: dict[str, Any] = {}
     text, finish = "", None
@@ -113,13 +112,13 @@ def _streamed(content: bytes) -> Any:
 
 
 def names_error(value: Any) -> bool:
-    """Return whether a body holds an error object, or names an error."""
+    """Return whether a body contains an error."""
     body = as_mapping(value)
     return bool(body.get("error") or as_mapping(_first(body.get("choices"))).get("error"))
 
 
 def read_error(value: Any) -> ServerError:
-    """Return the error that a body holds; servers wrap it in several ways, or not at all."""
+    """Return the error in a body; servers nest it in several ways, or not at all."""
     body = as_mapping(value)
     error = body.get("error") or as_mapping(_first(body.get("choices"))).get("error")
     found = as_mapping(error) or body
@@ -137,7 +136,7 @@ def read_error(value: Any) -> ServerError:
 
 
 def read_completion(value: Any) -> Completion | None:
-    """Read a chat completion, or a response of the Responses API; None where it is neither."""
+    """Read a chat completion, or a response of the Responses API; None if it is neither."""
     body = as_mapping(value)
     if isinstance(body.get("output"), list):
         return _read_response(body)
@@ -159,7 +158,7 @@ def read_completion(value: Any) -> Completion | None:
 
 
 def _read_response(body: Mapping[str, Any]) -> Completion | None:
-    """Read https://platform.openai.com/docs/api-reference/responses/object."""
+    """Read a response (https://platform.openai.com/docs/api-reference/responses/object)."""
     text, refusal, arguments, tokens = "", "", None, list[Token]()
     for item in map(as_mapping, body["output"]):
         if item.get("type") == "function_call" and arguments is None:
@@ -186,10 +185,10 @@ def _bill(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Read the usage of an answer; None where it is missing or makes no sense.
+    """Read the usage of an answer; None if it is missing or inconsistent.
 
-    Cached tokens beyond the prompt's were counted apart from it. Tokens that stand in the total
-    alone are thinking, which is billed as completion.
+    More cached tokens than prompt tokens were counted separately. Tokens that only the total
+    includes are reasoning, which is billed as completion.
     """
     counts = as_mapping(value)
     prompt = _counted(counts, "prompt_tokens", "input_tokens")
@@ -200,7 +199,7 @@ def read_usage(value: Any) -> Usage | None:
     if completion is None and prompt is not None and total is not None:
         completion = total - prompt
     if completion is None and prompt is None and total is not None:
-        # Which is which is unknown: none is counted as the cheaper prompt.
+        # The split is unknown: all count as completion, which costs more.
         prompt, completion = 0, total
     if prompt is None or completion is None or prompt < 0 or completion < 0:
         return None
@@ -228,7 +227,7 @@ def _counted(counts: Mapping[str, Any], *names: str) -> int | None:
 
 
 def as_count(value: Any) -> int | None:
-    """Return a count of tokens or requests, or None where a value is none."""
+    """Return a count of tokens or requests, or None if the value is not one."""
     if type(value) is int and 0 <= value <= _MOST_TOKENS:
         return value
     if isinstance(value, str):
@@ -248,7 +247,7 @@ def _first(value: Any) -> Any:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    # A JSON object: an abstract class takes much longer to check.
+    # JSON objects are dicts; a check against Mapping is much slower.
     return value if isinstance(value, dict) else {}
 
 
@@ -261,7 +260,7 @@ def as_text(value: Any) -> str:
 
 
 def _content(value: Any) -> str:
-    """Return a message's own words; its parts of other kinds, such as thinking, are left out."""
+    """Return a message's text, without parts of other kinds such as reasoning."""
     if not isinstance(value, list):
         return as_text(value)
     parts = (part if isinstance(part, Mapping) else {"text": part} for part in value)
@@ -279,7 +278,7 @@ def _arguments(message: Mapping[str, Any]) -> str | None:
 
 
 def read_tokens(value: Any) -> Iterator[Token]:
-    """Read ``logprobs.content``; a log-probability that is no number is None."""
+    """Read ``logprobs.content``; a log-probability that is not a number is None."""
     for entry in map(as_mapping, as_list(value)):
         listed = [*map(as_mapping, as_list(entry.get("top_logprobs"))), entry]
         logs = ((as_text(one.get("token")), _log(one.get("logprob"))) for one in listed)
@@ -289,11 +288,11 @@ def read_tokens(value: Any) -> Iterator[Token]:
 
 def _log(value: Any) -> float | None:
     known = isinstance(value, int | float) and not isinstance(value, bool)
-    # Whole numbers in JSON may be larger than any float.
+    # Integers in JSON may exceed the range of floats.
     return float(value) if known and -sys.float_info.max <= value < 0.01 else None
 
 
-#: What a label stands behind: a key of JSON, or else a name on a line of its own.
+#: The text before a label: a JSON key, or a name at the beginning of a line.
 _VALUE = re.compile(r'"label"\s*:\s*"')
 _LINE = re.compile(
     r"^[\s*_`]*(?:classification|label|sentiment|answer)[\s*_`]*:[\s*_`]*", re.I | re.M
@@ -303,12 +302,11 @@ _LINE = re.compile(
 def label_log_probabilities(
     tokens: Sequence[Token], labels: Sequence[str]
 ) -> dict[str, float] | None:
-    """Return label to log-probability, or None where the tokens do not tell.
+    """Return each label's log-probability, or None if the tokens do not determine any.
 
-    The answer's tokens are followed from where the label begins. At each one, every alternative
-    that belongs to a single label adds the probability of the path so far times its own; the
-    answer's token is followed further for as long as several labels may still come of it. A label
-    that no alternative leads to is left out.
+    From the beginning of the label on, each alternative that fits a single label adds the
+    probability of the path so far times its own. The path follows the answer's tokens as long as
+    several labels are possible. A label that no alternative fits is left out.
     """
     start = _label_start("".join(token.text for token in tokens))
     found: dict[str, float] = {}
@@ -330,7 +328,7 @@ def label_log_probabilities(
         path += token.log
         if said.strip() and len(_fitting(said, labels)) < 2:
             break
-    # Servers round, or list a spelling twice: the sum may come to more than certainty.
+    # Rounding, or a spelling listed twice, may give a sum above 1.
     return {label: min(log, 0.0) for label, log in found.items()} or None
 
 
@@ -343,7 +341,7 @@ def _label_start(text: str) -> int:
 
 
 def _fitting(said: str, labels: Sequence[str]) -> list[str]:
-    """Return the labels that begin with `said`, or that `said` goes on from."""
+    """Return the labels that `said` begins, or that it has completed."""
     start = said.lstrip(" \n\t\"'*").casefold()
     if not start:
         return []
@@ -388,7 +386,7 @@ def _until(date: str) -> float | None:
 
 
 def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
-    """Return what ``x-ratelimit-*`` say is left, or None where there are none.
+    """Return the remaining limits in ``x-ratelimit-*``, or None without such headers.
 
     https://platform.openai.com/docs/guides/rate-limits; negative values (Azure's) mean unknown.
     """

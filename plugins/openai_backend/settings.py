@@ -1,4 +1,4 @@
-"""Where a server is and how one signs in there: settings, keys, tokens and proxies."""
+"""A server's address and credentials: settings, keys, tokens and proxies."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from sentikit.extension import (
 )
 
 _SECRET_WORDS = ("key", "token", "secret", "password", "signature", "authorization", "cookie")
-#: The shapes of usual keys: a scheme before them, a provider's prefix, a JSON web token.
+#: Patterns of common keys: after a scheme, with a provider's prefix, a JSON web token.
 _KEY_LIKE = re.compile(
     r"^(bearer|basic)\s|\b(sk|pk|rk|hf|gsk|xai|nvapi|ghp|glpat)[-_][\w-]{16,}"
     r"|\bAIza[\w-]{20,}|\beyJ[\w-]{10,}\.",
     re.IGNORECASE,
 )
-#: Named like a secret, and none: it groups requests for the provider's prompt cache.
+#: Named like a secret but not one: it groups requests for the provider's prompt cache.
 _HARMLESS = "prompt_cache_key"
 _VARIABLE = "OPENAI_BASE_URL"
 _TOKEN_SECONDS = 30.0
@@ -40,17 +40,17 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 def _address(url: str | None) -> str | None:
-    """Refuse what is no address, and keys inside one."""
+    """Refuse malformed addresses."""
     if url is None:
         return None
-    # What may hold a key is refused later, by a message that does not show it.
+    # An address that may contain a key is refused later, without showing it.
     if parsed_address(url) is None and not may_hold_a_key(url):
         raise ValueError(_NO_ADDRESS)
     return url.rstrip("/")
 
 
 def _held_keys(values: Any, place: str) -> Iterator[str]:
-    """Yield the places in nested values where a text is named as secrets are."""
+    """Yield the places in nested values that seem to hold a key."""
     if isinstance(values, list):
         for number, value in enumerate(values):
             yield from _held_keys(value, f"{place}.{number}")
@@ -68,9 +68,9 @@ def _held_keys(values: Any, place: str) -> Iterator[str]:
 
 
 class ServerSettings(ComponentSettings):
-    """Where the server is, and the model."""
+    """The server and the model."""
 
-    #: The recipe's section that holds these keys, for messages.
+    #: The recipe's section that has these keys, for messages.
     section: ClassVar[str] = "llm"
 
     model: str = Field(min_length=1, description="the model's name, as the server knows it")
@@ -105,7 +105,7 @@ class ServerSettings(ComponentSettings):
 
     @property
     def address_key(self) -> str:
-        """What the user changes to change the address: a key of the recipe or a variable."""
+        """The recipe's key, or the environment variable, that sets the address."""
         given = self.base_url or not os.environ.get(_VARIABLE, "").strip()
         return f"{self.section}.base_url" if given else _VARIABLE
 
@@ -121,7 +121,7 @@ class ServerSettings(ComponentSettings):
         return self.host.endswith("api.openai.com")
 
     def refuse_secrets(self) -> None:
-        """Keep keys out of what a run writes down, and out of this message."""
+        """Refuse keys in what is written into a run, without showing them."""
         for key, variables in (
             ("key_variable", [self.key_variable]),
             ("header_variables", self.header_variables.values()),
@@ -131,15 +131,15 @@ class ServerSettings(ComponentSettings):
         parts, section = parsed_address(self.address), self.section
         if parts is None or parts.username or parts.password or parts.query:
             raise InputError(
-                f"{self.address_key} holds a user, a password or a query. It is written into the "
-                f"run, so give keys by {section}.key_variable or {section}.header_variables, and "
+                f"{self.address_key} contains a user, a password or a query, and is written into "
+                f"the run. Give keys by {section}.key_variable or {section}.header_variables, and "
                 f"other parameters by {section}.query."
             )
         self._refuse_keys("query", self.query)
         self._refuse_keys("headers", self.headers)
 
     def _refuse_keys(self, name: str, values: Mapping[str, Any]) -> None:
-        """Refuse the setting `name` where one of its values seems to be a key."""
+        """Refuse the setting `name` if one of its values seems to be a key."""
         held = next(_held_keys(values, f"{self.section}.{name}"), None)
         if held is not None:
             raise InputError(
@@ -156,7 +156,7 @@ def _refuse_no_variable(name: str, setting: str) -> None:
 
 
 class OpenAISettings(ServerSettings):
-    """Where the server is, and how it is asked."""
+    """The server, the model, and how to ask it."""
 
     api: Literal["chat", "responses"] = Field(
         "chat", description="chat completions, or OpenAI's Responses API"
@@ -178,7 +178,7 @@ class OpenAISettings(ServerSettings):
         None, description="groups requests for the provider's prompt cache; null: by prompt"
     )
     extra_body: dict[str, Any] = Field(
-        default_factory=dict, description="more keys of every request, as this server wants them"
+        default_factory=dict, description="more keys for every request, if this server needs them"
     )
 
     def refuse_secrets(self) -> None:
@@ -193,7 +193,7 @@ Auto = Literal["auto"]
 
 
 class WeightsAndBiases(ComponentSettings):
-    """Where the provider itself shows the job; its account must know your W&B key."""
+    """Where the provider reports the job to; your account there needs your W&B key."""
 
     project: str = Field(description="the project's name")
     name: str | None = Field(None, description="the run's name; null: the job's id")
@@ -202,29 +202,31 @@ class WeightsAndBiases(ComponentSettings):
 
 
 class OpenAIFineTuningSettings(ServerSettings):
-    """What a fine-tuning job is told."""
+    """The settings of a fine-tuning job."""
 
     section: ClassVar[str] = "finetune"
 
     epochs: Annotated[int, Field(ge=1, le=50)] | Auto = Field(
-        "auto", description="times the examples are gone through; auto: the provider decides"
+        "auto", description="passes over the examples; auto: the provider decides"
     )
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = Field(
-        "auto", description="examples a step; auto: the provider decides"
+        "auto", description="examples per step; auto: the provider decides"
     )
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto = Field(
-        "auto", description="of the provider's own rate; auto: the provider decides"
+        "auto", description="multiplies the provider's learning rate; auto: the provider decides"
     )
-    seed: int = Field(42, ge=0, le=2**31 - 1, description="the same job again gives much the same")
+    seed: int = Field(42, ge=0, le=2**31 - 1, description="the same seed gives similar results")
     suffix: str | None = Field(
-        None, min_length=1, max_length=64, description="stands in the fine-tuned model's name"
+        None, min_length=1, max_length=64, description="part of the fine-tuned model's name"
     )
     wandb: WeightsAndBiases | None = Field(
         None, description="let the provider report to Weights & Biases as well"
     )
-    poll_seconds: float = Field(10.0, gt=0, description="seconds between two looks at the job")
+    poll_seconds: float = Field(10.0, gt=0, description="seconds between two polls of the job")
     patience: float = Field(
-        3600.0, ge=0, description="seconds without any answer after which following ends"
+        3600.0,
+        ge=0,
+        description="seconds without any answer after which sentikit stops following the job",
     )
     file_bytes: int = Field(
         FILE_BYTES, ge=1, le=FILE_BYTES, description="a larger file is uploaded in parts"
@@ -233,11 +235,11 @@ class OpenAIFineTuningSettings(ServerSettings):
 
 
 class TokenCommand:
-    """A command of the user's that prints a fresh token.
+    """A user's command that prints a fresh token.
 
-    The environment alone may name it (``OPENAI_API_KEY_COMMAND`` beside ``OPENAI_API_KEY``): a
-    recipe or a file ``.env`` that comes from elsewhere starts no program. It is split as a shell
-    would, and no shell runs it.
+    Only the environment can name it (``OPENAI_API_KEY_COMMAND`` beside ``OPENAI_API_KEY``), so that
+    a recipe or ``.env`` file from elsewhere starts no program. It is split like a shell command,
+    but no shell runs it.
     """
 
     def __init__(self, variable: str) -> None:
@@ -250,7 +252,7 @@ class TokenCommand:
         return bool(self._command)
 
     async def token(self, refused: str | None = None) -> str:
-        """Return the token; a new one where there is none yet or the last was refused."""
+        """Return the token; a new one if there is none yet or the last was refused."""
         async with self._lock:
             if not self._token or self._token == refused:
                 self._token = await self._run()
@@ -282,7 +284,7 @@ class TokenCommand:
 
 
 def find_secrets(settings: ServerSettings) -> dict[str, str]:
-    """Return what signs in, by the name of the key's variable or of the header."""
+    """Return the credentials, by the name of the key's variable or of the header."""
     found = {}
     key = find_key(settings.key_variable)
     if key:
@@ -298,17 +300,17 @@ def find_secrets(settings: ServerSettings) -> dict[str, str]:
 
 
 def _sendable(secret: str, variable: str) -> str:
-    """Refuse what no header can carry, and whoever tried to send it would show."""
+    """Refuse a secret that no header can carry; an attempt to send it would show it."""
     if secret.isascii() and secret.isprintable():
         return secret
     raise InputError(
-        f"{variable} holds a line break, or a letter that no key has. Copy it once more, in one "
-        "piece."
+        f"{variable} contains a line break or a character that no key has. Copy the key again, "
+        "in one piece."
     )
 
 
 def proxy_variable(address: str) -> str:
-    """Return the variable that names the HTTP proxy for an address, or ""."""
+    """Return the environment variable that names the HTTP proxy for an address, or ""."""
     parts = urllib.parse.urlsplit(address)
     proxies = urllib.request.getproxies()
     kind = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
@@ -326,7 +328,7 @@ def proxy_variable(address: str) -> str:
 
 
 def proxy_of(address: str) -> tuple[str | None, dict[str, str]]:
-    """Return the proxy the environment names for an address, and what signs one in there.
+    """Return the proxy that the environment names for an address, and its credentials.
 
     HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as
     https://docs.python.org/3/library/urllib.request.html#urllib.request.getproxies reads them.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange, typed_command
+from sentikit.extension import FiniteRange, refuse_missing, resumable, typed_command
 
 
 @click.command(
@@ -29,9 +29,8 @@ from sentikit.extension import FiniteRange, typed_command
 @click.option(
     "--rows-per-part",
     type=click.IntRange(1),
-    default=100_000,
-    show_default=True,
-    help="Rows per output file; a killed worker repeats one file.",
+    help="Rows per output file; a killed worker repeats one. Default: 256 files of 1,024 "
+    "to 100,000 rows.",
 )
 @click.option(
     "--max-cost",
@@ -56,7 +55,7 @@ def predict_on_ray(
     output: Path,
     text_columns: str | None,
     workers: int,
-    rows_per_part: int,
+    rows_per_part: int | None,
     max_cost: float | None,
     address: str | None,
     device: str,
@@ -71,6 +70,7 @@ def predict_on_ray(
         raise InputError(
             "Labelling on Ray needs the extra ray: pip install 'sentikit[ray]'; or leave --on out."
         )
+    refuse_missing(classifier)
     from .labelling import Job, run
 
     job = Job(
@@ -82,7 +82,10 @@ def predict_on_ray(
         max_cost=max_cost,
         device=device,
     )
-    done = run(job, workers, address, resume)
+    with resumable(context, output, "Stopping behind the next part; once more stops at once.") as (
+        stop_requested
+    ):
+        done = run(job, workers, address, resume, stop_requested)
     click.echo(f"{done.rows:,} rows in {done.parts:,} parts at {output}.", err=True)
     if done.failed:
         again = typed_command(context, ["resume"], ["--resume"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import atomic_writer, spent_usd
+from sentikit.extension import LiveBar, atomic_writer, disk_errors, find_column, spent_usd
 
 from .labeller import Labeller
 
@@ -21,7 +24,12 @@ if TYPE_CHECKING:
 
 #: Rows labelled together, and a row group of the output.
 _BATCH = 8192
-_JOB, _CACHE = "job.json", "answers.sqlite"
+#: Unless they are chosen, rows of a part follow from the rows of the input, never from the number
+#: of workers: so many parts that no worker is left without work long before the others.
+_PARTS, _FEWEST_ROWS, _MOST_ROWS = 256, 1024, 100_000
+_JOB, _CACHE, _STARTS = "job.json", "answers.sqlite", ".starts"
+#: So many times the same part, or a start of any worker, may end with the death of its process.
+_MOST_DEATHS = 3
 #: Key in the metadata of a part: how many of its rows failed.
 _FAILED = b"sentikit.failed_rows"
 #: Increments of a part's budget below this share of the whole are not worth a call.
@@ -37,7 +45,7 @@ class Job:
         path: a Parquet file, or a folder of them.
         output: the folder of the parts.
         text_column: the column of the texts, or None.
-        rows_per_part: rows of one output file.
+        rows_per_part: rows of one output file, or None: as fits the rows of the input.
         max_cost: USD of all workers together, or None.
         device: of every actor.
     """
@@ -46,13 +54,13 @@ class Job:
     path: Path
     output: Path
     text_column: str | None
-    rows_per_part: int
+    rows_per_part: int | None
     max_cost: float | None
     device: str
 
 
 @dataclass(frozen=True)
-class Component:
+class Part:
     """Rows of one input file that become one output file.
 
     Attributes:
@@ -72,6 +80,11 @@ class Component:
         """The file name of the output."""
         return f"part-{self.number:06d}.parquet"
 
+    @property
+    def attempts(self) -> str:
+        """The name of the file that counts how often the part was begun."""
+        return f".part-{self.number:06d}.attempts"
+
 
 @dataclass(frozen=True)
 class Done:
@@ -88,19 +101,40 @@ class Done:
     failed: int
 
 
-def run(job: Job, workers: int, address: str | None, resume: bool) -> Done:
+def run(
+    job: Job, workers: int, address: str | None, resume: bool, stop_requested: Callable[[], bool]
+) -> Done:
     """Label all parts.
 
+    Args:
+        job: what is labelled.
+        workers: actors.
+        address: of a cluster, or None: one is started on this machine.
+        resume: whether finished parts of the job are kept.
+        stop_requested: says whether to stop behind the part that is finished next.
+
     Raises:
-        InputError: the input is not Parquet, or the output belongs to another job.
+        InputError: the input is not Parquet or has no texts, the classifier cannot be loaded, or
+            the output belongs to another job.
         SentikitError: a part failed, or the budget is spent; finished parts are kept.
+        KeyboardInterrupt: a stop was requested.
     """
-    parts = list(parts_of(job.path, job.rows_per_part))
+    parts = parts_of(job)
     todo = _open_job(job, parts, resume)
     failed = 0
     if todo:
-        with _cluster(address, workers):
-            failed = _label(job, todo, workers)
+        try:
+            with _cluster(address, workers):
+                failed = _label(job, todo, workers, stop_requested)
+        except InputError:
+            if not resume and not any(job.output.glob("part-*.parquet")):
+                (job.output / _JOB).unlink()  # The corrected command may use the same folder.
+            raise
+        finally:
+            # Marks, and what a worker had written of a part when it was killed.
+            for left in job.output.glob(".part-*"):
+                left.unlink(missing_ok=True)
+            (job.output / _STARTS).unlink(missing_ok=True)
     return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
 
 
@@ -116,55 +150,112 @@ def _cluster(address: str | None, workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     local: dict[str, Any] = {}
     if address is None:
-        # Read when Ray is imported: without clusters of several machines it stays on the loopback
-        # address, which Ray replaces where it is merely given as the node's own.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Without clusters of several machines Ray stays on the loopback address, which it replaces
+        # where it is merely given as the node's own.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         # A node of this very process is not lost because the machine is busy.
         patient = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
         local = {"num_cpus": workers, "include_dashboard": False, "_system_config": patient}
+    # Ray's own lines would hide the one sentence that says what is wrong; its files keep most.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
+    import ray.data
+    from ray._private import ray_constants
     from ray.exceptions import RayError
 
-    try:
-        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **local)
-    except (RayError, ConnectionError, RuntimeError) as error:
-        what = f"The cluster at {address} cannot be reached" if address else "Ray does not start"
-        raise SentikitError(f"{what}: {str(error).splitlines()[-1]}") from error
+    logging.getLogger("ray").addHandler(logging.NullHandler())
+    if address is None:
+        # Ray reads the variable when it is imported, which a plugin may have done before.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    local |= {"log_to_driver": False, "configure_logging": False}
+    what = f"The cluster at {address} cannot be reached" if address else "Ray does not start"
+    with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+        try:
+            if address is not None:
+                _refuse_unreachable(address)
+            with _standard_error_into(nothing):
+                ray.init(address=address or "local", **local)
+        except (RayError, RuntimeError, ValueError, OSError) as error:
+            raise SentikitError(f"{what}: {str(error).splitlines()[-1]}") from error
+        for handler in logging.getLogger("ray.data").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=20):
+            pass
+
+
+@contextmanager
+def _standard_error_into(nothing: IO[str]) -> Iterator[None]:
+    """Keep the lines back that Ray's compiled part writes when it starts."""
+    kept = os.dup(2)
+    os.dup2(nothing.fileno(), 2)
     try:
         yield
     finally:
-        ray.shutdown()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
-def parts_of(path: Path, rows: int) -> Iterator[Component]:
-    """Yield the parts of a Parquet file or of the files of a folder, in order.
+def parts_of(job: Job) -> list[Part]:
+    """Return the parts of a Parquet file or of the files of a folder, in order.
 
     Raises:
-        InputError: there is no Parquet there.
+        InputError: there is no Parquet there, it has no column of texts, or the output is inside.
+    """
+    path = job.path
+    if path.is_dir() and job.output.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"--output {job.output} is inside the input. Choose another folder.")
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no .parquet file.")
+    totals = [_rows_of(file, job.text_column) for file in files]
+    rows = job.rows_per_part or min(max(math.ceil(sum(totals) / _PARTS), _FEWEST_ROWS), _MOST_ROWS)
+    spans = [
+        (str(file.resolve()), start, min(total, start + rows))
+        for file, total in zip(files, totals, strict=True)
+        for start in range(0, total, rows)
+    ]
+    return [Part(number, *span) for number, span in enumerate(spans)]
+
+
+def _rows_of(file: Path, text_column: str | None) -> int:
+    """Return how many rows a file has.
+
+    Raises:
+        InputError: it is not Parquet, or has no column of texts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no .parquet file.")
-    number = 0
-    for file in files:
-        try:
-            total = pq.read_metadata(file).num_rows
-        except FileNotFoundError as error:
-            raise InputError(f"{file} does not exist.") from error
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"{file} is not Parquet, which is all that Ray labels here. Write it as Parquet, "
-                "or leave --on ray out."
-            ) from error
-        for start in range(0, total, rows):
-            yield Component(number, str(file.resolve()), start, min(total, start + rows))
-            number += 1
+    try:
+        with disk_errors(file), pq.ParquetFile(file) as opened:
+            schema, rows = opened.schema_arrow, opened.metadata.num_rows
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{file} is not Parquet, which is all that Ray labels here. Write it as Parquet, or "
+            "leave --on ray out."
+        ) from error
+    column = find_column(schema.names, text_column, "text", str(file), "--text-column COLUMN")
+    if pa.types.is_nested(kind := schema.field(column).type):
+        raise InputError(f"{file}: the column {column!r} holds values of type {kind}, no texts.")
+    return int(rows)
 
 
-def _open_job(job: Job, parts: list[Component], resume: bool) -> list[Component]:
+def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
     """Return the parts to label, having checked that the folder is this job's.
 
     A part is labelled again where rows of it failed; what was answered is in the journal.
@@ -203,40 +294,59 @@ def failed_rows(written: Path) -> int | None:
     return int((pq.read_metadata(written).metadata or {}).get(_FAILED, b"0"))
 
 
-def _label(job: Job, todo: list[Component], workers: int) -> int:
+def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[], bool]) -> int:
     """Label parts and return how many of their rows failed."""
     import ray
     from ray.exceptions import RayError
 
+    workers = min(workers, len(todo))
     budget = None
     if job.max_cost is not None:
         cache = job.output / _CACHE
         spent = sum(spent_usd(_run_of(number), cache) for number in _numbers(job.output, todo))
         budget = ray.remote(num_cpus=0)(Budget).remote(job.max_cost, spent, workers)
-    data = ray.data.DataContext.get_current()
-    data.enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     dataset = ray.data.from_items([asdict(part) for part in todo], override_num_blocks=len(todo))
     labelled = dataset.map(
         PartLabeller,  # type: ignore[arg-type]  # a class of callables, as map documents
-        fn_constructor_args=[job, budget],
-        compute=ray.data.ActorPoolStrategy(size=workers),
-        max_restarts=-1,
-        max_task_retries=-1,
+        fn_constructor_args=[_anywhere(job), budget, workers],
+        # A part that waited for a busy worker could not go to an idle one.
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+        num_gpus=gpus_per_worker(job.device, workers, resources),
     )
-    failed = 0
+    failed = done = 0
     try:
-        for row in labelled.iter_rows():
-            if row["error"]:
-                raise SentikitError(
-                    f"{row['error']} Finished parts are kept: resume with --resume."
-                )
-            failed += row["failed"]
+        with LiveBar("rows") as bar:
+            bar.update(total=sum(part.stop - part.start for part in todo))
+            for row in labelled.iter_rows():
+                if row["error"]:
+                    kind = InputError if row["wrong_input"] else SentikitError
+                    kept = " Finished parts are kept: resume with --resume." if done else ""
+                    raise kind(row["error"] + kept)
+                failed, done = failed + row["failed"], done + 1
+                bar.advance(row["rows"])
+                if done < len(todo) and stop_requested():
+                    raise KeyboardInterrupt
     except RayError as error:
         raise SentikitError(f"Ray stopped: {str(error).splitlines()[-1]}") from error
     return failed
 
 
-def _numbers(output: Path, todo: list[Component]) -> range:
+def _anywhere(job: Job) -> Job:
+    """Return the job with paths that any working folder understands."""
+    named = Path(job.classifier).expanduser()
+    classifier = str(named.resolve()) if named.exists() else job.classifier
+    return replace(job, classifier=classifier, output=job.output.resolve())
+
+
+def gpus_per_worker(device: str, workers: int, resources: dict[str, float]) -> int | None:
+    """Return the GPUs of each worker: Ray hides those that a worker did not ask for."""
+    wanted = device.startswith("cuda")
+    return 1 if wanted or (device == "auto" and resources.get("GPU", 0) >= workers) else None
+
+
+def _numbers(output: Path, todo: list[Part]) -> range:
     """Return the numbers of all parts that may have paid."""
     finished = [int(path.stem.removeprefix("part-")) for path in output.glob("part-*.parquet")]
     return range(max([*finished, *(part.number for part in todo)], default=-1) + 1)
@@ -266,26 +376,56 @@ class Budget:
 
 
 class PartLabeller:
-    """The actor: one classifier, which labels part after part."""
+    """The actor: one classifier, which labels part after part.
 
-    def __init__(self, job: Job, budget: Any) -> None:
+    What it cannot do is returned, not raised: Ray would begin again what fails again.
+    """
+
+    def __init__(self, job: Job, budget: Any, workers: int) -> None:
         self._job, self._budget = job, budget
-        self._labeller = Labeller(job.classifier, job.text_column, job.device)
+        self._refusal: SentikitError | None = None
+        starts = job.output / _STARTS
+        try:
+            if not _may_begin(starts, _MOST_DEATHS * workers):
+                raise SentikitError(
+                    "The workers die whenever they load the classifier: their memory may be short."
+                )
+            device = "cuda" if job.device.startswith("cuda") else job.device
+            self._labeller = Labeller(job.classifier, job.text_column, device)
+        except SentikitError as error:
+            self._refusal = error
+        starts.unlink(missing_ok=True)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Label a part and write it; say why where that fails."""
-        part = Component(**row)
-        target = self._job.output / part.name
-        error = ""
+        part = Part(**row)
+        target, error = self._job.output / part.name, self._refusal
         # A part that another actor wrote before it was killed is not written again.
-        if failed_rows(target) != 0:
+        if error is None and failed_rows(target) != 0:
             try:
-                self._write(part, target)
+                self._write_once(part, target)
             except SentikitError as raised:
-                error = f"Component {part.number}: {raised.message}"
-        return {"number": part.number, "error": error, "failed": failed_rows(target) or 0}
+                error = type(raised)(f"Part {part.number}: {raised.message}")
+        return {
+            "rows": part.stop - part.start,
+            "error": error.message if error else "",
+            "wrong_input": isinstance(error, InputError),
+            "failed": failed_rows(target) or 0,
+        }
 
-    def _write(self, part: Component, target: Path) -> None:
+    def _write_once(self, part: Part, target: Path) -> None:
+        """Write a part; a worker that dies of it is restarted by Ray, but not for ever."""
+        attempts = self._job.output / part.attempts
+        if not _may_begin(attempts, _MOST_DEATHS):
+            raise SentikitError(
+                f"{_MOST_DEATHS} workers died of it: their memory may be short, or the classifier "
+                "ends the process."
+            )
+        with disk_errors(part.file), reading(part.file):
+            self._write(part, target)
+        attempts.unlink(missing_ok=True)
+
+    def _write(self, part: Part, target: Path) -> None:
         run, cache = _run_of(part.number), self._job.output / _CACHE
         before = spent_usd(run, cache) if self._budget is not None else 0.0
         granted = self._granted(0.0)
@@ -307,9 +447,7 @@ class PartLabeller:
             return before
         return before + float(ray.get(self._budget.grant.remote()))
 
-    def _written(
-        self, part: Component, target: Path, run: str, cache: Path, max_cost: float
-    ) -> bool:
+    def _written(self, part: Part, target: Path, run: str, cache: Path, max_cost: float) -> bool:
         """Label and write a part; False where its share of the budget is spent."""
         import pyarrow.parquet as pq
 
@@ -339,7 +477,30 @@ class PartLabeller:
         return True
 
 
-def tables_of(part: Component) -> Iterator[pa.Table]:
+def _may_begin(marks: Path, most: int) -> bool:
+    """Count a beginning in a file that outlives the process; False where `most` died before."""
+    with marks.open("ab") as stream:
+        stream.write(b".")
+        return stream.tell() <= most
+
+
+@contextmanager
+def reading(file: str) -> Iterator[None]:
+    """Say of a file of which the footer was sound what else is wrong with it.
+
+    Raises:
+        InputError: pyarrow cannot read it.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} cannot be read: {reason}") from error
+
+
+def tables_of(part: Part) -> Iterator[pa.Table]:
     """Yield the rows of a part as tables of equal size, reading only its row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq

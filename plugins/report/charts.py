@@ -1,7 +1,7 @@
-"""Charts of figures, as drawings.
+"""Charts as drawings.
 
-A chart is 360 units wide, a phone's width, and scales from there. Its colours are words of
-`sentikit.plugins.report.drawing.STYLES`, so that light, dark, print and PNG need no second drawing.
+A chart is 360 units wide, like a phone, and scalable. Its colours are names from
+`sentikit.plugins.report.drawing.STYLES`, so one drawing serves light and dark pages, print and PNG.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .geometry import Box, Scale, around, decimals, place_names
 
 WIDTH = 360.0
 _LEFT, _RIGHT = 2.0, 358.0
-#: With cells smaller than this, a confusion matrix shows shares alone.
+#: In cells smaller than this, a confusion matrix shows only shares.
 _ROOM_FOR_COUNTS = 36.0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval.
+    """A value with an interval.
 
     Attributes:
-        name: what it is of.
-        value: where the mark stands.
-        low: where the interval begins.
-        high: where it ends.
-        stands_out: drawn in the accent colour.
+        name: what the value belongs to.
+        value: the position of the mark.
+        low: the lower end of the interval.
+        high: the upper end.
+        stands_out: whether the accent colour is used.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Priced:
-    """A run with its cost.
+    """A run with its cost and score.
 
     Attributes:
         name: of the run.
@@ -75,7 +75,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point to name on a cascade's curve: share of texts sent to the LLM, and macro-F1."""
+    """A named point on a cascade's curve: share of texts sent to the LLM, and macro-F1."""
 
     name: str
     share: float
@@ -83,12 +83,12 @@ class Mark:
 
 
 def forest(title: str, bars: Sequence[Bar], signed: bool = False) -> Drawing:
-    """Draw intervals one below the other.
+    """Draw one interval per row.
 
     Args:
-        title: read to those who do not see the chart.
+        title: for screen readers.
         bars: from top to bottom.
-        signed: the values are differences: mark zero, and write signs.
+        signed: whether the values are differences, with a line at zero and signs.
     """
     row, top = 34.0, 6.0
     ends = [end for bar in bars for end in (bar.low, bar.high, *([0.0] if signed else []))]
@@ -98,7 +98,7 @@ def forest(title: str, bars: Sequence[Bar], signed: bool = False) -> Drawing:
     for number, bar in enumerate(bars):
         own = top + row * number
         if signed:
-            # The line leaves out the names.
+            # The line does not cross the names.
             shapes.append(line(scale(0), own + 15, scale(0), own + 31, "axis"))
         shapes += _forest_row(bar, scale, own, "+.4f" if signed else ".4f")
     return Drawing(WIDTH, bottom + 22, title, tuple(shapes))
@@ -119,12 +119,12 @@ def _forest_row(bar: Bar, scale: Scale, top: float, shape: str) -> list[Shape]:
 
 
 def cost_front(title: str, runs: Sequence[Priced]) -> Drawing:
-    """Draw macro-F1 against cost, and the front of runs that no other dominates."""
+    """Draw macro-F1 against cost, with the front of runs that no other run dominates."""
     height, bottom, top, left = 300.0, 262.0, 14.0, 44.0
-    # The best on the front are named first: there may not be room for all.
+    # Runs on the front get names first; there may not be room for all.
     runs = sorted(runs, key=lambda run: (not run.on_front, -run.value))
     least = min((run.cost for run in runs if run.cost > 0), default=1.0)
-    # A logarithm has no 0: what is free stands at the left, at a third of the cheapest.
+    # The axis is logarithmic: free runs are drawn at a third of the lowest cost.
     shown = [max(run.cost, least / 3) for run in runs]
     across = Scale(min(shown) * 0.8, max(shown) * 1.6, left, _RIGHT - 10, logarithmic=True)
     up = Scale(*around([run.value for run in runs], 0.12), bottom, top)
@@ -157,7 +157,7 @@ def _cost_axes(across: Scale, up: Scale, top: float, bottom: float) -> list[Shap
 def _score_axis(
     up: Scale, left: float, top: float, name: str, right: float = _RIGHT
 ) -> list[Shape]:
-    """Draw lines across at round scores, their values to the left, and the name above."""
+    """Draw horizontal lines at round scores, with values at the left and the name above."""
     ticks = up.ticks(4)
     digits = decimals(ticks)
     return [
@@ -168,7 +168,7 @@ def _score_axis(
 
 
 def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
-    """Return the lines of the front through its dots, cheapest first: along, then up."""
+    """Return the front's steps through its dots, cheapest first: right, then up."""
     lines = []
     for (x, y), (to_x, to_y) in itertools.pairwise(sorted(dots)):
         lines += [(x, y, to_x, y), (to_x, y, to_x, to_y)]
@@ -178,12 +178,12 @@ def _steps(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float, floa
 def confusion(
     title: str, counts: Mapping[str, Mapping[str, int]], invalid: bool | None = None
 ) -> Drawing:
-    """Draw gold classes (rows) against predictions (columns), shaded by the share of the row.
+    """Draw gold classes (rows) against predictions (columns), shaded by share of the row.
 
     Args:
-        title: read to those who do not see the chart.
+        title: for screen readers.
         counts: gold class to predicted class, or ``invalid``, to count.
-        invalid: whether invalid predictions have a column; None: where there are any.
+        invalid: whether to show a column of invalid predictions; None: if there are any.
     """
     gold = list(counts)
     if invalid is None:
@@ -242,7 +242,7 @@ def _confusion_row(
 
 
 def source_bars(title: str, bars: Sequence[Bar]) -> Drawing:
-    """Draw scores from 0, one below the other, their intervals at the end."""
+    """Draw scores as bars from 0, with intervals at their ends."""
     row, top = 32.0, 4.0
     scale = Scale(0.0, 1.0, _LEFT, _RIGHT)
     bottom = top + row * len(bars)
@@ -266,10 +266,10 @@ def cascade_curve(
     """Draw macro-F1 against the share of texts sent to the LLM.
 
     Args:
-        title: read to those who do not see the chart.
+        title: for screen readers.
         points: fewest calls first.
-        marks: to name: the threshold in use.
-        whole_cost: USD of 1,000 texts if the LLM answered all, to write costs below; or None.
+        marks: points to name, such as the threshold in use.
+        whole_cost: USD per 1,000 texts if the LLM answers all, for a cost axis; or None.
     """
     left, top, bottom = 44.0, 16.0, 252.0
     across = Scale(0.0, 1.0, left, _RIGHT - 2)
@@ -330,7 +330,7 @@ def reliability(title: str, bins: Sequence[Mapping[str, float]]) -> Drawing:
     return _square(title, shapes)
 
 
-#: The colours of classes, in order; with more classes they repeat, dashed.
+#: Colours of the classes, in order; further classes repeat them, dashed.
 _TONES = ("accent", "second", "third", "plain")
 
 
@@ -343,10 +343,10 @@ def class_curves(
     """Draw a curve in the unit square for each class, and name the classes below.
 
     Args:
-        title: read to those who do not see the chart.
-        axes: what is drawn across, and up.
+        title: for screen readers.
+        axes: names of the horizontal and the vertical axis.
         curves: class to points, from left to right.
-        diagonal: draw what chance gives.
+        diagonal: whether to draw the line of a random classifier.
     """
     across, up, shapes = _unit_square(*axes)
     if diagonal:
@@ -354,7 +354,7 @@ def class_curves(
     legend: list[Shape] = []
     left, y = 4.0, 260.0
     for number, (name, points) in enumerate(curves.items()):
-        # A dash comes from the kind "dashed", whose colour a tone overrides.
+        # The kind "dashed" gives the dash; the tone overrides its colour.
         kind = f"curve {_TONES[number % len(_TONES)]}"
         kind += " dashed" if number >= len(_TONES) else ""
         shapes.append(Polyline(tuple((across(x), up(y)) for x, y in points), kind))
@@ -392,7 +392,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> Drawing:
     """Draw loss and validation scores by epoch, and name the epoch whose weights were kept.
 
     Args:
-        records: those of ``log.jsonl``, at least one of them of an epoch.
+        records: those of ``log.jsonl``, with at least one epoch.
     """
     epochs = [record for record in records if record["kind"] == "epoch"]
     steps = [r for r in records if r["kind"] == "step" and r["loss"] is not None]
@@ -425,7 +425,7 @@ def _by_epoch(epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float
 
 
 def _without_spikes(values: Sequence[float]) -> list[float]:
-    """Leave out the highest hundredth, which would press the curves to the bottom."""
+    """Leave out the highest 1%, which would flatten the curves."""
     return sorted(values)[: math.ceil(0.99 * len(values))]
 
 
@@ -473,7 +473,7 @@ def _kept_epoch(epochs: Sequence[Mapping[str, Any]], shift: float) -> list[Shape
 
 
 def shown_dollars(amount: float) -> str:
-    """Return an amount of USD for an axis: short, and exact enough."""
+    """Return an amount of USD as a short label for an axis."""
     if amount == 0:
         return "$0"
     if amount >= 100:
@@ -482,7 +482,7 @@ def shown_dollars(amount: float) -> str:
 
 
 def _grid(scale: Scale, top: float, bottom: float) -> list[Shape]:
-    """Draw upright lines at round values, and the values below."""
+    """Draw vertical lines at round values, with the values below."""
     ticks = scale.ticks(5)
     digits = decimals(ticks)
     lines: list[Shape] = [line(scale(t), top, scale(t), bottom, "grid") for t in ticks]
@@ -491,5 +491,5 @@ def _grid(scale: Scale, top: float, bottom: float) -> list[Shape]:
 
 
 def _tick(x: float) -> str:
-    """Return how a tick's text stands to its tick: never beyond the drawing."""
+    """Return the anchor of a tick's label, so that it stays inside the drawing."""
     return "tick end" if x > WIDTH - 20 else "tick" if x < 16 else "tick middle"

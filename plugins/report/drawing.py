@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 Palette = Mapping[str, str]
-# Okabe and Ito's colours, which colour-blind readers tell apart: https://jfly.uni-koeln.de/color/
+# Okabe and Ito's colours, which colour-blind readers distinguish: https://jfly.uni-koeln.de/color/
 LIGHT: Palette = {
     "page": "#fbfbf9",
     "card": "#ffffff",
@@ -51,7 +51,7 @@ DARK: Palette = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a shape looks; None leaves it to another word of the shape's kind.
+    """The look of a shape; None leaves a value to another word of the shape's kind.
 
     Attributes:
         color: of a line or text, or inside a closed shape; a name in the palette.
@@ -60,9 +60,9 @@ class Style:
         opacity: from 0 to 1.
         dashed: whether a line is dashed.
         size: of text.
-        bold: whether text is.
-        anchor: which part of a text stands at its x.
-        halo: whether text covers what lies under it.
+        bold: whether text is bold.
+        anchor: the part of a text that is at its x.
+        halo: whether text hides what is under it.
     """
 
     color: str | None = None
@@ -76,11 +76,11 @@ class Style:
     halo: bool | None = None
 
     def over(self, below: Style) -> Style:
-        """Return this style, with what it leaves open taken from another."""
+        """Return this style, with missing values taken from another."""
         return replace(below, **{k: v for k, v in vars(self).items() if v is not None})
 
 
-#: The words of a shape's kind; later ones in this list count more.
+#: Styles by the words of a shape's kind; later entries take precedence.
 STYLES: Mapping[str, Style] = {
     "grid": Style("line"),
     "axis": Style("muted"),
@@ -136,7 +136,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Circle:
-    """A filled circle; `hint` is shown where the pointer rests."""
+    """A filled circle; `hint` is its tooltip."""
 
     x: float
     y: float
@@ -172,7 +172,7 @@ Shape = Text | Circle | Rect | Polyline
 
 
 def moved(shape: Shape, x: float, y: float) -> Shape:
-    """Return a shape at another place."""
+    """Return a moved shape."""
     if isinstance(shape, Polyline):
         return replace(shape, points=tuple((a + x, b + y) for a, b in shape.points))
     return replace(shape, x=shape.x + x, y=shape.y + y)
@@ -185,12 +185,12 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Polyline:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes on a plane of a size; y grows downwards.
+    """Shapes on a rectangle; y grows downwards.
 
     Attributes:
         width: in units; text is about 11 units high.
         height: in units.
-        title: read to those who do not see it.
+        title: for screen readers.
         shapes: later ones lie above earlier ones.
     """
 
@@ -200,13 +200,13 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
     def texts(self) -> list[str]:
-        """Return all that is written in the drawing."""
+        """Return the texts of the drawing."""
         return [shape.text for shape in self.shapes if isinstance(shape, Text)]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with a caption, and a second line for what is a figure of its own."""
+    """A drawing with a caption and, for a separate figure, a second line."""
 
     caption: str
     drawing: Drawing
@@ -214,7 +214,7 @@ class Figure:
 
 
 def sheet(figures: Sequence[Figure], columns: int = 3) -> Drawing:
-    """Return figures side by side on one drawing, each under its caption."""
+    """Return one drawing with figures side by side, each under its caption."""
     gap, head = 14.0, 40.0
     columns = min(columns, len(figures))
     written = max(max(8.5 * len(f.caption), 6.0 * len(f.note)) for f in figures)
@@ -234,19 +234,19 @@ def sheet(figures: Sequence[Figure], columns: int = 3) -> Drawing:
 
 
 def short_name(name: str, most: int) -> str:
-    """Cut a name in the middle: names of runs differ at both ends."""
+    """Shorten a name in the middle, since names of runs differ at both ends."""
     if len(name) <= most:
         return name
     return f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
 
 
 def element(tag: str, *content: object, **attributes: Any) -> Markup:
-    """Return an element of HTML or SVG; all that is no markup is escaped.
+    """Return an HTML or SVG element; content is escaped unless it is markup.
 
     Args:
         tag: its name.
         *content: text or markup.
-        **attributes: None leaves one out; ``class_`` is class, an inner underscore a hyphen.
+        **attributes: None omits one; ``class_`` becomes class, inner underscores hyphens.
     """
     from markupsafe import Markup, escape
 
@@ -260,7 +260,7 @@ def element(tag: str, *content: object, **attributes: Any) -> Markup:
 
 
 def to_svg(drawing: Drawing, *before: Markup) -> Markup:
-    """Return a drawing as an SVG element that takes its colours from the page."""
+    """Return a drawing as an SVG element with the page's colours."""
     return element(
         "svg",
         element("title", drawing.title),
@@ -296,12 +296,12 @@ def _hint(text: str) -> list[Markup]:
 
 
 def _short(value: object) -> object:
-    """Write coordinates with one decimal: less than a tenth of a unit cannot be seen."""
+    """Format a coordinate with one decimal."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
 
 
 def style_sheet(palette: Palette | None = None) -> str:
-    """Return CSS for drawings: in a palette's colours, or in those of the page's variables."""
+    """Return CSS for drawings, with a palette's colours or the page's variables."""
 
     def color(name: str) -> str:
         return f"var(--{name})" if palette is None else palette[name]
@@ -316,7 +316,7 @@ def style_sheet(palette: Palette | None = None) -> str:
 
 
 def _rules(style: Style, color: Any) -> Iterable[tuple[str, str]]:
-    """Yield elements and the declarations that hold for them."""
+    """Yield element selectors with their CSS declarations."""
     stroke = [f"stroke: {color(style.color)}"] if style.color else []
     fill = [f"fill: {color(style.color)}"] if style.color else []
     width = [f"stroke-width: {style.width:g}"] if style.width else []
@@ -351,8 +351,7 @@ def check_plotting() -> None:
 def save_drawing(drawing: Drawing, path: Path, pixels: int) -> Path:
     """Write a drawing as SVG or PNG, by the path's suffix; return the path.
 
-    The same drawing gives the same file. An SVG file is light, and dark where the reader's system
-    is.
+    The same drawing gives the same file. An SVG file follows the reader's light or dark theme.
 
     Args:
         drawing: what to write.
@@ -384,7 +383,7 @@ def _png_file(drawing: Drawing, pixels: int) -> bytes:
 
 
 def paint(drawing: Drawing, pixels: int = 2100) -> MatplotlibFigure:
-    """Return a drawing as a figure of matplotlib; a unit is a point of type."""
+    """Return a drawing as a matplotlib figure; one unit is one point."""
     from matplotlib.figure import Figure
 
     size = (drawing.width / 72, drawing.height / 72)
@@ -440,11 +439,11 @@ def _paint_text(axes: Axes, shape: Text, style: Style, level: int) -> None:
         va="baseline",
         rotation=-shape.turn,
         rotation_mode="anchor",
-        fontsize=0.93 * (style.size or 11.5),  # DejaVu Sans is wider than a browser's fonts
+        fontsize=0.93 * (style.size or 11.5),  # DejaVu Sans is wider than browsers' fonts.
         fontweight="bold" if style.bold else "normal",
         color=LIGHT[style.color or "ink"],
         path_effects=halo,
-        # A name may hold "$", which would begin a formula.
+        # A "$" in a name would begin a formula.
         parse_math=False,
         zorder=level,
     )

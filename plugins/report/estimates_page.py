@@ -1,4 +1,4 @@
-"""The report of a labelled table, for readers who did not do the work."""
+"""The report of a labelled table, for readers who did not label it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .drawing import (
 from .geometry import Scale
 from .page import environment, page_policy, palette_variables
 
-#: Bars that a chart shows; the rest is in the table.
+#: Most bars of a chart; the table has the rest.
 _MOST_BARS = 36
 _EXAMPLES = 3
 _PIXELS = 2100
-#: One a class, from the first.
+#: One per class, in order.
 _SHADES = ("second", "plain", "accent", "third")
 
 
 def estimates_page(
     found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
 ) -> str:
-    """Return one page: what was done, how sure it is, shares with charts, examples, assumptions."""
+    """Return the page: method, certainty, shares with charts, examples, assumptions."""
     pages = environment()
     style = pages.get_template("report.css").render(
         light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
@@ -60,10 +60,10 @@ def estimates_page(
 
 
 def share_chart(title: str, found: Estimates, estimates: Sequence[Estimate]) -> Drawing:
-    """Draw class shares by group as stacked bars; whiskers are the intervals of the lower edges.
+    """Draw class shares by group as stacked bars, with intervals as whiskers at the edges.
 
-    Groups stand in the order of their names, as months do. The last class's share is what is left
-    above; its interval is in the table.
+    Groups are sorted by name, so that months are in order. The last class's share is the rest of
+    the bar; its interval is in the table.
     """
     groups = sorted({e.group for e in estimates}, key=lambda g: "" if g is None else str(g))
     groups = groups[:_MOST_BARS]
@@ -113,7 +113,7 @@ def _stack(
         kind = f"bar {_SHADES[number % len(_SHADES)]}"
         shapes.append(Rect(x + step * 0.15, top, step * 0.7, bottom - top, kind, hint=hint))
         if number < len(own) - 1:
-            # Beside one another, so that two intervals never lie on one line.
+            # Offset, so that two intervals never overlap.
             at = x + step * (0.35 + 0.3 * (number % 2))
             low, high = scale(below + one.low), scale(below + one.high)
             whiskers += [
@@ -126,7 +126,7 @@ def _stack(
 
 
 def save_share_chart(found: Estimates, path: Path) -> Path:
-    """Write the shares by the first group column, or of all, as .svg, .png or .csv.
+    """Write the shares by the first group column, or overall, as .svg, .png or .csv.
 
     Raises:
         InputError: the name has another ending.
@@ -151,7 +151,7 @@ def save_share_chart(found: Estimates, path: Path) -> Path:
 
 
 def _examples(table: LabelledTable) -> Mapping[str, list[str]]:
-    """Return some texts of each class, evenly over its confidences from the surest."""
+    """Return some texts of each class, spread over its confidences, highest first."""
     wanted: dict[int, str] = {}
     for number, name in enumerate(table.labels.classes):
         rows = np.flatnonzero(table.labels.labels == number)

@@ -1,4 +1,4 @@
-"""Figures of a comparison and of a run: which charts show them, and the files they become."""
+"""Figures of a comparison and of a run, and the files they are saved to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import charts
 from .charts import Bar, Mark, Priced
 from .drawing import Figure, check_plotting, save_drawing, sheet
 
-#: With more runs, charts that take a panel each show the best ones alone.
+#: With more runs, charts with one panel per run show only the best.
 MOST_PANELS = 12
 #: With more differences, a chart of them is unreadable.
 MOST_DIFFERENCES = 24
@@ -29,9 +29,9 @@ _PLOTS, _LEARNING_CURVES, _CONFUSION = "plots", "learning_curves.png", "confusio
 def comparison_figures(
     comparison: Comparison, cascade: JudgedCascade | None = None
 ) -> dict[str, list[Figure]]:
-    """Return the figures of what is known, by name.
+    """Return the figures that the data allows, by name.
 
-    Always there are ``scores`` and ``confusion_matrices``; ``differences`` needs several runs,
+    ``scores`` and ``confusion_matrices`` are always there. ``differences`` needs several runs,
     ``cost_front`` costs, ``sources`` sources, ``reliability``, ``roc`` and ``precision_recall``
     probabilities, ``metrics`` metrics of plugins, and ``cascade_curve`` a cascade.
     """
@@ -205,7 +205,7 @@ def _cascade_curve(cascade: JudgedCascade | None) -> list[Figure]:
 
 
 def shown_threshold(value: float) -> str:
-    """Return a threshold as text; one that no probability reaches is above 1."""
+    """Return a threshold as text."""
     return "above 1" if value > 1 else f"{value:.3g}"
 
 
@@ -226,7 +226,7 @@ def save_run_plots(run: Path) -> list[Path]:
 
     Raises:
         InputError: matplotlib is not installed, or a file of the run is damaged.
-        SentikitError: the disk is full or refuses.
+        SentikitError: a file cannot be written.
     """
     check_plotting()
     saved = []
@@ -254,12 +254,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Read the records of ``log.jsonl``.
 
     Raises:
-        InputError: a line is no JSON object; says which.
+        InputError: a line is not a JSON object.
     """
     with disk_errors(path):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     records = []
-    # Behind the last line break is nothing, or half a line left by a kill.
+    # The last element is empty, or half a line if the run was killed.
     for number, written in enumerate(lines[:-1], 1):
         try:
             records.append(json.loads(written))

@@ -13,18 +13,18 @@ from . import drawing, estimates_page, figures, page, tables
 
 
 class HtmlReport(ReportFormat):
-    """One HTML page without any address in it; plots by the same drawings."""
+    """One HTML page that loads nothing from the network; plots from the same drawings."""
 
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return the page of a comparison."""
         return page.report_page(comparison, cascade)
 
     def sections(self, comparison: Comparison) -> tuple[list[Section], list[str]]:
-        """Return the tables and sentences that ``compare`` prints."""
+        """Return the tables and sentences that ``sentikit compare`` prints."""
         return tables.sections(comparison), tables.sentences(comparison)
 
     def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
-        """Return the rows of CSV and of pandas."""
+        """Return the rows for CSV and pandas."""
         return tables.records(comparison, rows)
 
     def fragment(self, comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""Geometry of charts: scales with round ticks, and places for names beside dots."""
+"""Geometry of charts: scales with round ticks, and positions of labels beside dots."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values onto a line.
+    """A mapping from values to coordinates.
 
     Attributes:
         low: value at `start`.
         high: value at `end`.
         start: a coordinate.
         end: a coordinate.
-        logarithmic: whether equal ratios are equally far apart; values must be positive.
+        logarithmic: whether the scale is logarithmic; values must be positive.
     """
 
     low: float
@@ -27,7 +27,7 @@ class Scale:
     logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return the coordinate of a value; one beyond the ends lies at the end."""
+        """Return the coordinate of a value, clipped to the ends."""
         low, high = self._inner(self.low), self._inner(self.high)
         share = (self._inner(value) - low) / (high - low) if high > low else 0.5
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
@@ -48,7 +48,7 @@ class Scale:
 def around(
     values: Iterable[float], margin: float = 0.06, least: float = 0.01
 ) -> tuple[float, float]:
-    """Return ends that leave some room around the values, never closer together than `least`."""
+    """Return ends with some room around the values, at least `least` apart."""
     known = list(values)
     low, high = min(known), max(known)
     room = max((high - low) * margin, (least - (high - low)) / 2)
@@ -75,7 +75,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
 
 
-#: Room between a dot's middle and a name.
+#: Distance between a dot's centre and its label.
 _GAP = 8.0
 
 
@@ -101,12 +101,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a name stands.
+    """The position of a label.
 
     Attributes:
-        x: of its start, middle or end.
-        middle: half of its height.
-        anchor: what of it is at `x`.
+        x: the coordinate of its anchor.
+        middle: the vertical centre.
+        anchor: whether `x` is its start, middle or end.
     """
 
     x: float
@@ -114,7 +114,7 @@ class Spot:
     anchor: Literal["start", "middle", "end"]
 
     def box(self, width: float, height: float) -> Box:
-        """Return what a name of that size covers."""
+        """Return the rectangle that a label of this size covers."""
         left = self.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor]
         return Box(left, self.middle - height / 2, left + width, self.middle + height / 2)
 
@@ -126,14 +126,14 @@ def place_names(
     lines: Sequence[Box],
     area: Box,
 ) -> list[Spot | None]:
-    """Return where each dot's name stands; None where there is no room for it.
+    """Return the position of each dot's label, None if there is no room for it.
 
     Args:
-        dots: their middles.
-        widths: of the names.
-        height: of all names.
-        lines: names keep off them where they can.
-        area: names stay inside.
+        dots: their centres.
+        widths: of the labels.
+        height: of every label.
+        lines: labels avoid them if possible.
+        area: labels stay inside it.
     """
     taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
     spots: list[Spot | None] = []
@@ -152,7 +152,7 @@ def place_names(
 
 
 def _around(x: float, y: float, height: float) -> Iterator[Spot]:
-    """Yield places around a dot, the most readable first."""
+    """Yield positions around a dot, the most readable first."""
     beyond = _GAP + height / 2
     yield Spot(x + _GAP, y, "start")
     yield Spot(x - _GAP, y, "end")

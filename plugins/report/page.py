@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML page that needs nothing else."""
+"""The report of a comparison: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-#: A page with more texts opens slowly on a phone.
+#: Most texts of a page; with more it opens slowly on a phone.
 MOST_TEXTS = 3000
 #: A text longer than this is cut.
 MOST_CHARACTERS = 2000
@@ -34,7 +34,7 @@ _MOST_BREAK_EVENS = 5
 def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) -> str:
     """Return a report as HTML."""
     pages = environment()
-    # The page's policy names its style and script by their digests.
+    # The content security policy contains the digests of style and script.
     style = pages.get_template("report.css").render(
         light=palette_variables(LIGHT), dark=palette_variables(DARK), charts=style_sheet()
     )
@@ -68,7 +68,7 @@ def report_page(comparison: Comparison, cascade: JudgedCascade | None = None) ->
 
 
 def _parts(comparison: Comparison, drawn: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Return the key and heading of each section that has something to show."""
+    """Return the key and heading of each section with content."""
     parts = {
         "runs": ("Runs", True),
         "intervals": ("Confidence intervals", True),
@@ -97,13 +97,13 @@ def _run_heads(comparison: Comparison, ranked: bool, few_classes: bool) -> list[
 
 
 def _outcomes(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what the script's filter takes, and how the page calls it."""
-    outcomes = [("right", "right"), ("wrong", "wrong"), ("alone", "the only one that is right")]
+    """Return the filter's values for the script, with their names on the page."""
+    outcomes = [("right", "right"), ("wrong", "wrong"), ("alone", "alone right")]
     return [*outcomes, *((f"={name}", f"answered {name}") for name in classes), ("=", "invalid")]
 
 
 def environment() -> Environment:
-    """Return the templates of this package, which escape everything."""
+    """Return the templates of this package, with autoescaping."""
     import jinja2
 
     pages = jinja2.Environment(
@@ -141,12 +141,12 @@ def _markup(text: str) -> Markup:
 
 
 def palette_variables(palette: Palette) -> str:
-    """Return a palette as custom properties of CSS."""
+    """Return a palette as CSS custom properties."""
     return " ".join(f"--{name}: {color};" for name, color in palette.items())
 
 
 def page_policy(style: str, script: str | None = None) -> str:
-    """Return a policy that forbids every network access, and every script but the page's own."""
+    """Return a content security policy: no network access, no script but the page's own."""
     allowed = "'none'" if script is None else f"'{_digest(script)}'"
     return (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
@@ -160,7 +160,7 @@ def _digest(content: str) -> str:
 
 
 def _break_evens(comparison: Comparison) -> list[BreakEven]:
-    """Return where runs on the front overtake one another."""
+    """Return the points where runs on the front overtake one another."""
     return [
         found
         for found in comparison.break_even
@@ -175,7 +175,7 @@ class Disagreements:
 
     Attributes:
         total: how many there are.
-        rows: those embedded, (rows,).
+        rows: the embedded ones, (rows,).
         data: for the page, see `to_script`.
     """
 
@@ -185,7 +185,7 @@ class Disagreements:
 
     @property
     def note(self) -> str:
-        """A sentence on how many there are, and how many of them the page holds."""
+        """A sentence with the number of disagreements, and of those on the page."""
         kept = len(self.rows)
         if kept == self.total:
             return f"{self.total:,} texts on which the runs do not all give the same label."
@@ -196,7 +196,7 @@ class Disagreements:
 
 
 def find_disagreements(aligned: AlignedRuns, most: int = MOST_TEXTS) -> Disagreements:
-    """Find the rows on which not all runs give the same label; one run disagrees with the gold."""
+    """Find the rows on which runs disagree; a single run is compared with the gold labels."""
     labels = [run.answers.labels for run in aligned.runs]
     against = labels if len(labels) > 1 else [*labels, aligned.gold]
     answers = np.stack(against, 1)
@@ -211,7 +211,7 @@ def find_disagreements(aligned: AlignedRuns, most: int = MOST_TEXTS) -> Disagree
 
 
 def to_script(data: dict[str, Any]) -> Markup:
-    """Write data as JSON that may stand inside a ``<script>``: no ``<`` is left in it."""
+    """Return data as JSON that is safe inside a ``<script>``, without any ``<``."""
     written = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     for character in "<>&":
         written = written.replace(character, f"\\u{ord(character):04x}")
@@ -219,7 +219,7 @@ def to_script(data: dict[str, Any]) -> Markup:
 
 
 def _data(aligned: AlignedRuns, rows: NDArray[np.int64], texts: Sequence[str]) -> dict[str, Any]:
-    """Return names once, and numbers that stand for them: [text, gold, source, [labels]]."""
+    """Return names once, and rows that refer to them: [text, gold, source, [labels]]."""
     labels = np.stack([run.answers.labels[rows] for run in aligned.runs], 1)
     columns = (
         texts,
@@ -242,7 +242,7 @@ def _evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _shown(aligned: AlignedRuns, rows: NDArray[np.int64]) -> list[str]:
-    """Return texts, cut where they are long; ids where there are none."""
+    """Return the texts, shortened if they are long; without texts, the ids."""
     chosen = aligned.examples.select(rows)
     return [_cut(text) or f"id {name}" for text, name in zip(chosen.texts, chosen.ids, strict=True)]
 
@@ -252,7 +252,7 @@ def _cut(text: str) -> str:
 
 
 def _within(texts: Sequence[str]) -> int:
-    """Return how many texts of this length the page may hold."""
+    """Return how many texts of this length fit on the page."""
     characters = sum(map(len, texts))
     if characters <= _MOST_CHARACTERS_IN_ALL:
         return len(texts)

@@ -1,4 +1,4 @@
-"""Tables of a comparison: as text, records, LaTeX, Markdown and an HTML fragment."""
+"""Tables of a comparison, as text, records, LaTeX, Markdown and an HTML fragment."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from sentikit import Comparison
 from sentikit.extension import Difference, RunFindings, Section, usd_text
 
-#: More differences than this are shown for the best run alone.
+#: With more differences, only those with the best run are shown.
 MOST_DIFFERENCES = 30
-#: With more classes, their scores have a table of their own, a row each.
+#: With more classes, their scores have a separate table with a row each.
 MOST_CLASS_COLUMNS = 6
 
 
 def sections(comparison: Comparison) -> list[Section]:
-    """Return the tables that have something to show."""
+    """Return the tables that are not empty."""
     built = [
         _scores(comparison),
         _classes(comparison),
@@ -86,12 +86,12 @@ def _scores(comparison: Comparison) -> Section:
 
 
 def class_columns(classes: Sequence[str]) -> Sequence[str]:
-    """Return the classes that have a column each: none where they are many."""
+    """Return the classes with a column each: none if there are many."""
     return classes if len(classes) <= MOST_CLASS_COLUMNS else ()
 
 
 def _classes(comparison: Comparison) -> Section:
-    """Return F1 by class, a row each, where columns would be too many."""
+    """Return F1 by class with a row each, if columns would be too many."""
     runs = [run.scores.per_class for run in comparison.runs]
     rows = [
         (name, f"{runs[0][name].support:,}", *(score(own[name].f1) for own in runs))
@@ -171,7 +171,7 @@ def _source_cell(run: RunFindings, source: str) -> str:
 
 
 def _shown_differences(comparison: Comparison) -> tuple[Difference, ...]:
-    """Return all differences, or where they are many and no baseline is, those with the best."""
+    """Return all differences, or those with the best run if there are many and no baseline."""
     shown = comparison.differences
     if len(shown) <= MOST_DIFFERENCES or comparison.baseline is not None:
         return shown
@@ -321,34 +321,34 @@ def _sample_sizes(comparison: Comparison) -> Section:
 
 
 def score(value: float) -> str:
-    """Write a fraction."""
+    """Format a fraction."""
     return f"{value:.4f}"
 
 
 def optional(value: float | None) -> str:
-    """Write a fraction that may be unknown."""
+    """Format a fraction that may be unknown."""
     return "" if value is None else score(value)
 
 
 def signed(estimate: Any) -> str:
-    """Write a difference."""
+    """Format a difference."""
     return signed_value(estimate.value)
 
 
 def interval(bounds: Any, sign: bool = False) -> str:
-    """Write an interval."""
+    """Format an interval."""
     write = signed_value if sign else score
     return f"[{write(bounds.low)}, {write(bounds.high)}]"
 
 
 def signed_value(value: float) -> str:
-    """Write a difference with its sign."""
-    # What rounds to 0 has no sign of its own: adding 0 turns -0.0 to 0.0.
+    """Format a difference with its sign."""
+    # Adding 0.0 turns -0.0 into 0.0.
     return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def p_value(p: float) -> str:
-    """Write a p-value; never as 0."""
+    """Format a p-value, never as 0."""
     if p < 1e-300:
         return "<1e-300"
     return f"{p:.4f}" if p >= 0.001 else f"{p:.1e}"
@@ -362,7 +362,7 @@ def _best(comparison: Comparison) -> RunFindings:
     return min(comparison.runs, key=lambda run: (-run.scores.macro_f1, run.name))
 
 
-#: What the column `source` says of all examples together.
+#: The value of the column `source` for all examples together.
 ALL = "all"
 
 
@@ -480,7 +480,7 @@ def _latex_table(section: Section) -> str:
 
 
 def _latex_line(cells: tuple[str, ...]) -> str:
-    # Braces keep a cell's brackets from being read as an option of the preceding line break.
+    # Braces, or a cell's bracket would be read as an option of the preceding line break.
     return " & ".join("{" + _latex(cell) + "}" for cell in cells) + r" \\"
 
 
@@ -510,7 +510,7 @@ def _markdown_table(section: Section) -> str:
 
 
 def records(comparison: Comparison, kind: str) -> list[dict[str, Any]]:
-    """Return a record for each run and source, or for each difference where `kind` is pairs."""
+    """Return a record for each run and source, or for each difference if `kind` is pairs."""
     if kind == "pairs":
         return [_difference(found) for found in comparison.differences]
     return [row for run in comparison.runs for row in _run_rows(run)]

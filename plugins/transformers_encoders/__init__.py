@@ -1,4 +1,4 @@
-"""Encoders of the transformers library: ``transformers`` (any of them), ``minilm``, ELECTRA."""
+"""Encoders of the transformers library: ``transformers`` for any of them, MiniLM and ELECTRA."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_encoders(register: Any) -> None:
-    """Register any encoder of transformers, that of a run, MiniLM and three sizes of ELECTRA."""
+    """Register encoders of transformers, of runs, MiniLM and three sizes of ELECTRA."""
     register(
         "transformers",
         f"{__name__}.encoder:TransformersEncoder",
@@ -21,7 +21,7 @@ def register_encoders(register: Any) -> None:
     register(
         "minilm",
         f"{__name__}.encoder:MiniLM",
-        summary="MiniLM-L6 from the extra 'quickstart'; needs no hub",
+        summary="MiniLM-L6 from the extra 'quickstart', without the hub",
     )
     for size, parameters in (("small", "14 M"), ("base", "109 M"), ("large", "334 M")):
         register(

@@ -1,4 +1,4 @@
-"""Architectures of models on the hub, so that planning a recipe needs no download."""
+"""Architectures of hub models, to plan a recipe without a download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE = {
     "num_attention_heads": 16,
 }
 
-#: Hub id to transformers' model type, and what differs from its defaults.
+#: Hub id to transformers' model type, and the values that differ from its defaults.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "google/electra-small-discriminator": (
         "electra",

