@@ -1,4 +1,4 @@
-"""Recipes of any kind checked, and the keys of their sections that the core reads itself."""
+"""The check of recipes of any kind, and the keys of their sections that belong to the core."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _CORE_KEYS: dict[type[Component], Iterable[str]] = {
 
 
 def recipe_problems(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
-    """Return all that is wrong with a recipe of any kind; nothing is loaded."""
+    """Return every problem of a recipe of any kind, without loading anything."""
     kind = kind_of(recipe)
     check = _CHECKS.get(kind)
     return check(recipe, registry) if check else [unknown_kind(kind)]
 
 
 def core_keys(component_class: type[Component]) -> frozenset[str]:
-    """Return the keys that no setting of a component can have, since the core reads them."""
+    """Return the keys that a component cannot use for its settings, as the core reads them."""
     kinds = [keys for kind, keys in _CORE_KEYS.items() if issubclass(component_class, kind)]
     return frozenset(["name"]).union(*kinds)

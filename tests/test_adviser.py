@@ -94,7 +94,11 @@ def test_records_that_do_not_match_are_refused_with_count_and_first_difference()
     ("strategy", "rows", "message"),
     [
         ("label", ["Good,", "Bad,negative", "Good,"], "no valid label for 2 of 3 .* row 1"),
-        ("probabilities", ["Good,positive", "Bad,negative", "Good,positive"], "labels without"),
+        (
+            "probabilities",
+            ["Good,positive", "Bad,negative", "Good,positive"],
+            "but no probabilities",
+        ),
     ],
 )
 def test_missing_predictions_that_the_strategy_shows_are_refused(
@@ -117,7 +121,7 @@ def test_probabilities_missing_in_some_rows_are_refused() -> None:
 
 def test_an_adviser_with_other_classes_is_refused() -> None:
     Path("said.csv").write_text("text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n")
-    with pytest.raises(InputError, match="knows the classes ham, spam; the dataset has negative"):
+    with pytest.raises(InputError, match="has the classes ham, spam; the dataset has negative"):
         given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
 
 

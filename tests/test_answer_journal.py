@@ -114,7 +114,7 @@ def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(InputError, match="not a file of answers this version"):
+    with pytest.raises(InputError, match="not a file of answers that this version"):
         AnswerJournal(tmp_path / "a").__enter__()
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_journal_is_refused_unchanged(tmp_path: Path) -> None:
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE mine (a)")
     connection.close()
-    with pytest.raises(InputError, match="not a file of answers this version"):
+    with pytest.raises(InputError, match="not a file of answers that this version"):
         AnswerJournal(other).__enter__()
     with pytest.raises(InputError, match="folder"):
         AnswerJournal(tmp_path).__enter__()

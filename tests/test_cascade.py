@@ -563,7 +563,7 @@ class TestRecipe:
     def test_deprecated_keys_work_with_a_warning(self, recipe: Path) -> None:
         old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])
         for key, new in (("encoder", "members"), ("llm", "members"), ("threshold", "thresholds")):
-            assert f"cascade.{key} is the old name of cascade.{new}, and works" in old.stderr
+            assert f"cascade.{key} is the old name of cascade.{new}. It works" in old.stderr
         text = recipe.read_text().replace("encoder: ", "members: [").replace("\n  llm: ", ", ")
         recipe.write_text(text.replace("\n  threshold: 0.55", "]\n  thresholds: [0.55]"))
         new = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "new"])

@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     assert "step-000000002" in said[0]
     assert said[0].endswith("Resuming from the checkpoint before it.")
     os.truncate(Path("checkpoints/step-000000001", file), 20)
-    with pytest.raises(InputError, match="Remove checkpoints to begin anew"):
+    with pytest.raises(InputError, match="Remove checkpoints to start again"):
         folder.latest("this run", print)
 
 

@@ -135,7 +135,7 @@ class TestRefusals:
         Path("a.csv").write_text("text,# Stars\nfine,5\n")
         words = ["show", "files", "--set", "test=a.csv", "--set", "label_map={5: positive}"]
         message = refused(*words)
-        assert "has a label_map, but no labels" in message
+        assert "has a label_map but no labels" in message
         assert "label_map" in refused(*words, "--set", "train=a.csv")
         assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
 
@@ -146,7 +146,7 @@ class TestRefusals:
         assert "(it is" not in message
 
     def test_a_path_for_a_dataset_without_one_is_refused(self) -> None:
-        assert "'demo' takes no --path: leave it out." in refused("show", "demo", "--path", "x")
+        assert "'demo' has no --path; leave it out." in refused("show", "demo", "--path", "x")
         assert "settings are train, validation" in refused("show", "files", "--path", "x")
 
     @pytest.mark.parametrize("name", ["A.XLS", "a.ods"])

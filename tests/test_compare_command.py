@@ -235,7 +235,7 @@ def test_an_ambiguous_file_name_is_refused_as_baseline() -> None:
     for folder in ("x", "y"):
         Path(folder).mkdir()
         write(f"{folder}/a.csv", gold_labels(), gold_labels())
-    assert "any of x/a, y/a" in refused("x/a.csv", "y/a.csv", "--baseline", "a.csv")
+    assert "matches x/a, y/a" in refused("x/a.csv", "y/a.csv", "--baseline", "a.csv")
     assert judged("x/a.csv", "y/a.csv", "--baseline", "./y/a.csv")["baseline"] == "y/a"
 
 
@@ -288,7 +288,7 @@ def test_comparing_without_any_run_is_refused() -> None:
 
 def test_an_unfinished_run_is_refused() -> None:
     write_run("runs/open", gold_labels(), gold_labels(), status="interrupted")
-    assert "not finished: it is interrupted" in refused("runs/open")
+    assert "not finished: its status is interrupted" in refused("runs/open")
     Path("runs/open/predictions.jsonl").unlink()
     assert "--resume" in refused("runs/open")
 
@@ -302,12 +302,12 @@ def test_different_texts_are_refused_or_intersected(files: list[str]) -> None:
     texts = [f"text {i}" for i in range(2, 122)]
     moved = write("moved.csv", gold_labels(), None, texts)
     message = refused(files[0], moved)
-    assert "2 of 120 texts of good.csv are not in moved.csv, 2 of 120 the other way" in message
+    assert "2 of 120 texts of good.csv are not in moved.csv, and 2 of 120 the other way" in message
     assert "row 1 of good.csv, 'text 0'" in message
     assert "--intersect" in message
     found = judged(files[0], moved, "--intersect")
     assert found["examples"] == 118
-    assert "Compared are the 118 texts that all runs share, of 120." in found["notes"]
+    assert "Only the 118 of 120 texts that all runs share are compared." in found["notes"]
     alien = write("alien.csv", ["neutral"], ["neutral"], ["another"])
     assert "no text in common" in refused(files[0], alien, "--intersect")
 
@@ -397,7 +397,7 @@ def test_too_few_resamples_for_many_differences_are_reported(files: list[str]) -
 
 @pytest.mark.parametrize("words", [["--split", "test"], ["--path", "nowhere"]])
 def test_a_split_or_a_path_without_a_dataset_is_refused(files: list[str], words: list[str]) -> None:
-    assert "name it (--dataset NAME)" in refused(*files, *words)
+    assert "Name it with --dataset NAME" in refused(*files, *words)
 
 
 def test_runs_with_different_classes_are_refused(files: list[str]) -> None:
@@ -534,7 +534,7 @@ def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
 
 def test_costs_for_runs_that_are_not_compared_are_refused(files: list[str]) -> None:
     for option in ("--training-cost", "--inference-cost"):
-        assert f"{option}: 'god' is none of the runs" in refused(*files, option, "god=5")
+        assert f"{option}: 'god' is not among the runs" in refused(*files, option, "god=5")
         assert "Did you mean 'good'" in refused(*files, option, "god=5")
     found = judged(*files, "--training-cost", "./good.csv=5")
     assert found["runs"][0]["cost"]["training"] == 5
@@ -588,7 +588,7 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
         (["--training-cost", "good"], "RUN=USD"),
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
-        (["--dataset", "demo", "--path", "x"], "'demo' takes no --path"),
+        (["--dataset", "demo", "--path", "x"], "'demo' has no --path"),
         (["--json", "--format", "csv"], "--json and --format csv contradict each other"),
         (["--rows", "pairs"], "add --format csv"),
         (["--rows", "pairs", "--json"], "add --format csv"),
@@ -605,7 +605,7 @@ def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) 
     assert len(comparison.aligned.examples) == 120
     with pytest.raises(InputError, match="resamples"):
         sentikit.compare(files, resamples=0)
-    with pytest.raises(InputError, match="fraction between 0 and 1"):
+    with pytest.raises(InputError, match="difference between 0 and 1"):
         sentikit.compare(files, sample_size=5)
     with pytest.raises(InputError, match="seed must be 0 or more"):
         sentikit.compare(files, seed=-1)
@@ -635,7 +635,7 @@ def test_a_manifest_with_impossible_amounts_is_refused(manifest: dict[str, Any])
 @pytest.mark.parametrize("cost", [-5.0, 1e308])
 def test_a_row_with_an_impossible_cost_is_refused(cost: float) -> None:
     run = write_run("runs/odd", gold_labels(), gold_labels(), cost=cost)
-    assert "records a cost of" in refused(run)
+    assert "has a cost of" in refused(run)
 
 
 @pytest.mark.parametrize(

@@ -521,10 +521,16 @@ class TestBackends:
         ("answer", "reason"),
         [
             (None, "it returned None; it must return an Answer"),
-            (Answer(None), "its text is None; a text is needed"),  # type: ignore[arg-type]
-            (Answer("positive", Usage(prompt=-1)), "its usage is .*; whole numbers from 0 on"),
+            (Answer(None), "its text is None; it must be a string"),  # type: ignore[arg-type]
+            (
+                Answer("positive", Usage(prompt=-1)),
+                "its usage is .*; use whole numbers",
+            ),
             (Answer("positive", Usage(completion=2.5)), "its usage is"),  # type: ignore[arg-type]
-            (Answer("positive", billed_usd=float("nan")), "its billed_usd is nan; USD from 0 on"),
+            (
+                Answer("positive", billed_usd=float("nan")),
+                "its billed_usd is nan; use USD of",
+            ),
             (Answer("positive", billed_usd=float("inf")), "its billed_usd is inf"),
             (
                 Answer("x", log_probabilities={"great": -1.0}),

@@ -88,7 +88,7 @@ class TestSplits:
     def test_a_folder_without_text_files_is_refused(self) -> None:
         Path("reviews").mkdir()
         message = refusal(section(train="reviews"))
-        assert message == "reviews is a folder, a file is needed; it holds no .txt files."
+        assert message == "reviews is a folder without .txt files. Give a file."
 
     def test_a_pipe_is_read_once(self) -> None:
         os.mkfifo("pipe.csv")
@@ -177,7 +177,7 @@ class TestRefusals:
     def test_an_empty_text_is_refused_with_its_line_unless_it_may_stay(self) -> None:
         content = "text,label\nfine,positive\n  ,negative\n"
         assert refusal(section(train=write("train.csv", content))).startswith(
-            "train.csv, line 3: the text is empty (1 such in split 'train')"
+            "train.csv, line 3: the text is empty (1 in split 'train')"
         )
         dataset = sentikit.open_dataset(section(train="train.csv"))
         assert len(dataset.split("train", empty_texts=True)) == 2
@@ -199,7 +199,7 @@ class TestRefusals:
 
     def test_a_list_as_text_is_refused(self) -> None:
         message = refusal(section(train=write("a.jsonl", '{"text": ["a"], "label": "neg"}\n')))
-        assert message == "a.jsonl, line 1: the column 'text' holds a list; a text is needed."
+        assert message == "a.jsonl, line 1: the column 'text' holds a list instead of text."
 
     def test_a_malformed_file_is_refused(self) -> None:
         message = refusal(section(train=write("train.csv", 'text,label\nfine,pos\n"open,neg\n')))

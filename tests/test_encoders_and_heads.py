@@ -263,6 +263,9 @@ def test_a_head_that_returns_nan_or_too_many_logits_is_reported_in_one_sentence(
     model.head = OddHead(odd)
     with pytest.raises(toolkit.SentikitError, match=r"finite ones of shape .*, 3.* are needed"):
         classifier.predict(["a film"])
-    wanted = {"nan": "'odd' returned NaN or infinite numbers", "wide": r"shape \(2, 4\); \(2, 3\)"}
+    wanted = {
+        "nan": "'odd' returned NaN or infinite numbers",
+        "wide": r"shape \(2, 4\) instead of \(2, 3\)",
+    }
     with pytest.raises(toolkit.SentikitError, match=wanted[odd]):
         check_shapes(model, 3, {"encoder": "tiny", "head": "odd"})

@@ -76,7 +76,10 @@ def test_a_plugins_classifier_is_trained_by_the_train_command(reviews: Path) -> 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"classifier": {"name": "tfidf"}, "head": {"name": "linear"}}, "beside a classifier"),
+        (
+            {"classifier": {"name": "tfidf"}, "head": {"name": "linear"}},
+            "not used by a classifier",
+        ),
         ({"classifier": {"name": "tfidff"}}, "Did you mean 'tfidf'"),
         ({"classifier": {"name": "tfidf", "longst": 1}}, "Did you mean 'longest'"),
         ({"head": {"name": "linear"}}, "or a classifier section instead"),
@@ -176,7 +179,7 @@ class Table:
         (Table(), ["a", "b"], "table\\['text'\\]"),
         ("great", ["a"], "One text was given"),
         (["a", 3.5], ["a", "b"], "Item 1"),
-        (["a", "b"], ["a"], "do not fit"),
+        (["a", "b"], ["a"], "2 texts need as many labels"),
         (["a", "b"], ["a", "a"], "two classes"),
         (np.array([["a"], ["b"]]), ["a", "b"], "shape"),
     ],
@@ -189,5 +192,5 @@ def test_malformed_training_data_of_the_estimator_are_refused(
 
 
 def test_an_estimator_that_is_not_fitted_says_so() -> None:
-    with pytest.raises(NotFittedError, match="call fit first"):
+    with pytest.raises(NotFittedError, match="Call fit first"):
         toolkit.SentimentClassifier(TFIDF).predict(["great"])

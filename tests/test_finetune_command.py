@@ -276,7 +276,7 @@ class TestRuns:
     def test_a_base_model_near_its_shutdown_is_warned_about(self) -> None:
         with fine_tuning_service() as service:
             done = fine_tune(service)
-        assert "gpt-4o-mini and every fine-tune of it end on 2027-01-14" in done.stderr
+        assert "gpt-4o-mini and its fine-tuned models end on 2027-01-14" in done.stderr
         assert "New jobs end on 2027-01-06" in done.stderr
 
 
@@ -538,13 +538,13 @@ class TestUsing:
             fine_tune(service, "--no-wait")
             done = self.ask(service)
         assert done.returncode == 2
-        assert "has no model yet: it is running" in done.stderr
+        assert "has no model yet: its status is running" in done.stderr
 
     def test_a_missing_fine_tuning_run_is_refused_as_llm_model(self) -> None:
         with fine_tuning_service() as service:
             done = self.ask(service, "runs/nobody")
         assert done.returncode == 2
-        assert "There is no run runs/nobody. Make it first" in done.stderr
+        assert "There is no run runs/nobody. Fine-tune it first" in done.stderr
         assert service.server.bodies == []
 
     def test_a_fine_tuned_model_is_refused_by_another_backend(self) -> None:
@@ -581,7 +581,7 @@ class TestBadInput:
             never = self.refused(service, finetune={"model": "gpt-6-luna"})
             assert "gpt-6-luna cannot be fine-tuned" in never
             provider = self.refused(service, finetune={"provider": "replay"})
-            assert "'replay' fine-tunes nothing. Those that do: " in provider
+            assert "'replay' cannot fine-tune. Use one of " in provider
             assert service.server.requests == []
 
     def test_a_base_model_past_its_shutdown_is_refused(
@@ -594,7 +594,7 @@ class TestBadInput:
         monkeypatch.setenv("SENTIKIT_MODELS", "models.yaml")
         with fine_tuning_service() as service:
             ended = self.refused(service, finetune={"model": "old"})
-            assert "old was switched off on 2026-02-01. Its provider names newer" in ended
+            assert "old was switched off on 2026-02-01. Its provider recommends newer" in ended
             closed = self.refused(service, finetune={"model": "closed"})
             assert "closed takes no new fine-tuning jobs since 2026-02-01" in closed
         with fine_tuning_service(shutdown_date="2026-03-01") as service:
@@ -643,4 +643,4 @@ class TestBadInput:
             done = fine_tune(service, finetune={"validation": "dev"})
             assert "or none with --set finetune.validation=null" in done.stderr
             done = fine_tune(service, engine={"name": "torch"})
-            assert "this provider trains elsewhere" in done.stderr
+            assert "this provider trains remotely" in done.stderr

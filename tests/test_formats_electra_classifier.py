@@ -190,7 +190,7 @@ def test_models_that_the_format_cannot_represent_are_refused(
         ({"pooling": "sum"}, "pooling"),
         ({"id2label": {"0": "a", "2": "b"}}, "different label for each of 0, 1"),
         ({"hidden_act": "nonsense"}, "damaged, .*nonsense"),
-        ({"sentikit": {"threshold": 0.5}}, "threshold is for two classes"),
+        ({"sentikit": {"threshold": 0.5}}, "threshold needs two classes"),
     ],
 )
 def test_a_wrong_config_is_refused_with_its_key(

@@ -78,7 +78,7 @@ def test_the_native_head_reads_the_first_token_and_no_other_pooling(tiny_recipe:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--set"]
     refused = CliRunner().invoke(command, [*words, "head={name: native, pooling: mean}"])
     assert refused.exit_code == 2
-    assert "the head 'native' works with pooling cls alone" in refused.stderr
+    assert "the head 'native' works only with pooling cls" in refused.stderr
     tiny_recipe.write_text(
         text.replace("head: {name: linear, pooling: mean}", "head: {name: native}")
     )

@@ -452,12 +452,12 @@ def test_the_command_that_evaluate_suggests_works(model: Path) -> None:
     Path("a.csv").write_text("text,label\nthe film was great,good\n")
     words = ["evaluate", str(model), "--dataset", "files", "--set", "test=a.csv"]
     refused = CliRunner().invoke(sentikit, words)
-    assert "as in dataset.label_map={'good': CLASS}" in refused.stderr
+    assert "with dataset.label_map={'good': CLASS}" in refused.stderr
     for key in ("label_map", "dataset.label_map"):
         done = CliRunner().invoke(sentikit, [*words, "--set", f"{key}={{'good': negative}}"])
         assert done.exit_code == 0, done.stderr
     whole = CliRunner().invoke(sentikit, [*words, "--set", "dataset={name: demo}"])
-    assert "Set its keys, as labels=five" in whole.stderr
+    assert "Set its keys instead, such as labels=five" in whole.stderr
 
 
 def test_evaluate_names_unknown_splits_and_datasets(model: Path) -> None:

@@ -58,7 +58,7 @@ def test_values_that_are_no_star_rating_are_refused(spelled: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["joy"], "a list of classes needs two at least"),
+        (["joy"], "a list of classes needs at least two"),
         (["joy", "Joy "], "'joy' and 'Joy' are the same class"),
         (["joy", ""], "a class has no name"),
         ("fiv", "unknown label scheme 'fiv'. Did you mean 'five'"),
@@ -92,7 +92,7 @@ def test_label_map_keys_ignore_case_and_spaces() -> None:
 
 
 def test_conflicting_label_map_keys_of_one_label_are_refused() -> None:
-    with pytest.raises(InputError, match="'Good' and 'good' are one label with two classes"):
+    with pytest.raises(InputError, match="'Good' and 'good' are one label, mapped to two classes"):
         files(["good"], label_map={"Good": "positive", "good": "neutral"})
     agreeing = files(["good"], label_map={"Good": "positive", "good": "positive"})
     assert agreeing.split("train").labels == ["positive"]

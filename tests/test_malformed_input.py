@@ -22,7 +22,7 @@ DRY = "train --recipe quickstart --dry-run --set"
     ("command", "sentence"),
     [
         (f"{DRY} training.epochs={'9' * 4000}", "training.epochs: Input should be less than"),
-        (f"{DRY} {'.'.join('a' * 3000)}=1", "is 3,000 keys deep; no key is."),
+        (f"{DRY} {'.'.join('a' * 3000)}=1", "is nested too deeply (3,000 keys)."),
         (f"{DRY} training.batch_size=true", "Input should be a number (it is true)"),
         (f"{DRY} training.batch_size={10**20}", "Input should be less than"),
         (f"{DRY} training.epochs=1e999", "Input should be a finite number"),

@@ -260,7 +260,7 @@ def test_truncated_answers_are_reported_with_the_limit(
     with odd(lambda c: completion("", finish="length")) as (url, _):
         run(url, tmp_path)
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 answers were cut at llm.max_tokens=64: raise it, or lower" in said
+    assert "3 answers were cut at llm.max_tokens=64. Raise it, or lower" in said
 
 
 def test_a_run_whose_first_twenty_answers_are_truncated_stops(tmp_path: Path) -> None:

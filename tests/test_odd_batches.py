@@ -224,7 +224,7 @@ def test_the_reason_for_unanswered_batch_requests_is_reported(
         run(url, tmp_path)
     said = " ".join(capsys.readouterr().err.split())
     assert "12 requests of batch_0 have no answer (Unsupported parameter)." in said
-    assert "at the price of live calls" in said
+    assert "sent as live calls, at their full price" in said
 
 
 def test_a_failed_batch_costs_nothing_and_is_retried_on_resume(tmp_path: Path) -> None:

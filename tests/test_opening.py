@@ -145,18 +145,18 @@ def test_splits_may_be_assigned_other_roles() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"validation_holdout": 100}, "Ask for fewer"),
-        ({"threshold": 0.5}, "threshold: A threshold is for two classes"),
+        ({"validation_holdout": 100}, "Lower it"),
+        ({"threshold": 0.5}, "threshold: A threshold needs two classes"),
         ({"labels": "neg_pos_neu"}, "'neg_neu_pos'"),
         ({"sample": 0}, "dataset.sample|sample"),
         ({"splits": {"train": "training"}}, "no split 'training'"),
         ({"splits": {"trian": "test"}}, "splits: unknown split 'trian'. Did you mean 'train'"),
-        ({"validation_holdout": "100%"}, "validation_holdout: a share .* below 100%"),
-        ({"validation_holdout": "150%"}, "validation_holdout: a share .* below 100%"),
+        ({"validation_holdout": "100%"}, "validation_holdout: the share .* below 100%"),
+        ({"validation_holdout": "150%"}, "validation_holdout: the share .* below 100%"),
         ({"validation_holdout": 1.5}, "validation_holdout: a count must be a whole number"),
         (
             {"label_map": {"good": "postive"}},
-            "label_map.good: 'postive' is no class of neg_neu_pos",
+            "label_map.good: 'postive' is not a class of neg_neu_pos",
         ),
         ({"label_mapp": {}}, "'label_map'"),
     ],

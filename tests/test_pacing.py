@@ -484,7 +484,7 @@ class TestPatience:
     def test_patience_ends_outages_but_not_requested_waits(self) -> None:
         clock = Clock()
         patience = Patience(60, 600, clock)
-        patience.heed(RetryableError("busy.", "rate_limit", 300))
+        patience.note_wait(RetryableError("busy.", "rate_limit", 300))
         clock.now += 359
         assert not patience.exhausted
         clock.now += 2
@@ -493,14 +493,14 @@ class TestPatience:
         clock.now += 61
         assert patience.exhausted
         with pytest.raises(SentikitError, match="asks to wait 601 s"):
-            patience.heed(RetryableError("busy.", "rate_limit", 601))
+            patience.note_wait(RetryableError("busy.", "rate_limit", 601))
 
     def test_patience_ends_an_outage_in_which_every_row_is_asked_to_wait(self) -> None:
         clock = Clock()
         patience, began = Patience(60, 600, clock), clock.now
         for _ in range(100):
             for _ in range(20):
-                patience.heed(RetryableError("down.", "server", 1))
+                patience.note_wait(RetryableError("down.", "server", 1))
             clock.now += 1
         assert patience.last_answer == began
         assert patience.exhausted
@@ -513,8 +513,8 @@ class TestTries:
         before = time.monotonic()
         for _ in range(50):
             tries.fail(RetryableError("down.", reason, 1))
-        assert not tries.hopeless(6, last_answer=before)
-        assert tries.hopeless(6, last_answer=time.monotonic())
+        assert not tries.gives_up(6, last_answer=before)
+        assert tries.gives_up(6, last_answer=time.monotonic())
 
 
 class TestOrder:

@@ -127,7 +127,7 @@ def test_an_estimate_sends_and_writes_nothing() -> None:
     recipe = recipe_for("http://127.0.0.1:9/v1")
     done = predict(recipe, "in.csv", "--estimate")
     assert done.exit_code == 0, done.output
-    assert "Requests           6, and 0 in the cache" in done.stdout
+    assert "Requests           6 (0 more in the cache)" in done.stdout
     assert not Path("runs").exists()
 
 

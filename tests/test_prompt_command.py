@@ -116,7 +116,7 @@ class TestRuns:
         arguments = ["prompt", "--recipe", recipe, "--estimate"]
         found = json.loads(sentikit(*arguments, "--json").stdout)
         assert (found["requests"], found["cached"], found["repeated"]) == (3, 0, 2)
-        assert "3, and 0 in the cache, 2 repeated\n" in sentikit(*arguments).stdout
+        assert "3 (0 more in the cache, 2 repeated)\n" in sentikit(*arguments).stdout
 
     def test_prompt_estimate_counts_cached_answers(self) -> None:
         with serving() as s:
@@ -313,7 +313,7 @@ class TestBadInput:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1), prices={"prompt": 1, "completion": 1})
             said = self.refused("--recipe", recipe, "--max-cost", "0.00001")
-            assert "Nothing was asked" in said
+            assert "Nothing was sent" in said
             assert s.server.calls == 0
 
     def test_recorded_predictions_of_other_texts_are_refused(self) -> None:
@@ -337,7 +337,7 @@ class TestBadInput:
     @pytest.mark.parametrize("limit", ["0", "-1", "1.5", "many", "101%"])
     def test_an_invalid_failure_limit_is_refused(self, limit: str) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
-        assert "a count of rows" in self.refused("--recipe", recipe, f"--fail-on-error={limit}")
+        assert "a number of rows" in self.refused("--recipe", recipe, f"--fail-on-error={limit}")
 
     def test_an_unknown_setting_of_prompt_is_refused(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))

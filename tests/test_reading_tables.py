@@ -229,7 +229,7 @@ class TestRefusals:
     def test_a_folder_as_table_is_refused(self, tmp_path: Path) -> None:
         for name in ("a.csv", "a.parquet", "a"):
             (tmp_path / name).mkdir()
-            assert "is a folder, a file is needed" in refusal(tmp_path / name)
+            assert "is a folder without .txt files" in refusal(tmp_path / name)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_an_unreadable_file_is_reported(self, write: WriteFile) -> None:
@@ -286,16 +286,16 @@ class TestRefusals:
 
     def test_a_damaged_gzip_file_is_refused(self, write: WriteFile) -> None:
         packed = gzip.compress(b"text\n" + os.urandom(5000).hex().encode())
-        assert "not a whole gzip file" in refusal(write("a.csv.gz", packed[:-2000]))
-        assert "not a whole gzip file" in refusal(write("b.csv.gz", b"text\nfine\n"))
+        assert "not a complete gzip file" in refusal(write("a.csv.gz", packed[:-2000]))
+        assert "not a complete gzip file" in refusal(write("b.csv.gz", b"text\nfine\n"))
 
     def test_a_damaged_parquet_file_is_refused(self, tmp_path: Path, write: WriteFile) -> None:
-        assert "not a whole Parquet file" in refusal(write("a.parquet", "text\nfine\n"))
-        assert "not a whole Parquet file" in refusal(write("b.parquet", b""))
+        assert "not a complete Parquet file" in refusal(write("a.parquet", "text\nfine\n"))
+        assert "not a complete Parquet file" in refusal(write("b.parquet", b""))
         pq.write_table(pa.table({"text": ["some text"] * 50}), tmp_path / "c.parquet")
         whole = (tmp_path / "c.parquet").read_bytes()
         message = refusal(write("d.parquet", b"PAR1" + b"\xff" * 60 + whole[64:]))
-        assert "not a whole Parquet file" in message
+        assert "not a complete Parquet file" in message
 
     def test_parquet_text_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
         text = pa.Array.from_buffers(
@@ -308,16 +308,16 @@ class TestRefusals:
         path = write("a.csv", "text,label\nfine,pos\nwell, well,pos\n")
         assert refusal(path) == (
             f"{path}, line 3: 3 fields, but the header names 2 columns ('text', 'label'). "
-            "Quote fields that hold the separator."
+            "Quote fields that contain the separator."
         )
         assert "line 2: 1 field, but" in refusal(write("b.csv", "text,label\nfine\n"))
 
     def test_a_repeated_column_is_refused(self, write: WriteFile, tmp_path: Path) -> None:
         path = write("a.csv", "text,label,text\na,b,c\n")
-        assert f"{path}, line 1: 2 columns are called 'text'" in refusal(path)
+        assert f"{path}, line 1: 2 columns are named 'text'" in refusal(path)
         table = pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"])
         pq.write_table(table, tmp_path / "a.parquet")
-        assert "2 columns are called 'text'" in refusal(tmp_path / "a.parquet")
+        assert "2 columns are named 'text'" in refusal(tmp_path / "a.parquet")
 
     def test_an_unsupported_separator_is_named(self, write: WriteFile) -> None:
         assert "separated by semicolons" in refusal(write("a.tsv", "text;label\nfine;pos\n"))
@@ -356,11 +356,11 @@ class TestRefusals:
         [
             ('{"text": "a"', "not valid JSON: Expecting ',' delimiter at character 13"),
             ("{'text': 'a'}", "not valid JSON"),
-            ('["a"]', "a JSON object is needed on each line"),
-            ('"a"', "this is a text"),
-            ("3", "this is a number"),
-            ("null", "this is null"),
-            ("[", "a list over several lines is not JSON Lines"),
+            ('["a"]', "each line must be a JSON object"),
+            ('"a"', ", not a text"),
+            ("3", ", not a number"),
+            ("null", ", not null"),
+            ("[", "but a list spans several lines"),
             ('{"text": "\\ud83d"}', "half of a character"),
             ('{"n": Infinity}', "Infinity is not a JSON number"),
             ("[" * 100_000, "JSON"),
@@ -456,7 +456,7 @@ class TestFindingColumns:
             self.find(["title", "stars"])
         assert caught.value.message == (
             "a.csv: which column holds the text? It has 'title', 'stars'. "
-            "Say which one it is with --text-column C."
+            "Choose it with --text-column C."
         )
 
     def test_ratings_are_not_used_as_labels(self, write: WriteFile) -> None:

@@ -42,8 +42,8 @@ class TestOldNamesOfKeys:
         recipe = resolve_recipe(name, ["strategy.encoder=runs/own"])
         assert recipe.values["strategy"] == {"name": "label", "adviser": "runs/own"}
         assert recipe.warnings == (
-            "--set strategy.encoder: strategy.encoder is the old name of strategy.adviser, and "
-            "works until the next release.",
+            "--set strategy.encoder: strategy.encoder is the old name of strategy.adviser. "
+            "It works until the next release.",
         )
         assert recipe.origin(("strategy", "adviser")) == "--set strategy.encoder"
 
@@ -60,7 +60,7 @@ class TestOldNamesOfKeys:
 
     def test_both_names_in_one_place_are_refused(self) -> None:
         both = ["strategy.encoder=runs/a", "strategy.adviser=runs/b"]
-        with pytest.raises(InputError, match=r"give strategy\.adviser alone"):
+        with pytest.raises(InputError, match=r"give only strategy\.adviser"):
             resolve_recipe("e3-gpt-4o-mini-electra-base-label", both)
 
     def test_old_keys_of_a_cascade_change_inherited_members(self) -> None:
@@ -71,8 +71,8 @@ class TestOldNamesOfKeys:
             "thresholds": [0.6],
         }
         assert [warning.split(": ")[1] for warning in recipe.warnings] == [
-            "cascade.llm is the old name of cascade.members, and works until the next release.",
-            "cascade.threshold is the old name of cascade.thresholds, and works until the next "
+            "cascade.llm is the old name of cascade.members. It works until the next release.",
+            "cascade.threshold is the old name of cascade.thresholds. It works until the next "
             "release.",
         ]
         assert recipe_problems(recipe, default_registry()) == []
@@ -188,7 +188,7 @@ def test_malformed_overrides_are_refused(bad: str) -> None:
     [
         ("label=# Stars", "--set 'label=\"# Stars\"'"),
         ("label=Stars # 1", "--set 'label=\"Stars # 1\"'"),
-        ("map={a: b} # odd", "Leave it out, or quote"),
+        ("map={a: b} # odd", "Remove it, or quote"),
     ],
 )
 def test_a_yaml_comment_is_not_part_of_a_value(setting: str, advice: str) -> None:
@@ -213,7 +213,7 @@ def test_a_components_name_and_settings_may_be_overridden_in_any_order(reverse: 
 
 
 def test_contradictory_overrides_are_refused() -> None:
-    with pytest.raises(InputError, match=r"training\.lr cannot be set: training=3 says"):
+    with pytest.raises(InputError, match=r"training\.lr cannot be set, because training=3 is"):
         parse_overrides(["training=3", "training.lr=1"])
 
 
@@ -421,7 +421,7 @@ def test_recipes_copy_reports_a_wrong_name_first(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recipe_and_an_unknown_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bin.csv").touch()
     file = run("train", "--recipe", "bin.csv")
-    assert file.stderr == "Error: bin.csv is no recipe: recipe files end in .yaml.\n"
+    assert file.stderr == "Error: bin.csv is not a recipe; recipe files end in .yaml.\n"
     unknown = run("train", "--recipe", "zzzzzz").stderr
     assert unknown.endswith("All are in: sentikit recipes list.\n")
     assert len(unknown) < 150

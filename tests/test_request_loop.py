@@ -207,7 +207,7 @@ class TestFaults:
         limit = FailureLimit.parse("3")
         kept = Asked()
         with serving(fault_words={"hate": "400"}) as s:
-            with pytest.raises(SentikitError, match="3 rows have failed, as many as --fail-on-err"):
+            with pytest.raises(SentikitError, match="3 rows have failed, which reaches --fail-on"):
                 ask(
                     openai_backend(s.url),
                     ask_about(TEXTS),
@@ -249,7 +249,7 @@ class TestFaults:
         with serving() as s:
             ask(openai_backend(s.url), ask_about(TEXTS[:5]), tmp_path, options=options)
             s.server.behaviour = type(s.server.behaviour)(fault_words={"text": "503:down"})
-            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+            with pytest.raises(SentikitError, match=r"has not answered for .* --resume"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options)
             s.server.behaviour = type(s.server.behaviour)()
             before = s.server.calls
@@ -264,7 +264,7 @@ class TestFaults:
             ask(openai_backend(s.url), ask_about(["warm up"]), tmp_path)
             down = {"fault_words": {"text": fault}, "retry_after": "0.3"}
             s.server.behaviour = type(s.server.behaviour)(**down)
-            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+            with pytest.raises(SentikitError, match=r"has not answered for .* --resume"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=options, into=kept)
         assert not kept.rows
 
@@ -288,7 +288,7 @@ class TestFaults:
 
             leaving = threading.Thread(target=leave)
             leaving.start()
-            with pytest.raises(SentikitError, match=r"answered nothing for .* --resume"):
+            with pytest.raises(SentikitError, match=r"has not answered for .* --resume"):
                 ask(
                     backend,
                     ask_about(TEXTS[:9]),
@@ -326,7 +326,7 @@ class TestFaults:
 
     def test_twenty_rejections_and_no_answer_end_the_run(self, tmp_path: Path) -> None:
         with serving(fault_words={"text": "400:bad request"}) as s:
-            with pytest.raises(SentikitError, match=r"first 20 calls were refused.*bad request"):
+            with pytest.raises(SentikitError, match=r"rejected the first 20 calls.*bad request"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, options=fast())
             assert s.server.calls < FIRST + 40
 
@@ -580,7 +580,7 @@ class TestMoney:
 
     def test_a_budget_too_small_for_one_call_sends_nothing(self, tmp_path: Path) -> None:
         with serving() as s:
-            with pytest.raises(InputError, match="Nothing was asked"):
+            with pytest.raises(InputError, match="Nothing was sent"):
                 ask(
                     openai_backend(s.url, guarantee="json_schema"),
                     ask_about(TEXTS),
@@ -592,7 +592,7 @@ class TestMoney:
 
     def test_a_ceiling_for_a_model_without_a_price_is_refused(self, tmp_path: Path) -> None:
         with serving() as s:
-            with pytest.raises(InputError, match=r"prices, and those of 'any' are not known"):
+            with pytest.raises(InputError, match=r"prices, but those of 'any' are unknown"):
                 ask(openai_backend(s.url), ask_about(TEXTS), tmp_path, max_cost=1.0)
             assert s.server.calls == 0
 
@@ -616,7 +616,7 @@ class TestMoney:
     def test_a_ceiling_needs_the_price_of_the_requested_tier(self, tmp_path: Path) -> None:
         with serving() as s:
             backend, options = openai_backend(s.url, service_tier="fast"), fast(prices=PRICES)
-            with pytest.raises(InputError, match=r"service tier 'fast' is not known.*--max-cost"):
+            with pytest.raises(InputError, match=r"--max-cost needs the price .*tier 'fast'"):
                 ask(backend, ask_about(TEXTS[:1]), tmp_path, options=options, max_cost=1.0)
             assert not s.server.calls
 

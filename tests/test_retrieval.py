@@ -14,7 +14,7 @@ import sentikit
 from sentikit import Examples, InputError
 from sentikit.extension import ExamplesNeeded
 from sentikit.llm.context import load_encoder
-from sentikit.llm.retrieval import Pool, Retriever, choose_examples, read_texts
+from sentikit.llm.retrieval import Pool, Retriever, choose_examples, embed
 from sentikit.llm.strategy import PromptInput
 from sentikit.registry import default_registry
 
@@ -91,9 +91,9 @@ def test_ties_for_the_last_place_go_to_the_first_text() -> None:
 
 def test_a_pool_too_small_is_refused() -> None:
     labels = ["neutral", "positive"]
-    with pytest.raises(InputError, match="shows 2 examples, and there are 2 to choose from"):
+    with pytest.raises(InputError, match=r"shows 2 examples, so it needs 3 .*; there are 2"):
         Pool(["a", "b"], labels, ExamplesNeeded(2), CLASSES)
-    with pytest.raises(InputError, match="1 examples of negative, and there are 0"):
+    with pytest.raises(InputError, match=r"1 examples of negative, so it needs 2 .*are 0"):
         Pool(["a", "b"], labels, ExamplesNeeded(1, balanced=True), CLASSES)
 
 
@@ -105,7 +105,7 @@ def test_no_evaluated_text_and_no_text_twice_is_retrieved() -> None:
     evaluated = Examples.from_columns(["evaluated "])
     chosen = choose_examples(candidates, evaluated, "all", 0, "demo/validation")
     assert chosen.texts == ["fine", "new"]
-    with pytest.raises(InputError, match="asks for 3; demo/validation has 2 labelled texts"):
+    with pytest.raises(InputError, match="pool is 3, but demo/validation has 2 labelled texts"):
         choose_examples(candidates, evaluated, 3, 0, "demo/validation")
 
 
@@ -151,7 +151,7 @@ def test_embeddings_are_mean_pooled_last_states(trained_run: Path) -> None:
 
     classifier = sentikit.load(trained_run, device="cpu")
     texts = ["the film was great", "the food was very bad and again and again", "it is here"]
-    reading = read_texts(classifier, texts)
+    reading = embed(classifier, texts)
     for text, embedding in zip(texts, reading.embeddings, strict=True):
         inputs = classifier.tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
@@ -201,9 +201,9 @@ def test_template_prompts_contain_the_nearest_examples(trained_run: Path, review
         asked = {body["messages"][-1]["content"] for body in s.server.bodies}
     classifier = sentikit.load(trained_run, device="cpu")
     pool = sentikit.open_dataset("demo").split("train")
-    embedded = read_texts(classifier, pool.texts).embeddings
+    embedded = embed(classifier, pool.texts).embeddings
     for one in given:
-        similar = embedded @ read_texts(classifier, [one.text]).embeddings[0]
+        similar = embedded @ embed(classifier, [one.text]).embeddings[0]
         nearest = [pool.texts[row] for row in np.argsort(-similar, kind="stable")[:2]]
         assert [example.text for example in one.examples] == nearest
         shown = "\n\n".join(f"[{e.text}] is {e.label}" for e in one.examples)
@@ -214,7 +214,7 @@ def test_a_recorded_adviser_cannot_retrieve_examples(reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
     Path("said.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=r"said\.csv is recorded answers, not a model"):
+    with pytest.raises(InputError, match=r"said\.csv is a file or run of recorded answers, but"):
         given_to(reviews, name="examples", encoder="said.csv", examples=DEMO)
 
 

@@ -101,7 +101,7 @@ def test_training_on_rows_without_text_is_refused(table: str, tiny_recipe: Path)
         sentikit, ["train", "--recipe", str(tiny_recipe), "--set", f"dataset.train={table}"]
     )
     assert result.exit_code == 2
-    assert "reviews.csv, line 2: the text is empty (3 such in split 'train')" in result.output
+    assert "reviews.csv, line 2: the text is empty (3 in split 'train')" in result.output
 
 
 class Neutral(Classifier):

@@ -56,7 +56,7 @@ def test_shares_of_sampled_answers_are_the_probabilities() -> None:
 
 def test_several_samples_at_temperature_0_are_refused() -> None:
     Path("test.csv").write_text("text,label\nI like it,positive\n")
-    with pytest.raises(InputError, match=r"4 answers at temperature 0 are all alike"):
+    with pytest.raises(InputError, match=r"4 answers at temperature 0 are all the same"):
         make_components(
             dataset={"name": "files", "test": "test.csv"},
             llm={"backend": "openai", "model": "any", "samples": 4},

@@ -89,8 +89,8 @@ def run(registry: Registry, recipe: Path, *settings: str, output: str = "run") -
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("head={name: wide}", r"The head 'wide' returned shape \(2, 5\); \(2, 3\) is needed"),
-        ("head={name: flat}", r"The pooling 'head' returned shape \(2, 96\); \(2, 32\) is needed"),
+        ("head={name: wide}", r"The head 'wide' returned shape \(2, 5\) instead of \(2, 3\)"),
+        ("head={name: flat}", r"The pooling 'head' returned shape \(2, 96\) instead of \(2, 32\)"),
         ("engine={name: narrow}", r"The engine Narrow returned logits of shape \(\d+, 2\)"),
     ],
 )

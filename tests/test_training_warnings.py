@@ -63,20 +63,20 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
             POSITIVE[:9] + OTHER[:9],
             POSITIVE[9:] + OTHER[9:],
             {"batch_size": 64},
-            "batch_size is 64, and there are 18 training texts",
+            "batch_size is 64, but there are only 18 training",
         ),
-        (POSITIVE + OTHER, POSITIVE + OTHER, {}, "Every validation text is a training text too"),
+        (POSITIVE + OTHER, POSITIVE + OTHER, {}, "Every validation text is also a training text"),
         (
             POSITIVE + OTHER[:9],
             POSITIVE[:3] + OTHER[9:],
             {},
-            "3 of 6 validation texts (50.0%) are training texts too",
+            "3 of 6 validation texts (50.0%) are also training texts",
         ),
         (
             [*POSITIVE[:9], *OTHER[:9], POSITIVE[0].replace("positive", "non-positive")],
             POSITIVE[9:] + OTHER[9:],
             {},
-            "1 training texts have several labels, as 'the film was great': positive and "
+            "1 training texts have several labels, for example 'the film was great': positive and "
             "non-positive",
         ),
         (
@@ -101,7 +101,7 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
             POSITIVE[:11] + OTHER[:1],
             POSITIVE[11:] + OTHER[11:],
             {"lr": 1e-9},
-            "After epoch 1 every validation text is called",
+            "After epoch 1 the model predicts",
         ),
         (
             POSITIVE[:9] + OTHER[:9],

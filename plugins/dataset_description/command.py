@@ -72,7 +72,7 @@ def _describe(dataset: OpenedDataset) -> DatasetDescription:
 
         found = describe_dataset(dataset.name, dataset.scheme.classes, load(), advance=bar.advance)
     if all(split.unlabelled == split.examples for split in found.splits):
-        dataset.refuse_idle_map()
+        dataset.refuse_unused_map()
     for warning in dataset.warnings():
         click.echo(f"Warning: {warning}", err=True)
     return found

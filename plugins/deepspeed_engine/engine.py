@@ -136,7 +136,7 @@ class DeepSpeedEngine(DistributedEngine):
 
         return {f"stage {stage}": need(size, stage, processes, BUCKET) for stage in range(4)}
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return which keys of the user's file the recipe decides."""
         overridden = self._configuration.overridden
         if not overridden:

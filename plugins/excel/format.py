@@ -134,7 +134,7 @@ class SheetRows(Rows):
                     raise
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise InputError(
-                    f"{self.name} is not a whole Excel workbook ({reason}). Save it again."
+                    f"{self.name} is not a complete Excel workbook ({reason}). Save it again."
                 ) from error
 
 

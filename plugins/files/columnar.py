@@ -103,7 +103,7 @@ class ColumnarRows(Rows):
                     raise
                 reason = " ".join(str(error).split())
                 kind = self._kind.capitalize()
-                raise InputError(f"{name} is not a whole {kind} file ({reason}).") from error
+                raise InputError(f"{name} is not a complete {kind} file ({reason}).") from error
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{name}, rows {read + 1} to {read + ROWS_PER_BATCH}: a text is not UTF-8. "

@@ -145,7 +145,7 @@ def refuse_ended(components: FinetuneComponents, today: date) -> str:
     facts = model_facts(components.fine_tuner.model)
     if not components.fine_tuner.billed:
         return ""
-    instead = f" Its provider names {facts.successor} instead." if facts.successor else ""
+    instead = f" Its provider recommends {facts.successor}." if facts.successor else ""
     advice = f" If that is wrong, say so in a file named by {_MODELS_VARIABLE}."
     if not facts.fine_tunable:
         raise InputError(f"{facts.name} cannot be fine-tuned.{advice}")

@@ -1,1 +1,1 @@
-"""Labels one can defend: certificates, estimates with intervals, a monitor, and the pile's job."""
+"""Statistical guarantees for labels: certificates, estimates with intervals and a monitor."""

@@ -1,23 +1,23 @@
-"""Certificates: how much of a pile is labelled with at most so many errors, and how sure that is.
+"""Certificates: the share of a pile whose labels have at most a given error rate.
 
-Both certificates test a sequence of thresholds on the confidence, most confident first, that is
-fixed before any check is looked at, and stop at the first threshold that fails (fixed-sequence
-testing; Angelopoulos et al., "Learn then Test", arXiv 2110.01052). The first threshold that
-breaks the promise is passed with probability at most δ = 1 − level, so no correction for the number
-of thresholds is needed.
+Both certificates test a sequence of confidence thresholds, most confident first, that is fixed
+before any check is known, and stop at the first threshold that fails (fixed-sequence testing;
+Angelopoulos et al., "Learn then Test", arXiv 2110.01052). The first threshold that breaks the
+promise passes with probability at most δ = 1 − level, so the number of thresholds needs no
+correction.
 
 The test of one threshold is exact for a finite pile. Of N rows, M lie at or above the threshold and
 K of these are wrong; n rows are drawn uniformly without replacement, n_c of them lie at or above
 the threshold and k_c of these are wrong. Then n_c ~ Hypergeometric(N, M, n), and given n_c,
-k_c ~ Hypergeometric(M, K, n_c). The p-value of "K ≥ K₀" given n_c is P(k ≤ k_c | M, K₀, n_c). A
-test that compares it with δ wastes level, because k_c is discrete. It is compared with κ ≥ δ
-instead, the largest value for which P(p ≤ κ), over both n_c and k_c, is at most δ (Boschloo 1970):
-exact, and uniformly more powerful. It needs a uniform draw.
+k_c ~ Hypergeometric(M, K, n_c). The p-value of "K ≥ K₀" given n_c is P(k ≤ k_c | M, K₀, n_c).
+Comparing it with δ would be conservative, because k_c is discrete. It is compared with κ ≥ δ
+instead, the largest value for which P(p ≤ κ), over both n_c and k_c, is at most δ (Boschloo 1970).
+This is exact and uniformly more powerful. It requires a uniform draw.
 
 The sequence starts at the share 1.1·√α and rises by .01. Both were chosen by simulated power on the
-study's validation predictions, for α from .02 to .2 and 100 to 1,200 checks: within .02 of the best
-start's mean share in most of these settings. A start at the strict end wastes most of the pile,
-since a few checks prove nothing; one too late fails where a smaller share would have passed.
+study's validation predictions, for α from .02 to .2 and 100 to 1,200 checks; in most of these
+settings the mean share is within .02 of the best start's. A start at very few rows fails because
+a few checks prove nothing; a late start fails where a smaller share would have passed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentikit.errors import InputError
 
-#: Between one tested share of the pile and the next.
+#: Distance between two tested shares of the pile.
 STEP = 0.01
 _AGREEMENT_STEP = 0.0025
 #: The share of δ spent on counting the sampled texts, whose label is known, as agreeing.
 _SAMPLE_PART = 0.05
-#: Beyond so many standard deviations the number of accepted checks is left out; see _critical.
+#: Standard deviations beyond which a number of accepted checks is ignored; see _critical.
 _TAIL = 7.0
-#: From so many rows on, draws are counted as with replacement, which is quicker and more cautious.
+#: Above this many rows, draws count as with replacement, which is faster and more conservative.
 _LARGE = 50_000
 _ROUNDING = 1e-9
 
@@ -49,24 +49,24 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is certified of a pile.
+    """The certificate of a pile.
 
     Attributes:
-        target: the accuracy or agreement that is promised.
-        level: with which probability, 1 − δ.
-        share: of all rows that are certified; for an agreement, of all rows that are kept from the
-            LLM, net of the sample. 0.0 where nothing is.
-        threshold: rows at or above this confidence are accepted; infinite where none is.
+        target: the promised accuracy or agreement.
+        level: the probability that the promise holds, 1 − δ.
+        share: certified share of all rows; for an agreement, the share that keeps the cheap label,
+            without the sample. 0.0 if nothing is certified.
+        threshold: rows at or above this confidence are accepted; infinite if none is.
         error_bound: upper bound, at `level`, on the share of wrong labels among the accepted; for
-            an agreement, on the kept rows that differ, as a share of all rows. 1.0 where nothing is
+            an agreement, on the kept rows that differ, as a share of all rows. 1.0 if nothing is
             certified.
-        rows: of the pile.
+        rows: number of rows of the pile.
         accepted: rows at or above the threshold.
         checked: texts that were drawn and checked.
-        checked_accepted: those of them at or above the threshold.
-        wrong: those of `checked_accepted` that are wrong, or differ.
-        looks: how many looks at the checked texts share δ.
-        start: the share at which the tested sequence starts.
+        checked_accepted: checked texts at or above the threshold.
+        wrong: texts of `checked_accepted` whose label is wrong, or differs.
+        looks: number of looks at the checked texts that share δ.
+        start: share at which the tested sequence starts.
     """
 
     target: float
@@ -84,7 +84,7 @@ class Certificate:
 
     @property
     def method(self) -> str:
-        """How it was tested, in words."""
+        """The test, in words."""
         return (
             f"fixed-sequence testing from share {self.start:.3f} in steps of {STEP:g}; "
             "exact unconditional hypergeometric test"
@@ -101,33 +101,33 @@ def certify(
     looks: int = 1,
     start: float | None = None,
 ) -> Certificate:
-    """Certify the largest share of a pile whose labels are right as often as asked.
+    """Certify the largest share of a pile whose labels have the given accuracy.
 
     With probability `level` over the draw of the checked texts, at most 1 − `accuracy` of the rows
-    with a confidence of at least `threshold` are labelled wrong. The module says how.
+    with a confidence of at least `threshold` have a wrong label. The module describes the method.
 
     Args:
-        pile_confidence: of every row of the pile, checked ones included; NaN where there is no
-            label, which is never accepted. Any order-preserving change of them changes nothing.
-        checked_confidence: of the checked rows, drawn uniformly without replacement.
-        checked_correct: whether each one's label is right; "not sure" counts as wrong.
-        accuracy: at least so much of the accepted labels are to be right.
-        level: with this probability.
-        looks: at these checked texts, this one included, that were declared beforehand; each gets
-            an equal part of 1 − level.
-        start: share at which the tested sequence starts, fixed beforehand; by default 1.1·√α.
+        pile_confidence: confidence of every row of the pile, checked ones included; NaN for a row
+            without a label, which is never accepted. Only their order matters.
+        checked_confidence: confidence of the checked rows, drawn uniformly without replacement.
+        checked_correct: whether each checked label is right; "not sure" counts as wrong.
+        accuracy: promised accuracy of the accepted labels.
+        level: probability that the promise holds.
+        looks: number of looks at these checked texts, this one included, declared beforehand; each
+            gets an equal share of 1 − level.
+        start: share at which the tested sequence starts, fixed beforehand; default 1.1·√α.
 
     Raises:
-        InputError: the numbers are no probabilities, or of different lengths.
+        InputError: a rate is out of range, or the arrays differ in length.
     """
     check_rate("accuracy", accuracy)
     check_rate("level", level)
     if looks < 1:
-        raise InputError(f"looks is {looks}; it counts this look too, so it is at least 1.")
+        raise InputError(f"looks must be at least 1, because it counts this look; it is {looks}.")
     pile, drawn, correct = _aligned(pile_confidence, checked_confidence, checked_correct)
     first = default_start(1 - accuracy) if start is None else start
     if not 0 < first <= 1:
-        raise InputError(f"start is {first:g}; it is a share of the pile, from 0 to 1.")
+        raise InputError(f"start must be a share of the pile, from 0 to 1, not {first:g}.")
     thresholds, accepted = tested_thresholds(pile, first, STEP)
     limits = np.floor((1 - accuracy) * accepted + _ROUNDING).astype(np.int64) + 1
     found = Certificate(
@@ -144,13 +144,13 @@ def certify_agreement(
     agreement: float,
     level: float = 0.9,
 ) -> Certificate:
-    """Certify which labels of a cheap classifier may stand instead of an LLM's.
+    """Certify which labels of a cheap classifier may replace an LLM's.
 
-    With probability `level`, the labels of the pile agree with what the LLM alone would have said
-    on at least `agreement` of all rows, where rows at or above `threshold` keep the cheap label and
-    all others, and the sampled ones, have the LLM's. The loss, kept rows that differ as a share of
-    all rows, does not fall as the threshold falls: a risk-controlling prediction set
-    (arXiv 2101.02703) with the exact test of this module.
+    Rows at or above `threshold` keep the cheap label; all others, and the sampled rows, have the
+    LLM's. With probability `level`, at least `agreement` of all rows then have the label that the
+    LLM alone would give. The loss, kept rows that differ as a share of all rows, does not decrease
+    as the threshold falls: a risk-controlling prediction set (arXiv 2101.02703) with the exact test
+    of this module.
 
     Sampled rows have the LLM's label, so those that differ are no loss. Let T be the number of rows
     that may differ and X_j the number of sampled rows among the first T + j + 1, by confidence,
@@ -159,14 +159,15 @@ def certify_agreement(
     T + j₀ + 1 rows at the level δ − A.
 
     Args:
-        pile_confidence: of the cheap classifier, of every row, sampled ones included.
-        sample_confidence: of the rows the LLM labelled, drawn uniformly without replacement.
-        sample_agrees: whether both labels of these are the same.
-        agreement: of the whole pile with the LLM.
-        level: with this probability.
+        pile_confidence: the cheap classifier's confidence of every row, sampled ones included.
+        sample_confidence: its confidence of the rows the LLM labelled, drawn uniformly without
+            replacement.
+        sample_agrees: whether the two labels of each sampled row agree.
+        agreement: promised agreement of the whole pile with the LLM.
+        level: probability that the promise holds.
 
     Raises:
-        InputError: the numbers are no probabilities, or of different lengths.
+        InputError: a rate is out of range, or the arrays differ in length.
     """
     check_rate("agreement", agreement)
     check_rate("level", level)
@@ -192,13 +193,13 @@ def default_start(limit: float) -> float:
 
 
 def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, Integers]:
-    """Return thresholds, from the highest, and how many rows of the pile each accepts.
+    """Return descending thresholds, and the number of rows of the pile that each accepts.
 
-    They are quantiles of the pile's confidences. Equal confidences are accepted together. Where the
-    first quantile lies within a block of them, as of an LLM's answers in a cascade, the rows above
-    the block come first, unless they are fewer than half of those asked for.
+    They are quantiles of the pile's confidences; equal confidences are accepted together. If the
+    first quantile lies within a block of equal ones, such as an LLM's answers in a cascade, the
+    rows above the block are tested first, unless they are fewer than half of the first quantile.
     """
-    ordered = -pile  # the most confident come first
+    ordered = -pile  # the most confident first
     ordered.sort()
     ordered = ordered[: np.searchsorted(ordered, np.inf)]
     if not len(ordered):
@@ -217,8 +218,8 @@ def tested_thresholds(pile: Floats, start: float, step: float) -> tuple[Floats, 
 def upper_bound(wrong: int, checked: int, rows: int, risk: float) -> float:
     """Return the exact upper confidence bound on a share of `rows`, from `wrong` of `checked`.
 
-    The largest K/rows with P(Hypergeometric(rows, K, checked) ≤ wrong) > risk. As `rows` grows it
-    tends to Clopper and Pearson's bound.
+    It is the largest K/rows with P(Hypergeometric(rows, K, checked) ≤ wrong) > risk, and tends to
+    Clopper and Pearson's bound as `rows` grows.
     """
     from scipy.stats import hypergeom
 
@@ -243,10 +244,10 @@ def _critical(
 ) -> tuple[Integers, float]:
     """Return the exact test of "at least `limit` of the accepted rows are wrong" at level `risk`.
 
-    It is passed with k_c ≤ counts[n_c]; beside the counts it returns κ of the module.
+    The test passes if k_c ≤ counts[n_c]; returns the counts, and κ of the module.
 
-    Numbers of accepted checks beyond `_TAIL` standard deviations pass nothing; their probability
-    is far below any level in use, and leaving them out makes the test more cautious.
+    Numbers of accepted checks beyond `_TAIL` standard deviations never pass: their probability is
+    far below any level in use, and ignoring them is conservative.
     """
     from scipy.stats import binom
 
@@ -271,14 +272,14 @@ def _critical(
     reached = np.cumsum(chances.ravel()[order])
     last = int(np.searchsorted(reached, risk * (1 - _ROUNDING), side="right")) - 1
     while 0 <= last < len(values) - 1 and values[last + 1] <= values[last]:
-        last -= 1  # equal p-values are passed together or not at all
+        last -= 1  # equal p-values pass together or not at all
     level = float(values[last]) if last >= 0 else -1.0
     counts[sizes] = (below <= level).sum(axis=1) - 1
     return counts, max(level, 0.0)
 
 
 def _hypergeometric(numbers: Integers, rows: int, wrong: int, drawn: Integers) -> Floats:
-    """Return P(`numbers` of `drawn` rows are wrong); many times as fast as scipy's."""
+    """Return P(`numbers` of `drawn` rows are wrong), much faster than scipy."""
     from scipy.special import gammaln
 
     left = rows - wrong
@@ -358,8 +359,8 @@ def _aligned(pile: ArrayLike, drawn: ArrayLike, correct: ArrayLike) -> tuple[Flo
         raise InputError(f"There are {len(checked)} checked confidences and {right.size} answers.")
     if not 0 < len(checked) <= len(confidences):
         raise InputError(
-            f"{len(checked)} texts are checked of a pile of {len(confidences)}; the pile includes "
-            "the checked texts, and at least one is needed."
+            f"{len(checked)} texts are checked of a pile of {len(confidences)}. Check at least "
+            "one, and include the checked texts in the pile."
         )
     return confidences, checked, right
 
@@ -367,10 +368,10 @@ def _aligned(pile: ArrayLike, drawn: ArrayLike, correct: ArrayLike) -> tuple[Flo
 def _confidences(name: str, values: ArrayLike) -> Floats:
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
-        raise InputError(f"{name}: one confidence a row is needed, not an array of {array.shape}.")
+        raise InputError(f"{name} must have one confidence per row, not the shape {array.shape}.")
     return np.where(np.isnan(array), -np.inf, array)
 
 
 def check_rate(name: str, value: float) -> None:
     if not 0 < value < 1:
-        raise InputError(f"{name} is {value:g}; it lies between 0 and 1, as 0.9.")
+        raise InputError(f"{name} must be between 0 and 1, such as 0.9, not {value:g}.")

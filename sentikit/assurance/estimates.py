@@ -1,7 +1,7 @@
 """Estimates with intervals: class shares, accuracy and macro-F1, from checked texts.
 
-All intervals are for *this* pile, not for a population it might be drawn from: checking every row
-leaves no doubt, and the variance carries the factor 1 − n/N.
+All intervals are for *this* pile, not for a population it might be drawn from: the variance has the
+factor 1 − n/N, which is 0 once every row is checked.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sentikit.assurance.certificates import check_rate, lower_bound, upper_bound
 from sentikit.errors import InputError
 from sentikit.scoring import macro_f1
 
-#: With fewer positives or negatives than these an interval is exact; a normal one would be too
-#: narrow. So it is with fewer texts whose class the classifier has wrong. Chosen on validation.
+#: With fewer positives or negatives, or fewer texts whose class the classifier has wrong, an
+#: interval is exact, because a normal one would be too narrow. Chosen on validation.
 FEW, FEW_SURPRISES = 5, 3
 _RESAMPLES = 2000
-#: Strata of confidence; chosen on validation, for the narrowest interval of accuracy.
+#: Strata of confidence, chosen on validation for the narrowest interval of accuracy.
 STRATA = 8
-#: Probabilities that vary less say nothing.
+#: Probabilities with less variation carry no information.
 _SAME = 1e-9
 
 Floats = NDArray[np.float64]
@@ -39,11 +39,11 @@ class Estimate:
         value: the estimate.
         low: lower end of the interval.
         high: upper end of the interval.
-        level: how often such an interval holds the true value.
-        name: what is estimated: a class number, accuracy or macro_f1.
-        group: of rows; None for all.
-        raw: what the classifier alone says, without correction; None where it says nothing.
-        checked: texts that it rests on.
+        level: coverage of the interval.
+        name: the quantity: a class number, accuracy or macro_f1.
+        group: the group of rows; None for all.
+        raw: the classifier's uncorrected value, or None.
+        checked: number of checked texts.
         standard_error: of the value; None for an exact interval.
     """
 
@@ -77,30 +77,31 @@ def estimate_shares(
 ) -> list[Estimate]:
     """Estimate the share of each class in a pile, corrected by checked texts.
 
-    Prediction-powered (PPI++, arXiv 2311.01453), for this pile: with Y the indicator of a class on
-    the n checked texts, f its probability and f̄ the mean of f over the whole pile,
+    This is prediction-powered inference (PPI++, arXiv 2311.01453) for a finite pile. With Y the
+    indicator of a class on the n checked texts, f its probability and f̄ the mean of f over the
+    whole pile,
 
         θ = f̄·λ + mean(Y − f·λ),   λ = Cov(Y, f)/Var f,   Var θ = (1 − n/N)·Var(Y − f·λ)/n.
 
-    λ is not clipped: a classifier that is wrong more often than chance still informs. f is the
-    vector of all classes' probabilities but one, which a least-squares fit weighs; the residuals
+    λ is not clipped, because a classifier that is wrong more often than chance is informative too.
+    f is the vector of all classes' probabilities but one, weighted by least squares; the residuals
     have n − rank degrees of freedom, and the interval is Student's t. With weights w, each mean
     over checked texts is weighted and the variance is that of a ratio, Σ w²e²/(Σ w)².
-    With fewer than five positives or negatives, or fewer than three texts that the classifier has
-    wrong about the class, the interval is exact, so that it never has width 0.
+    With fewer than five positives or negatives, or fewer than three texts for which the classifier
+    has the class wrong, the interval is exact, so that its width is never 0.
 
     Args:
         pile_probabilities: (rows, classes) of the whole pile, checked rows included; one-hot labels
-            where there are no probabilities.
+            if there are no probabilities.
         checked_probabilities: (checked, classes).
         checked_labels: the true class of each checked text, as a number.
-        level: of the intervals.
-        checked_weights: in proportion to 1/(inclusion probability), unless the draw was uniform.
-        groups: of each row of the pile, to estimate each group; its order is that of first rows.
-        checked_groups: of each checked text.
+        level: coverage of the intervals.
+        checked_weights: proportional to 1/(inclusion probability), unless the draw was uniform.
+        groups: the group of each row of the pile, to estimate every group.
+        checked_groups: the group of each checked text.
 
     Returns:
-        One estimate a class; with groups, those of each group in turn.
+        One estimate per class; with groups, per group and class, in the order of first rows.
 
     Raises:
         InputError: the shapes do not fit, or a group has no checked text.
@@ -111,18 +112,18 @@ def estimate_shares(
     labels = np.asarray(checked_labels, np.int64)
     if drawn.shape != (len(labels), pile.shape[1]):
         raise InputError(
-            f"checked_probabilities is {drawn.shape}; {len(labels)} checked labels and "
+            f"checked_probabilities has the shape {drawn.shape}; {len(labels)} checked labels and "
             f"{pile.shape[1]} classes need ({len(labels)}, {pile.shape[1]})."
         )
     if len(labels) > len(pile) or not len(labels):
         raise InputError(f"{len(labels)} texts are checked of a pile of {len(pile)}.")
     if labels.min() < 0 or labels.max() >= pile.shape[1]:
-        raise InputError(f"checked_labels: classes are 0 to {pile.shape[1] - 1}.")
+        raise InputError(f"checked_labels must be from 0 to {pile.shape[1] - 1}.")
     weights = _weights(checked_weights, len(labels))
     if groups is None:
         return _shares(pile, drawn, labels, weights, level, None)
     if checked_groups is None or len(groups) != len(pile) or len(checked_groups) != len(labels):
-        raise InputError("groups needs a group for each row, checked_groups one for each check.")
+        raise InputError("groups must have one group per row, checked_groups one per check.")
     found = []
     codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
     of_rows = np.fromiter((codes[group] for group in groups), np.int64, len(pile))
@@ -130,7 +131,7 @@ def estimate_shares(
     for group, code in codes.items():
         rows, checks = of_rows == code, of_checks == code
         if not checks.any():
-            raise InputError(f"Group {group!r} has no checked text; pool it with another.")
+            raise InputError(f"The group {group!r} has no checked text. Merge it with another.")
         own = weights[checks]
         found += _shares(pile[rows], drawn[checks], labels[checks], own, level, group)
     return found
@@ -162,7 +163,7 @@ def _shares(
         variance = (weights**2 * residuals**2).sum() / weights.sum() ** 2 * n / freedom
         error = math.sqrt(max(0.0, (1 - min(1.0, effective / rows)) * variance))
         reach = _student(level, freedom) * error
-        # What was seen is there: no smaller than the positives, no larger than the rest.
+        # The share cannot be below the checked positives, nor above all rows not found negative.
         positives = int(is_class.sum())
         least, most = positives / rows, (rows - n + positives) / rows
         value = min(most, max(least, value))
@@ -174,7 +175,7 @@ def _shares(
 def _regression(
     pile: Floats, drawn: Floats, is_class: Floats, weights: Floats
 ) -> tuple[float, Floats, int]:
-    """Return the regression estimate of a mean over the pile, residuals and the fit's rank."""
+    """Return the regression estimate of a mean over the pile, the residuals and the rank."""
     shares = weights / weights.sum()
     varies = drawn[:, 1:].std(axis=0) > _SAME  # the first class's is 1 less the others
     features, of_pile = drawn[:, 1:][:, varies], pile[:, 1:][:, varies]
@@ -198,24 +199,24 @@ def _exact_share(
     number: int,
     effective: int,
 ) -> tuple[float, float] | None:
-    """Return an exact interval where a normal one would rest on a handful of texts, else None.
+    """Return an exact interval if a normal one would be based on very few texts, else None.
 
-    Of few positives or negatives: Clopper and Pearson's on their number. Of few surprises: the
-    classifier's own share, plus the positives it misses less the negatives it takes, each within
-    its exact interval at half the risk.
+    With few positives or negatives, it is Clopper and Pearson's for their number. With few errors
+    of the classifier, it is the classifier's share plus its false negatives minus its false
+    positives, each within its exact interval at half the risk.
     """
     rows, n, tail, shares = len(pile), len(is_class), (1 - level) / 2, weights / weights.sum()
     checked, positives = min(n, max(1, effective)), int(is_class.sum())
     if min(positives, n - positives) < FEW:
         return _bounds(round(checked * float(shares @ is_class)), checked, rows, tail)
-    said = drawn.argmax(axis=1) == number
-    missed, taken = (is_class == 1) & ~said, (is_class == 0) & said
-    if missed.sum() + taken.sum() >= FEW_SURPRISES:
+    predicted = drawn.argmax(axis=1) == number
+    missed, false = (is_class == 1) & ~predicted, (is_class == 0) & predicted
+    if missed.sum() + false.sum() >= FEW_SURPRISES:
         return None
     base = float((pile.argmax(axis=1) == number).mean())
     of_missed = _bounds(round(checked * float(shares @ missed)), checked, rows, tail / 2)
-    of_taken = _bounds(round(checked * float(shares @ taken)), checked, rows, tail / 2)
-    low, high = base + of_missed[0] - of_taken[1], base + of_missed[1] - of_taken[0]
+    of_false = _bounds(round(checked * float(shares @ false)), checked, rows, tail / 2)
+    low, high = base + of_missed[0] - of_false[1], base + of_missed[1] - of_false[0]
     return max(0.0, low), min(1.0, high)
 
 
@@ -234,23 +235,22 @@ def estimate_accuracy(
 ) -> AccuracyEstimate:
     """Estimate the accuracy and macro-F1 of a pile's labels from checked rows.
 
-    The pile is divided into strata of confidence, as `confidence_strata` has them; a row
-    within one is as likely checked as any other, unless weights say otherwise. With W_h the share
-    of the pile in stratum h,
+    The pile is divided into `confidence_strata`; all rows of a stratum are equally likely to be
+    checked, unless weights say otherwise. With W_h the share of the pile in stratum h,
 
         A = Σ W_h·p_h,   Var A = Σ W_h²·(1 − n_h/N_h)·p_h(1 − p_h)/(n_h − 1).
 
-    Strata with fewer than two checks are joined with a neighbour. The interval of accuracy is
-    Student's t; that of macro-F1 comes from a bootstrap within the strata (percentiles of 2,000
-    resamples, the seed is fixed), of the F1 of weighted confusion counts.
+    Strata with fewer than two checks are merged with a neighbour. The interval of accuracy is
+    Student's t; that of macro-F1 is a bootstrap within the strata (percentiles of 2,000 resamples
+    with a fixed seed) of the F1 of weighted confusion counts.
 
     Args:
-        pile_labels: class number of each row; -1 where there is no label, which is wrong.
-        pile_confidence: of each row.
+        pile_labels: class number of each row; -1 without a label, which counts as wrong.
+        pile_confidence: confidence of each row.
         checked_rows: row numbers of the checked texts.
         checked_labels: their true classes.
-        level: of the intervals.
-        checked_weights: in proportion to 1/(inclusion probability), unless the draw was uniform or
+        level: coverage of the intervals.
+        checked_weights: proportional to 1/(inclusion probability), unless the draw was uniform or
             stratified by confidence.
 
     Raises:
@@ -261,9 +261,9 @@ def estimate_accuracy(
     confidence = np.asarray(pile_confidence, np.float64)
     rows, truth = np.asarray(checked_rows, np.int64), np.asarray(checked_labels, np.int64)
     if labels.shape != confidence.shape or rows.shape != truth.shape or not len(rows):
-        raise InputError("One confidence for each pile label, one label for each checked row.")
+        raise InputError("Give one confidence per label of the pile, one label per checked row.")
     if len(np.unique(rows)) < len(rows) or rows.min() < 0 or rows.max() >= len(labels):
-        raise InputError("checked_rows: each row of the pile at most once, from 0.")
+        raise InputError("checked_rows must be different rows of the pile, counted from 0.")
     weights = _weights(checked_weights, len(rows))
     strata = _merged_strata(confidence_strata(confidence), rows)
     correct = (labels[rows] == truth).astype(np.float64)
@@ -271,8 +271,8 @@ def estimate_accuracy(
     parts = []
     for number in range(strata.max() + 1):
         own = strata[rows] == number
-        said, size = labels[rows[own]], int((strata == number).sum())
-        parts.append(_stratum(size, len(labels), said, truth[own], weights[own]))
+        predicted, size = labels[rows[own]], int((strata == number).sum())
+        parts.append(_stratum(size, len(labels), predicted, truth[own], weights[own]))
     value = sum(part.share * part.accuracy for part in parts)
     if min(correct.sum(), len(rows) - correct.sum()) < FEW:
         error = None
@@ -289,7 +289,7 @@ def estimate_accuracy(
 
 
 def confidence_strata(confidence: Floats, strata: int = STRATA) -> Integers:
-    """Return the stratum of each row: equal parts of the pile by confidence, least sure first."""
+    """Return the stratum of each row: equal shares of the pile by confidence, lowest first."""
     ranks = np.empty(len(confidence), np.int64)
     order = np.argsort(np.where(np.isnan(confidence), -np.inf, confidence), kind="stable")
     ranks[order] = np.arange(len(confidence))
@@ -298,10 +298,10 @@ def confidence_strata(confidence: Floats, strata: int = STRATA) -> Integers:
 
 @dataclass(frozen=True)
 class _Stratum:
-    """A stratum with its checks: accuracy and its variance, and what a bootstrap needs.
+    """A stratum with its checks: accuracy, its variance, and the input of a bootstrap.
 
-    `pairs` are said and true class of each check, `weights` theirs, summing to 1; `spread` scales
-    how far resampled weights lie from these, for the finite pile and the degree of freedom lost.
+    `pairs` are the predicted and true class of each check; `weights` are their weights, which sum
+    to 1; `spread` scales resampled weights for the finite pile and the lost degree of freedom.
     """
 
     share: float
@@ -312,18 +312,20 @@ class _Stratum:
     spread: float
 
 
-def _stratum(size: int, rows: int, said: Integers, truth: Integers, weights: Floats) -> _Stratum:
-    n, own = len(said), weights / weights.sum()
-    accuracy = float(own @ (said == truth))
+def _stratum(
+    size: int, rows: int, predicted: Integers, truth: Integers, weights: Floats
+) -> _Stratum:
+    n, own = len(predicted), weights / weights.sum()
+    accuracy = float(own @ (predicted == truth))
     kept = max(0.0, 1 - n / size)
     effective = 1 / float((own**2).sum())
     variance = kept * accuracy * (1 - accuracy) / max(1.0, effective - 1)
     spread = math.sqrt(kept * n / max(1, n - 1))
-    return _Stratum(size / rows, accuracy, variance, np.stack([said, truth], 1), own, spread)
+    return _Stratum(size / rows, accuracy, variance, np.stack([predicted, truth], 1), own, spread)
 
 
 def _merged_strata(strata: Integers, rows: Integers) -> Integers:
-    """Join strata with fewer than two checks with the next, the last with the one before."""
+    """Merge strata with fewer than two checks with the next one, the last with its predecessor."""
     counts = np.bincount(strata[rows], minlength=int(strata.max()) + 1)
     names, current, held = np.zeros(len(counts), np.int64), 0, 0
     for number, count in enumerate(counts):
@@ -336,20 +338,20 @@ def _merged_strata(strata: Integers, rows: Integers) -> Integers:
 
 def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -> Estimate:
     random = np.random.default_rng(0)
-    width = classes + 1  # the last column is of rows without a label
+    width = classes + 1  # the last column is for rows without a label
     whole = np.zeros((1, classes * width))
     resampled = np.zeros((_RESAMPLES, classes * width))
     for part in parts:
-        said, truth = part.pairs.T
-        n = len(said)
+        predicted, truth = part.pairs.T
+        n = len(predicted)
         drawn = random.multinomial(n, np.full(n, 1 / n), _RESAMPLES) * part.weights
         drawn = drawn / np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
         drawn = part.weights + part.spread * (drawn - part.weights)
         member = np.zeros((n, classes * width))
-        member[np.arange(n), truth * width + said % width] = part.share
+        member[np.arange(n), truth * width + predicted % width] = part.share
         whole += part.weights @ member
         resampled += drawn @ member
-    # Where few rows are checked, rows drawn less often than expected may count less than nothing.
+    # With few checked rows, the weight of a rarely drawn row may become negative.
     (value,) = np.clip(macro_f1(whole.reshape(-1, classes, width)), 0, 1)
     scores = np.clip(macro_f1(resampled.reshape(-1, classes, width)), 0, 1)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
@@ -365,9 +367,11 @@ def _student(level: float, freedom: int) -> float:
 def _probabilities(name: str, values: ArrayLike) -> Floats:
     array = np.asarray(values, np.float64)
     if array.ndim != 2 or array.shape[1] < 2:
-        raise InputError(f"{name} is {array.shape}; it has one row a text, one column a class.")
+        raise InputError(
+            f"{name} must have one row per text and one column per class, not {array.shape}."
+        )
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds a value that is no number.")
+        raise InputError(f"{name} contains a value that is not a finite number.")
     return array
 
 
@@ -376,20 +380,20 @@ def _weights(values: ArrayLike | None, n: int) -> Floats:
         return np.ones(n)
     weights = np.asarray(values, np.float64)
     if weights.shape != (n,) or not np.isfinite(weights).all() or (weights <= 0).any():
-        raise InputError("checked_weights: one positive number for each checked text.")
+        raise InputError("checked_weights must be one positive number per checked text.")
     return weights
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What checked texts say of a labelled table.
+    """The estimates of a labelled table.
 
     Attributes:
-        shares: of the whole, one a class.
-        by_group: column to estimates of each group.
-        accuracy: of the labels, with macro-F1.
-        differences: between groups, with p-values corrected by Holm.
-        warnings: what a reader has to know.
+        shares: the share of each class.
+        by_group: column to the estimates of each group.
+        accuracy: accuracy and macro-F1 of the labels.
+        differences: differences between groups, with Holm-adjusted p-values.
+        warnings: sentences on the limits of the estimates.
     """
 
     classes: tuple[str, ...]

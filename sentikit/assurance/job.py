@@ -1,4 +1,4 @@
-"""The job that puts a pile through classifiers: one journal of paid answers, one budget."""
+"""The job that labels a pile with several classifiers: one answer journal, one budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sentikit.runs.writer import Row
 
 
 class Answers:
-    """A member's answers about a pile, or about some of its rows: a sink of the labelling job."""
+    """Collects a classifier's predictions for a pile, or for some of its rows."""
 
     def __init__(self, rows: int, classes: tuple[str, ...], only: NDArray[np.int64] | None) -> None:
         table = np.full((rows, len(classes)), np.nan, np.float32)
@@ -37,7 +37,7 @@ class Answers:
         self._places: Iterator[int] = iter(range(rows) if only is None else only.tolist())
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        """Take in the next row's prediction."""
+        """Add the next row's prediction."""
         place, labels = next(self._places), self.labels
         self.paid, self.cost = _sum(self.paid, prediction.paid), _sum(self.cost, prediction.cost)
         if prediction.label is None or not example.text.strip():
@@ -48,8 +48,8 @@ class Answers:
             labels.probabilities[place] = [prediction.probabilities[c] for c in labels.classes]
         else:
             labels.probabilities[place] = np.arange(len(labels.classes)) == number
-        sure = prediction.certainty
-        labels.confidence[place] = Labels.ASSUMED_ACCURACY if sure is None else sure
+        certainty = prediction.certainty
+        labels.confidence[place] = Labels.ASSUMED_ACCURACY if certainty is None else certainty
 
 
 def _sum(one: float | None, other: float | None) -> float | None:
@@ -57,15 +57,15 @@ def _sum(one: float | None, other: float | None) -> float | None:
 
 
 class PileJob:
-    """Puts a pile through classifiers with one journal and one budget; use as a context manager.
+    """Labels a pile with several classifiers; use as a context manager.
 
-    All are made ready, and what their LLMs cost is estimated, before any is asked. Paid answers are
-    kept in the journal of the working folder: labelling again after a kill pays for none twice.
-
-    The answers belong to what the classifiers say of themselves and to the pile's fingerprint.
+    All classifiers are prepared, and the cost of their LLMs is estimated, before the first request.
+    Paid answers are kept in the working folder's journal, so that labelling again after a kill
+    pays for none twice. A job is identified by its classifiers' descriptions and the pile's
+    fingerprint.
 
     Attributes:
-        costs: USD that each classifier's answers were billed by this job, by name; None: unknown.
+        costs: USD billed for each classifier's answers in this job, by name; None if unknown.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PileJob:
             for classifier in self._classifiers.values():
                 classifier.prepare(self._session)
             for classifier in filter(language_models, self._classifiers.values()):
-                # Before the first question: an estimate opens and closes backends itself.
+                # Before the first request, as an estimate opens and closes backends itself.
                 with self._source.open() as opened:
                     given = FileRows(self._source, opened)
                     say_estimate(classifier, given, self._rows, self._session)
@@ -109,11 +109,11 @@ class PileJob:
         self._session.close()
 
     def ask(self, name: str, only: NDArray[np.int64] | None = None) -> Answers:
-        """Put the pile, or some of its rows in ascending order, through a classifier.
+        """Label the pile, or some of its rows in ascending order, with a classifier.
 
         Raises:
             Interrupted: the user asked to stop.
-            SentikitError: an outage, no money left; paid answers are kept.
+            SentikitError: an outage, or no budget left; paid answers are kept.
         """
         with self._source.open() as opened:
             wanted = np.ones(self._rows, np.bool_)
@@ -122,12 +122,12 @@ class PileJob:
                 wanted[only] = True
             rows = compress(FileRows(self._source, opened), wanted)
             answers = self._ask(name, rows, self._rows, only)
-        # Earlier answers about these rows are in the journal, and counted once more here.
+        # Earlier answers about these rows are in the journal and count again here.
         self.costs[name] = _sum(self._earlier.get(name, 0.0), answers.paid)
         return answers
 
     def ask_texts(self, name: str, texts: Sequence[str]) -> Answers:
-        """Put other texts, as those a combination is fitted on, through a classifier."""
+        """Label other texts, such as those a combination is fitted on, with a classifier."""
         rows = (Row(Example(text)) for text in texts)
         answers = self._ask(name, rows, len(texts), None)
         self._earlier[name] = answers.paid
@@ -147,7 +147,7 @@ class PileJob:
 
     @property
     def paid(self) -> float | None:
-        """USD that this job paid, calls that were lost at their worst; None: unknown."""
+        """USD that this job paid, with lost calls at their worst-case cost; None if unknown."""
         if not self._session.members:
             return 0.0
         spent = self._session.spent

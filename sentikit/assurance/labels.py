@@ -1,4 +1,4 @@
-"""What a classifier says of each row of a pile, and labelled tables as they are read back."""
+"""The labels of a pile in memory, and labelled tables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Labels:
     """The labels of a pile.
 
     Attributes:
-        classes: their names.
-        labels: class numbers; -1 where there is none.
-        confidence: of the label; NaN where there is none.
-        probabilities: (rows, classes); one-hot where a classifier gives none.
+        classes: names of the classes.
+        labels: class numbers; -1 for a row without a label.
+        confidence: of the label; NaN for a row without one.
+        probabilities: (rows, classes); one-hot if a classifier gives none.
     """
 
-    #: How often a label without probabilities is assumed to be right. Chosen, with the weight 1 of
+    #: Assumed accuracy of a label without probabilities. Chosen, with the weight 1 of
     #: log-probabilities, on validation predictions: ELECTRA Large's probabilities, Base's labels.
     ASSUMED_ACCURACY: ClassVar[float] = 0.8
 
@@ -40,9 +40,9 @@ class LabelledTable:
 
     Attributes:
         source: the file.
-        labels: of its rows.
-        groups: the groups of each row, by the names asked for.
-        rows: how many there are.
+        labels: the labels of its rows.
+        groups: the group of each row, by column.
+        rows: number of rows.
     """
 
     source: InputFile
@@ -52,5 +52,5 @@ class LabelledTable:
 
     @property
     def scheme(self) -> LabelScheme:
-        """The classes, and what is read as each."""
+        """The label scheme of the classes."""
         return scheme_for_classes(self.labels.classes)

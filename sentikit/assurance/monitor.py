@@ -1,4 +1,4 @@
-"""A monitor of a certified error rate, valid whenever one looks."""
+"""A monitor of a certified error rate, valid at any time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 
 from sentikit.assurance.certificates import check_rate
 
-#: Error rates one bets on, as multiples of the certified one, with their parts of the capital.
-#: Most lies on moderate growth, which takes longest to notice; growth beyond is noticed anyway.
+#: Error rates to bet on, as multiples of the certified one, with their shares of the capital. Most
+#: of it is on moderate growth, which takes longest to detect.
 BETS = ((1.25, 0.15), (1.5, 0.55), (2.0, 0.2), (3.0, 0.1))
 
 
 class Monitor:
-    """An e-process over checked accepted labels: valid whenever one looks and stops.
+    """An e-process over checked accepted labels, valid at any stopping time.
 
-    For each bet on an error rate q = r·α, with the part w of the capital,
+    For each bet on an error rate q = r·α, with the share w of the capital,
 
         E_t = Σ w · Π_i (1 + λ(x_i − α)),   λ = (q − α)/(α(1 − α)),
 
@@ -24,11 +24,11 @@ class Monitor:
     predictions.
 
     Attributes:
-        error_rate: α, the certified one.
-        level: 1 − δ; a false alarm ever has probability at most δ.
-        checked: labels seen so far.
-        wrong: those of them that were wrong.
-        alarm: whether E_t has reached 1/δ at any time.
+        error_rate: α, the certified error rate.
+        level: 1 − δ; the probability of ever giving a false alarm is at most δ.
+        checked: number of labels seen so far.
+        wrong: number of wrong labels seen so far.
+        alarm: whether E_t has ever reached 1/δ.
     """
 
     def __init__(self, error_rate: float, level: float = 0.95) -> None:
@@ -43,7 +43,7 @@ class Monitor:
         self._logs = [math.log(part) for _, part in BETS]
 
     def update(self, correct: bool) -> bool:
-        """Take in one checked label, in the order of checking; return whether there is an alarm."""
+        """Add one checked label, in the order of checking, and return whether there is an alarm."""
         self.checked += 1
         self.wrong += not correct
         alpha = self.error_rate

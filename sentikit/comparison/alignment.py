@@ -1,4 +1,4 @@
-"""Alignment of runs: one order of rows and classes, with gold labels and sources."""
+"""Alignment of runs: the same examples and classes in the same order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".ndjson", ".gz"}
 
 @dataclass(frozen=True)
 class Truth:
-    """Examples with gold labels, as class names, from a dataset's split."""
+    """A dataset's split, whose gold labels are class names."""
 
     name: str
     examples: Examples
@@ -34,13 +34,13 @@ class AlignedRuns:
     """Runs over the same examples.
 
     Attributes:
-        classes: what class numbers stand for.
-        examples: ids and texts, (rows,); texts are empty where no run has any.
+        classes: class names, indexed by class number.
+        examples: ids and texts, (rows,); texts are empty if no run has any.
         gold: class numbers, (rows,); every row has one.
-        sources: the sources' names, sorted; empty where unknown.
-        source_of: number of each row's source, (rows,); -1 where unknown.
-        runs: in the order the user gave; `name` is short and unique, `path` as it was given.
-        dataset: what the examples are called, or "".
+        sources: the names of the sources, sorted; empty if unknown.
+        source_of: index of each row's source, (rows,); -1 if unknown.
+        runs: in the user's order; `name` is short and unique, `path` as the user gave it.
+        dataset: the dataset's name and split, or "".
         notes: sentences on what was left out or matched loosely.
     """
 
@@ -62,37 +62,37 @@ class AlignedRuns:
 
 
 def is_called(wanted: str, name: str, path: str) -> bool:
-    """Return whether a name, a path or the last part of one means a run."""
+    """Return whether `wanted` is a run's name, its path or the last part of its path."""
     return wanted in (name, path, Path(path).name) or same_path(wanted, path)
 
 
 def same_path(wanted: str, path: str) -> bool:
-    """Return whether two spellings, such as ``runs/a/`` and ``runs/a``, are one path."""
+    """Return whether two spellings, such as ``runs/a/`` and ``runs/a``, are the same path."""
     return Path(wanted) == Path(path)
 
 
 def align_runs(
     tables: Sequence[RunTable], truth: Truth | None = None, intersect: bool = False
 ) -> AlignedRuns:
-    """Bring runs into one order.
+    """Align runs row by row, with `sentikit.runs.alignment.align`.
 
-    Rows belong together as `sentikit.runs.alignment.align` has it. Gold labels and sources come
-    from `truth`, else from the first run that has them; rows without a gold label are left out.
-    `intersect` keeps what all runs share instead of refusing runs over different texts.
+    Gold labels and sources come from `truth`, else from the first run that has them; rows without
+    a gold label are left out. `intersect` keeps the texts that all runs share instead of refusing
+    runs over different texts.
     """
     if not tables:
-        raise InputError("There is nothing to compare. Give runs or results files.")
+        raise InputError("No runs to compare. Give runs or results files.")
     classes = truth.classes if truth else reference_run(tables).classes
     base: Truth | RunTable = truth or next((t for t in tables if t.has_texts), tables[0])
     by_id = truth is None and not any(table.has_texts for table in tables)
     placed = [_place(base, table, by_id, intersect) for table in tables]
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
-        raise InputError("The runs have no text in common; there is nothing to compare.")
+        raise InputError("The runs have no text in common. Give runs on the same data.")
     whole = len(kept) == len(base.examples)
     examples = base.examples if whole else base.examples.select(kept)
     runs = [
-        _taken(table.in_classes(classes, base.name), name, rows[kept])
+        _selected(table.in_classes(classes, base.name), name, rows[kept])
         for table, name, rows in zip(tables, display_names(tables), placed, strict=True)
     ]
     most = max(len(base.examples), *(len(table) for table in tables))
@@ -117,20 +117,20 @@ def align_runs(
     )
 
 
-def _taken(table: RunTable, name: str, rows: Rows) -> RunTable:
-    """Return the rows of a run that are compared, without what nobody compares."""
+def _selected(table: RunTable, name: str, rows: Rows) -> RunTable:
+    """Return the compared rows of a run, without the columns that are not compared."""
     run = replace(table, name=name, path=table.name, raw=None, tokens=None)
     whole = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
     return run if whole else run.select(rows)
 
 
 def reference_run(tables: Sequence[RunTable]) -> RunTable:
-    """Return the run whose classes, in their order, are those of a comparison."""
+    """Return the run that sets the classes of a comparison and their order."""
     return next((table for table in tables if table.ordered), tables[0])
 
 
 def display_names(tables: Sequence[RunTable]) -> list[str]:
-    """Return a unique short name for each run: its last part, with folders where needed."""
+    """Return a unique short name for each run: its last part, with folders if needed."""
     parts = [_parts(table.name) for table in tables]
     names = []
     for number, own in enumerate(parts):
@@ -145,7 +145,6 @@ def display_names(tables: Sequence[RunTable]) -> list[str]:
 
 
 def short_name(path: str) -> str:
-    """Return the name of a run that no other shares."""
     return _parts(path)[-1]
 
 
@@ -157,7 +156,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _place(base: Truth | RunTable, table: RunTable, by_id: bool, intersect: bool) -> Rows:
-    """Return the run's row for each row of the reference, -1 where there is none."""
+    """Return the run's row for each row of the reference, -1 if there is none."""
     by_id = by_id or not table.has_texts
     if table.examples is base.examples:
         return np.arange(len(base.examples), dtype=np.int64)
@@ -183,9 +182,9 @@ def _different_texts(
     shown = quoted(here.select([row]).column("id" if by_id else "text")[0])
     return InputError(
         f"{table.name} and {base.name} are over different texts: {len(missing):,} of "
-        f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, {len(extra):,} of "
-        f"{len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
-        "Compare what they share with --intersect."
+        f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, and {len(extra):,} "
+        f"of {len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
+        "Use --intersect to compare the texts they share."
     )
 
 
@@ -201,12 +200,14 @@ def _dataset_of(tables: Sequence[RunTable]) -> str:
 def _notes(most: int, examples: Examples, by_id: bool) -> list[str]:
     notes = []
     if len(examples) < most:
-        notes.append(f"Compared are the {len(examples):,} texts that all runs share, of {most:,}.")
+        notes.append(
+            f"The runs share {len(examples):,} of {most:,} texts; only those are compared."
+        )
     repeated = 0 if by_id else int((text_occurrences(examples) > 0).sum())
     if repeated:
         notes.append(
             f"{repeated:,} {'text repeats' if repeated == 1 else 'texts repeat'} an earlier one; "
-            "they were matched by id where ids are the same, else in their order."
+            "they were matched by id where ids are equal, otherwise in order."
         )
     return notes
 
@@ -214,7 +215,7 @@ def _notes(most: int, examples: Examples, by_id: bool) -> list[str]:
 def gold_labels(
     examples: Examples, classes: tuple[str, ...], truth: Truth | None, runs: Sequence[RunTable]
 ) -> Rows:
-    """Merge the gold labels of the dataset and the runs; -1 where none has one."""
+    """Merge the gold labels of the dataset and the runs; -1 if none has one."""
     owners = [(run.path, run.gold) for run in runs]
     if truth:
         owners.insert(0, (truth.name, class_numbers(_arrow(examples, "label"), classes)))
@@ -226,7 +227,7 @@ def gold_labels(
         np.copyto(gold, other, where=gold < 0)
     if (gold < 0).all():
         raise InputError(
-            "No run has gold labels, so none can be scored. Name the data they are of, as "
+            "No run has gold labels, so none can be scored. Name their dataset, for example "
             "--dataset merged --split test, or add a column of gold labels to a file."
         )
     return gold

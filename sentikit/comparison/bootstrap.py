@@ -1,8 +1,8 @@
 """Bootstrap intervals of macro-F1, accuracy and their paired differences.
 
-Drawing rows with replacement makes the counts of equal rows multinomial. Drawing those counts is
-equivalent to drawing rows, at a cost that does not grow with the rows (Efron and Tibshirani 1993,
-An Introduction to the Bootstrap, chapter 6).
+When rows are drawn with replacement, the counts of equal rows are multinomial. Drawing these counts
+instead is equivalent, and its cost does not depend on the number of rows (Efron and Tibshirani
+1993, An Introduction to the Bootstrap, chapter 6).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sentikit.comparison.results import Estimate, Estimates, Interval
 
 
 class Purpose(IntEnum):
-    """The purpose of random numbers; each has a stream of its own."""
+    """The purpose of random numbers; each has its own stream."""
 
     SINGLE = 1
     PAIR = 2
@@ -32,7 +32,7 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often is resampled, by which random numbers, and the confidence of the intervals."""
+    """The number of resamples, their seed, and the confidence of the intervals."""
 
     resamples: int = 10_000
     seed: int = 42
@@ -42,23 +42,23 @@ class Resampling:
         return np.random.default_rng([self.seed, purpose])
 
     def pieces(self, most: int) -> Iterator[int]:
-        """Yield the number of resamples of each piece, at most `most`."""
+        """Split the resamples into pieces of at most `most`, and yield their sizes."""
         for start in range(0, self.resamples, most):
             yield min(most, self.resamples - start)
 
     def counts(self, counts: Numbers, purpose: Purpose, most: int = 0) -> Iterator[Numbers]:
-        """Yield how often each kind of row is drawn, (resamples, kinds), `most` resamples a time.
+        """Yield how often each kind of row is drawn, (resamples, kinds), in pieces.
 
-        `most` 0 draws all at once.
+        A piece has at most `most` resamples; 0 draws all at once.
         """
         generator, rows = self.generator(purpose), int(counts.sum())
         for size in self.pieces(most or self.resamples):
             yield generator.multinomial(rows, counts / rows, size)
 
 
-#: Counts drawn at a time: with many classes, all resamples at once would fill the memory.
+#: Counts drawn together: with many classes, all resamples would not fit in memory.
 _NUMBERS_AT_A_TIME = 20_000_000
-#: Scores that differ by less are equal.
+#: Scores that differ by less count as equal.
 _TOLERANCE = 1e-12
 
 
@@ -67,8 +67,8 @@ def estimate(
 ) -> Estimate:
     """Return a value with its intervals.
 
-    `samples` are its values on each resample, `left_out` those without one row of each cell, of
-    which there are `counts`.
+    `samples` are its values on the resamples; `left_out` are its jackknife values, each without
+    one row of a cell, whose sizes are `counts`.
     """
     tail = (1 - confidence) / 2
     ordered = np.sort(samples)
@@ -99,9 +99,9 @@ def _between(ordered: Floats, low: float, high: float) -> Interval:
 def _bca_shares(
     value: float, ordered: Floats, left_out: Floats, counts: Numbers, tail: float
 ) -> tuple[float, float] | None:
-    """Return which shares of the resamples bound the BCa interval (Efron 1987, section 3).
+    """Return the quantiles that bound the BCa interval (Efron 1987, section 3).
 
-    None where bias or acceleration cannot be told, as where no resample differs.
+    None if bias or acceleration is undefined, for example if all resamples are equal.
     """
     below = np.searchsorted(ordered, value - _TOLERANCE, "left")
     up_to = np.searchsorted(ordered, value + _TOLERANCE, "right")
@@ -124,7 +124,7 @@ def _bca_shares(
 
 @dataclass(frozen=True, kw_only=True)
 class PairedEstimates(Estimates):
-    """The second run's scores less the first's; `p` and `standard_error` are of macro-F1."""
+    """The second run's scores minus the first's; `p` and `standard_error` are of macro-F1."""
 
     p: float
     standard_error: float
@@ -143,13 +143,13 @@ def estimate_run(
 def estimate_pair(
     cells: Cells, resampling: Resampling, statistics: Statistics | None = None
 ) -> PairedEstimates:
-    """Return the differences between two runs, the same examples drawn for both."""
+    """Return the differences between two runs, resampling the same examples for both."""
     known = statistics or Statistics(cells.classes)
     sign = _orientation(cells)
     turned = cells if sign >= 0 else _swapped(cells)
-    samples = _less(_samples(turned, resampling, Purpose.PAIR, known))
+    samples = _subtract(_samples(turned, resampling, Purpose.PAIR, known))
     if sign == 0:
-        # The runs are mirror images: so are their differences.
+        # The runs are mirror images, and so are their differences.
         samples = tuple(map(_mirrored, samples))
     turn = -1 if sign < 0 else 1
     return paired_estimates(cells, [turn * own for own in samples], resampling, known)
@@ -187,7 +187,7 @@ def paired_estimates(
     values, left_out = zip(*(_jackknife(cells, run, known) for run in (0, 1)), strict=True)
     f1 = samples[0]
     return PairedEstimates(
-        *_named(_less(values), samples, _less(left_out), cells, resampling, known),
+        *_named(_subtract(values), samples, _subtract(left_out), cells, resampling, known),
         p=two_sided(f1),
         standard_error=float(f1.std(ddof=1)) if len(f1) > 1 else 0.0,
     )
@@ -196,14 +196,14 @@ def paired_estimates(
 def _jackknife(
     cells: Cells, run: int, statistics: Statistics
 ) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
-    """Return a run's scores, and those without one row of each cell, (cells,)."""
+    """Return a run's scores, and its scores without one row of each cell, (cells,)."""
     rows, n = statistics.rows(cells.gold, cells.labels[run]), cells.examples
     whole = cells.counts @ rows
     return statistics.values(whole, n), statistics.values(whole - rows, max(1, n - 1))
 
 
-def _less(runs: Sequence[tuple[Floats, ...]]) -> tuple[Floats, ...]:
-    """Return the second run's scores less the first's."""
+def _subtract(runs: Sequence[tuple[Floats, ...]]) -> tuple[Floats, ...]:
+    """Return the second run's scores minus the first's."""
     first, second = runs
     return tuple(other - own for own, other in zip(first, second, strict=True))
 
@@ -227,7 +227,7 @@ def _named(
 
 def _swapped(cells: Cells) -> Cells:
     """Return the cells of a pair with the runs exchanged, in canonical order."""
-    # An invalid answer is -1 here and comes last among cells.
+    # An invalid answer is -1 and sorts last.
     shifted = np.where(cells.labels < 0, cells.classes, cells.labels)
     order = np.lexsort((shifted[0], shifted[1], cells.gold))
     return Cells(
@@ -236,9 +236,9 @@ def _swapped(cells: Cells) -> Cells:
 
 
 def _orientation(cells: Cells) -> int:
-    """Return 1 or -1 for a pair and its mirror image, 0 where they are the same.
+    """Return 1 or -1 for a pair and its mirror image, 0 if they are the same.
 
-    Random numbers are drawn for one of the two, so that swapping runs changes signs alone.
+    Random numbers are drawn for one of the two, so that swapping the runs only changes the signs.
     """
     swapped = _swapped(cells)
     for own, other in zip(_rows(cells), _rows(swapped), strict=True):
@@ -252,7 +252,7 @@ def _rows(cells: Cells) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-#: Rows are drawn for so many resamples at a time, to stay in the processor's cache.
+#: Rows drawn together, few enough to stay in the processor's cache.
 _DRAWN_AT_A_TIME = 2_000_000
 
 
@@ -271,7 +271,7 @@ def joint_samples(
 def _patterns(
     gold: Numbers, labels: Sequence[Numbers], statistics: Statistics
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Number the different rows; return each row's number, and what each number adds to sums."""
+    """Return each row's pattern number, and what each distinct pattern adds to the sums."""
     kind = np.int8 if statistics.classes < 127 else np.int64
     rows = np.stack([gold, *labels], 1).astype(kind)
     together = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
@@ -284,7 +284,7 @@ def _patterns(
 def _drawn_patterns(
     codes: NDArray[np.int32], patterns: int, resampling: Resampling
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield how often each resample has each pattern, (resamples, patterns), piece by piece."""
+    """Yield the counts of each pattern, (resamples, patterns), in pieces."""
     generator = resampling.generator(Purpose.ROWS)
     n = len(codes)
     for size in resampling.pieces(max(1, _DRAWN_AT_A_TIME // n)):

@@ -1,4 +1,4 @@
-"""`sentikit.compare`: runs by path, read and judged."""
+"""`sentikit.compare`: reads runs by path and compares them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sentikit.runs.listing import find_runs
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import RunTable
 
-#: What may be compared: a run's folder, a results file, PATH#encoder, or rows read already.
+#: What can be compared: a run's folder, a results file, PATH#encoder, or a table of rows.
 Comparable: TypeAlias = str | Path | RunTable
 
 
@@ -50,39 +50,39 @@ def compare(
     registry: Registry | None = None,
     progress: Progress | bool = False,
 ) -> Comparison:
-    """Judge runs and results files on the same examples.
+    """Compare runs and results files on the same examples.
 
     Args:
-        runs: what to compare; none means all finished runs under ``runs/``.
-        baseline: the run that all others are compared to; without one, all pairs are.
-        dataset: a dataset whose gold labels and sources count, or, without `runs`, the data of the
-            runs to compare.
-        split: of `dataset`; ``test`` if left out.
+        runs: runs and results files; by default all finished runs under ``runs/``.
+        baseline: the run to compare all others with; by default all pairs are compared.
+        dataset: the dataset that supplies gold labels and sources; without `runs`, the dataset
+            whose runs are compared.
+        split: the split of `dataset`; default ``test``.
         path: the folder of the dataset's files.
-        intersect: compare what all runs share instead of refusing runs over different texts.
-        sample_size: a difference, as a fraction, for which needed test texts are computed.
-        resamples: of each bootstrap and permutation test.
-        seed: of the random numbers; the same seed gives the same figures.
-        confidence: of the intervals, a fraction.
-        gpu_rate: USD an hour for each device that a run trained on.
-        training_cost: run to USD that training it cost, where no manifest says so.
-        inference_cost: run to USD that 1,000 of its answers cost, where no manifest says so.
-        registry: where to look for formats and datasets.
-        progress: True shows a bar on a terminal or in a notebook; a function is told what is being
-            done, how many of it are done, and of how many.
+        intersect: compare the texts that all runs share instead of refusing different texts.
+        sample_size: a difference, as a fraction; computes how many test texts can show it.
+        resamples: number of resamples of each bootstrap and permutation test.
+        seed: seed of the random numbers; the same seed gives the same figures.
+        confidence: confidence of the intervals, as a fraction.
+        gpu_rate: USD per hour for each device that a run was trained on.
+        training_cost: run to its training cost in USD, if its manifest has none.
+        inference_cost: run to the cost of 1,000 answers in USD, if its manifest has none.
+        registry: the registry of formats and datasets.
+        progress: True shows a bar on a terminal or in a notebook; a function is called with the
+            step, the number done and the total.
 
     Raises:
-        InputError: a run cannot be read or is not finished; the runs are over different texts, gold
-            labels or classes; an option is out of range.
+        InputError: a run cannot be read or is not finished; the runs differ in texts, gold labels
+            or classes; an option is out of range.
     """
     _check(resamples, seed, confidence)
     if dataset is None and (path is not None or (runs and split is not None)):
-        raise InputError("A path or a split belongs to a dataset: name it (--dataset NAME).")
+        raise InputError("--path and --split need a dataset. Name it with --dataset NAME.")
     chosen = list(runs) or _all_runs(dataset, split)
     if baseline is not None and not _is_among(str(baseline), chosen):
         chosen = [baseline, *chosen]
-    with _told(progress) as told:
-        tables = _read(chosen, registry, told)
+    with _reporting(progress) as report:
+        tables = _read(chosen, registry, report)
         wanted = dataset is not None and (bool(runs) or path is not None)
         truth = None
         if wanted:
@@ -97,7 +97,7 @@ def compare(
             sample_size,
             metrics_for(scheme, registry or default_registry()),
         )
-        return compare_aligned(aligned, options, told)
+        return compare_aligned(aligned, options, report)
 
 
 def _is_ordered(tables: Sequence[RunTable], aligned: AlignedRuns) -> bool:
@@ -106,11 +106,11 @@ def _is_ordered(tables: Sequence[RunTable], aligned: AlignedRuns) -> bool:
 
 
 def _read(
-    chosen: Sequence[Comparable], registry: Registry | None, told: Progress
+    chosen: Sequence[Comparable], registry: Registry | None, report: Progress
 ) -> list[RunTable]:
     tables = []
     for number, item in enumerate(chosen):
-        told("reading", number, len(chosen))
+        report("reading", number, len(chosen))
         tables.append(item if isinstance(item, RunTable) else read_finished(item, registry))
     return tables
 
@@ -121,12 +121,11 @@ def _all_runs(dataset: str | None, split: str | None) -> list[Comparable]:
 
 
 def _is_among(baseline: str, chosen: Sequence[Comparable]) -> bool:
-    """Return whether the baseline is among the runs."""
     for item in chosen:
         name = item.name if isinstance(item, RunTable) else str(item)
         if is_called(baseline, short_name(name), name):
             return True
-    # A path that is there is a run to add; anything else is looked up among the runs' names.
+    # An existing path is a run to add; anything else must be the name of a run.
     return not Path(baseline.removesuffix("#encoder")).exists()
 
 
@@ -136,12 +135,12 @@ def _check(resamples: int, seed: int, confidence: float) -> None:
     if seed < 0:
         raise InputError(f"seed must be 0 or more, not {seed}.")
     if not 0 < confidence < 1:
-        raise InputError(f"confidence is a fraction between 0 and 1, not {confidence:g}.")
+        raise InputError(f"confidence must be between 0 and 1, not {confidence:g}.")
 
 
 @contextlib.contextmanager
-def _told(progress: Progress | bool) -> Iterator[Progress]:
-    """Return the function to report progress to, while a bar is shown."""
+def _reporting(progress: Progress | bool) -> Iterator[Progress]:
+    """Yield the function that reports progress; a bar is shown until the context ends."""
     if not isinstance(progress, bool):
         yield progress
         return
@@ -151,21 +150,22 @@ def _told(progress: Progress | bool) -> Iterator[Progress]:
         yield lambda what, done, of: bar.update(done, of, _STEPS[what])
 
 
-#: More would not fit in memory, and change no interval that anyone reads.
+#: More would not fit in memory and would not change the printed digits.
 MOST_RESAMPLES = 1_000_000
 _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing pairs"}
-#: Where runs are looked for when none is named.
+#: The folder of runs to compare if none is named.
 RUNS = Path("runs")
 
 
 def read_finished(path: str | Path, registry: Registry | None = None) -> RunTable:
-    """Read a results file, or a run, which is finished."""
+    """Read a results file or a finished run."""
     table = read_run(path, registry=registry)
     manifest = table.manifest or _manifest_beside(str(path))
     status = str(manifest.get("status") or FINISHED)
     if status != FINISHED:
         raise InputError(
-            f"{path} is not finished: it is {status}. Finish it with --resume, or leave it out."
+            f"{path} is not finished: its status is {status}. Finish it with --resume, or leave it "
+            "out."
         )
     return table
 
@@ -173,7 +173,7 @@ def read_finished(path: str | Path, registry: Registry | None = None) -> RunTabl
 def finished_runs(
     folder: Path = RUNS, dataset: str | None = None, split: str | None = None
 ) -> list[str]:
-    """Return all finished runs under a folder, oldest first; they are on the same data."""
+    """Return all finished runs under a folder, oldest first; refuse runs on different data."""
     found = [run for run in find_runs(folder) if run.status == FINISHED]
     by_data: dict[tuple[str, str, str], list[str]] = {}
     for run in found:
@@ -188,7 +188,7 @@ def finished_runs(
         where = f" on {' '.join(part for part in (dataset, split) if part)}" if dataset else ""
         raise InputError(
             f"There are no finished runs{where} under {folder}/. Name runs or results files, or "
-            "make a run: sentikit train --recipe quickstart"
+            "train a model: sentikit train --recipe quickstart"
         )
     if len(by_data) > 1:
         raise InputError(_on_different_data(folder, by_data))

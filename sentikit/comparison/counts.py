@@ -1,4 +1,4 @@
-"""Counts of equal rows, on which macro-F1 and accuracy depend alone."""
+"""Counts of equal rows, from which macro-F1 and accuracy are computed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cells:
-    """The distinct rows of a run or a pair, and how often each occurs; none occurs 0 times."""
+    """The distinct rows of a run or a pair, and how often each occurs, at least once."""
 
     counts: Numbers
     gold: Numbers
-    #: Of each run, (runs, cells); -1 is an invalid answer.
+    #: The labels of each run, (runs, cells); -1 is an invalid answer.
     labels: Numbers
     classes: int
 
@@ -30,7 +30,7 @@ class Cells:
 
 
 def count_cells(gold: Numbers, labels: Sequence[Numbers], classes: int) -> Cells:
-    """Count rows of equal gold class and labels; cells come in the order of their classes."""
+    """Count rows with equal gold class and labels, in the order of the classes."""
     width = classes + 1
     codes = gold.astype(np.int64)
     for answered in labels:
@@ -47,8 +47,8 @@ def count_cells(gold: Numbers, labels: Sequence[Numbers], classes: int) -> Cells
 def tallies(gold: Numbers, labels: Numbers, classes: int) -> Floats:
     """Return what each row adds to a run's tallies, (rows, 2 · classes).
 
-    The first half counts right answers by class; the second, gold labels plus answers by class.
-    F1 of a class is twice the former over the latter.
+    The first half counts right answers by class, the second gold labels plus answers by class. A
+    class's F1 is twice the former divided by the latter.
     """
     rows = np.arange(len(gold))
     result = np.zeros((len(gold), 2 * classes))
@@ -64,19 +64,19 @@ def macro_f1(tallied: Floats) -> Floats:
     """Return macro-F1 from tallies, (…, 2 · classes); a class that never occurs counts 0."""
     classes = tallied.shape[-1] // 2
     right, both = tallied[..., :classes], tallied[..., classes:]
-    # Where the denominator is 0, so is the numerator.
+    # If the denominator is 0, so is the numerator.
     return np.asarray((right / np.maximum(both, 1)).sum(-1) * (2 / classes))
 
 
 def accuracy(tallied: Floats, examples: int) -> Floats:
-    """Return accuracy from tallies, (…, 2 · classes), of so many examples."""
+    """Return accuracy from tallies, (…, 2 · classes), and the number of examples."""
     classes = tallied.shape[-1] // 2
     return np.asarray(tallied[..., :classes].sum(-1) / examples)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Macro-F1, accuracy and the metrics of plugins, as functions of sums over rows."""
+    """Macro-F1, accuracy and plugins' metrics as functions of sums over rows."""
 
     classes: int
     metrics: tuple[NamedMetric, ...] = ()
@@ -94,7 +94,7 @@ class Statistics:
         return np.concatenate([own, confusion], 1)
 
     def values(self, sums: Floats, examples: int) -> tuple[Floats, ...]:
-        """Return macro-F1, accuracy and each metric of sums, (…, sums), over so many examples."""
+        """Return macro-F1, accuracy and each metric from sums over examples, (…, sums)."""
         tallied, confusion = np.split(sums, [2 * self.classes], -1)
         plain = macro_f1(tallied), accuracy(tallied, examples)
         if not self.metrics:

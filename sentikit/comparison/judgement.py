@@ -1,4 +1,4 @@
-"""The judgement of aligned runs, without touching a file."""
+"""The comparison of aligned runs: scores, tests, costs and advice."""
 
 from __future__ import annotations
 
@@ -55,27 +55,24 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Findings):
-    """A comparison's findings and the rows they were made of.
+    """A comparison's findings and the rows they were computed from.
 
     Attributes:
-        aligned: every run's answers to every example, for those who look at single texts.
+        aligned: every run's answer to every example.
     """
 
     aligned: AlignedRuns = field(kw_only=True)
 
     def to_frame(self, rows: str = "runs") -> pd.DataFrame:
-        """Return a table of pandas with a row for each run and source, or for each difference.
+        """Return a pandas table with a row for each run and source, or for each difference.
 
         Args:
             rows: ``runs`` or ``pairs``.
-
-        Raises:
-            InputError: `rows` is something else.
         """
         import pandas as pd
 
         if rows not in ("runs", "pairs"):
-            raise InputError(f"rows is 'runs' or 'pairs', not {rows!r}.")
+            raise InputError(f"rows must be 'runs' or 'pairs', not {rows!r}.")
         return pd.DataFrame(_presenter().records(self, rows))
 
     def __repr__(self) -> str:
@@ -94,8 +91,6 @@ def _presenter() -> Any:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Options of a comparison."""
-
     baseline: str | None = None
     resampling: Resampling = field(default_factory=Resampling)
     rates: Rates = field(default_factory=Rates)
@@ -146,20 +141,22 @@ def compare_aligned(
 
 
 def find_baseline(runs: Sequence[RunTable], wanted: str | None) -> str | None:
-    """Return the name of the run that a name or path means."""
+    """Return the name of the run that the user gave by name or path."""
     if wanted is None:
         return None
     called = [run for run in runs if is_called(wanted, run.name, run.path)]
-    # A name or path in full is of one run, whichever others have a file of that name.
+    # A full name or path is unambiguous, even if other runs' paths end in it.
     exact = [run for run in called if wanted in (run.name, run.path) or same_path(wanted, run.path)]
     found = exact or called
     if found and (exact or len(found) == 1):
         return found[0].name
     names = [run.name for run in runs]
     if found:
-        meant = ", ".join(run.name for run in found)
-        raise InputError(f"The baseline {wanted!r} may be any of {meant}. Give one of these names.")
-    raise InputError(f"The baseline {wanted!r} is none of the runs. {did_you_mean(wanted, names)}")
+        matches = ", ".join(run.name for run in found)
+        raise InputError(f"The baseline {wanted!r} matches {matches}. Give one of these names.")
+    raise InputError(
+        f"The baseline {wanted!r} is not among the runs. {did_you_mean(wanted, names)}"
+    )
 
 
 def _findings(
@@ -176,7 +173,7 @@ def _findings(
 def _differences(
     judged: Pairs, pairs: Sequence[tuple[str, str]], progress: Progress
 ) -> tuple[tuple[Difference, ...], list[float]]:
-    """Return the differences, p-values adjusted, and their standard errors."""
+    """Return the differences, with adjusted p-values, and their standard errors."""
     raw = []
     for number, pair in enumerate(pairs):
         progress("pairs", number, len(pairs))
@@ -188,7 +185,7 @@ def _differences(
 def _judge(
     aligned: AlignedRuns, run: RunTable, baseline: str | None, options: CompareOptions
 ) -> RunFindings:
-    classes, metrics, said = aligned.classes, options.metrics, run.answers
+    classes, metrics, answers = aligned.classes, options.metrics, run.answers
     statistics = Statistics(len(classes), metrics, classes)
 
     def scored(gold: Numbers, own: Labelling) -> Scores:
@@ -199,8 +196,8 @@ def _judge(
         return estimate_run(cells, options.resampling, statistics)
 
     rows = {name: aligned.rows_of_source(name) for name in aligned.sources}
-    parts = {name: (aligned.gold[own], said.select(own)) for name, own in rows.items()}
-    scores = scored(aligned.gold, said)
+    parts = {name: (aligned.gold[own], answers.select(own)) for name, own in rows.items()}
+    scores = scored(aligned.gold, answers)
     encoder = run.path.endswith(ENCODER_SUFFIX)
     return RunFindings(
         name=run.name,
@@ -208,7 +205,7 @@ def _judge(
         kind="encoder" if encoder else str(run.manifest.get("kind") or "file"),
         scores=scores,
         by_source={name: without_curves(scored(*part)) for name, part in parts.items()},
-        estimates=estimated(aligned.gold, said),
+        estimates=estimated(aligned.gold, answers),
         estimates_by_source={name: estimated(*part) for name, part in parts.items()},
         partnership=partnership(aligned, run, baseline),
         cost=run_cost(run, scores.macro_f1, len(aligned), options.rates),
@@ -218,7 +215,7 @@ def _judge(
 def _pairs(
     findings: Sequence[RunFindings], baseline: str | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the pairs to compare, and a note where they are fewer than asked for."""
+    """Return the pairs to compare, and a note if they are not all pairs."""
     names = [found.name for found in findings]
     if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
         return list(itertools.combinations(names, 2)), []
@@ -227,14 +224,14 @@ def _pairs(
         baseline = best_run(findings).name
         pairs = len(names) * (len(names) - 1) // 2
         notes.append(
-            f"{len(names)} runs make {pairs:,} pairs; each run is compared to the best, "
-            f"{baseline}. Choose another with --baseline."
+            f"{len(names)} runs make {pairs:,} pairs, so each run is only compared to the best, "
+            f"{baseline}. Choose another run with --baseline."
         )
     return [(baseline, name) for name in names if name != baseline], notes
 
 
 def _resolution(pairs: int, resampling: Resampling) -> list[str]:
-    """Warn where no resampled p-value can be significant after adjustment."""
+    """Warn if no resampled p-value can be significant after adjustment."""
     smallest = pairs / (resampling.resamples + 1)
     if smallest < ALPHA:
         return []
@@ -248,7 +245,7 @@ def _resolution(pairs: int, resampling: Resampling) -> list[str]:
 def _p_to_best(
     findings: Sequence[RunFindings], differences: Sequence[Difference], judged: Pairs
 ) -> dict[str, float]:
-    """Return each other run's p-value against the best, adjusted over these comparisons alone."""
+    """Return each other run's p-value against the best, adjusted over these comparisons only."""
     best = best_run(findings).name
     known = {frozenset((d.first, d.second)): d.permutation.p for d in differences}
     names = [found.name for found in findings if found.name != best]
@@ -272,35 +269,37 @@ def _sample_sizes(
 
 
 def _warnings(aligned: AlignedRuns) -> list[str]:
-    """Return warnings about what weakens the judgement."""
+    """Return warnings about weaknesses of the data."""
     warnings = []
     if len(aligned) < 100:
-        warnings.append(f"{len(aligned)} texts are few: intervals are wide and rough.")
+        warnings.append(f"{len(aligned)} texts are few: the intervals are wide and approximate.")
     support = np.bincount(aligned.gold, minlength=len(aligned.classes))
     absent = [name for name, n in zip(aligned.classes, support, strict=True) if not n]
     if absent:
         warnings.append(
-            f"No text is {' or '.join(absent)}: such a class counts 0 in macro-F1, which is "
+            f"No text is {' or '.join(absent)}. Such a class counts as 0 in macro-F1, which is "
             "therefore low; compare accuracies."
         )
     for run in aligned.runs:
         invalid = int((run.answers.labels < 0).sum())
         if invalid:
             share = invalid / len(aligned)
-            warnings.append(f"{run.name} has {invalid:,} invalid answers ({share:.1%}), all wrong.")
+            warnings.append(
+                f"{run.name} has {invalid:,} invalid answers ({share:.1%}), which count as wrong."
+            )
     if len(aligned.runs) == 1:
-        warnings.append("There is only one run: give another to compare it with.")
+        warnings.append("There is only one run. Give another to compare it with.")
     return warnings
 
 
-#: A difference below this is written as 0.
+#: A difference below this rounds to 0.
 _NOTHING = 0.00005
 
 
 def advise(findings: Sequence[RunFindings], p_to_best: Mapping[str, float]) -> Advice:
     """Choose the cheapest run that is not significantly worse than the best.
 
-    `p_to_best` has each other run's p-value of the macro-F1 difference, adjusted by Holm.
+    `p_to_best` has each other run's Holm-adjusted p-value of the macro-F1 difference.
     """
     best = best_run(findings)
     if len(findings) == 1:
@@ -333,8 +332,8 @@ def _best(
     above = f"{ahead:.4f} above" if ahead >= _NOTHING else "equal to"
     evidence = f"it is {above} {runner_up.name}, p = {p_to_best[runner_up.name]:.2g}"
     if len(level) == 1:
-        whom = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
-        return f"Use {_scored(best)}: it is significantly better than {whom} ({evidence})."
+        rest = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
+        return f"Use {_scored(best)}: it is significantly better than {rest} ({evidence})."
     equals = [run.name for run in level if run is not best]
     listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")
     unknown = " Its cost is unknown." if best.cost.total is None else ""
@@ -349,20 +348,20 @@ def _scored(run: RunFindings) -> str:
     return f"{run.name} (macro-F1 {run.scores.macro_f1:.4f}, {bounds.low:.4f} to {bounds.high:.4f})"
 
 
-#: What ends the name of a results file that is one of several: -seed42, _round2, -r3, .run1.
+#: The end of the name of one of several results files: -seed42, _round2, -r3, .run1.
 _ROUND = re.compile(r"[-_. ]+(?:seed|round|run|rep|r|s)[-_ ]?\d+$", re.IGNORECASE)
 
 
 def group_runs(runs: Sequence[RunTable], findings: Sequence[RunFindings]) -> tuple[Group, ...]:
-    """Group runs whose recipes differ in seeds alone, and files whose names differ in a round."""
+    """Group runs whose recipes differ only in seeds, and files whose names differ in a round."""
     members: dict[tuple[str, str], list[RunFindings]] = {}
     for run, found in zip(runs, findings, strict=True):
-        members.setdefault(_set_up(run), []).append(found)
+        members.setdefault(_settings_key(run), []).append(found)
     return tuple(_group(key[1], found) for key, found in members.items() if len(found) > 1)
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return mean and sample standard deviation (n - 1) of two values or more."""
+    """Return the mean and the sample standard deviation (n - 1)."""
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)))
 
 
@@ -387,8 +386,8 @@ def shared_name(names: Sequence[str]) -> str:
     return trimmed or names[0]
 
 
-def _set_up(run: RunTable) -> tuple[str, str]:
-    """Return the key that runs of one set-up share."""
+def _settings_key(run: RunTable) -> tuple[str, str]:
+    """Return the key that runs with the same settings share."""
     suffix = ENCODER_SUFFIX if run.path.endswith(ENCODER_SUFFIX) else ""
     recipe = run.manifest.get("recipe")
     if recipe:

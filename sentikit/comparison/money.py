@@ -1,4 +1,4 @@
-"""Costs of runs in USD: training once, inference by the text."""
+"""Costs of runs in USD: training once, and inference per text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.table import RunTable
 from sentikit.terminal import usd_text
 
-#: Items of a manifest's cost_usd: the answers, and what is paid once before them.
+#: Items of a manifest's cost_usd: the answers, and the costs paid once before them.
 _ANSWERS, _PROBING, _ENCODER = "llm", "probing", "encoder"
 _ENSEMBLES = ("cascade", "vote")
 #: Kinds of runs that train a model.
@@ -25,7 +25,7 @@ _TRAINED = ("train", "finetune")
 
 @dataclass(frozen=True)
 class Rates:
-    """Costs in USD given by the user: of a GPU's hour, and by a run's name or path."""
+    """Costs in USD that the user gives: per GPU hour, and by a run's name or path."""
 
     gpu_hour: float | None = None
     training: Mapping[str, float] = field(default_factory=dict)
@@ -33,15 +33,15 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Cost:
     usd: float | None
     basis: str
 
 
 def check_rates(runs: Sequence[RunTable], rates: Rates) -> None:
-    """Refuse amounts that are no cost, or of something that is neither compared nor part of it."""
+    """Refuse amounts out of range, and costs of runs that are not compared."""
     if rates.gpu_hour is not None and not _is_amount(rates.gpu_hour):
-        raise InputError(f"--gpu-rate: {rates.gpu_hour:g} USD an hour is no price.")
+        raise InputError(f"--gpu-rate must be 0 USD or more, not {rates.gpu_hour:g}.")
     parts = (
         [part for run in runs for part in _trained_parts(run.manifest)] if rates.training else []
     )
@@ -51,40 +51,45 @@ def check_rates(runs: Sequence[RunTable], rates: Rates) -> None:
     ):
         for name, usd in amounts.items():
             if not _is_amount(usd):
-                raise InputError(f"{option}: {usd:g} USD for {name} is no cost.")
+                raise InputError(f"{option} of {name} must be 0 USD or more, not {usd:g}.")
             called = any(is_called(name, run.name, run.path) for run in runs)
             if not called and not any(is_called(name, part, part) for part in own):
                 known = [*(run.name for run in runs), *dict.fromkeys(own)]
                 raise InputError(
-                    f"{option}: {name!r} is none of the runs compared. {did_you_mean(name, known)}"
+                    f"{option}: {name!r} is not among the runs. {did_you_mean(name, known)}"
                 )
 
 
-#: A recorded amount above this is damage, not a price.
+#: A recorded amount above this comes from a damaged file.
 _MOST_USD = 1e12
 
 
 def check_recorded(run: RunTable) -> None:
-    """Refuse amounts in a manifest or a row that no bill can have."""
+    """Refuse impossible amounts in a manifest or a row."""
     costs = run.manifest.get("cost_usd") or {}
     if not isinstance(costs, Mapping):
-        raise InputError(f"{run.path}: cost_usd of its manifest is no mapping of items to USD.")
+        raise InputError(
+            f"{run.path}: cost_usd in its manifest.json must be a mapping of items to USD."
+        )
     for item, usd in costs.items():
         if usd is not None and not _is_amount(usd):
             raise InputError(
-                f"{run.path}: its manifest records {item} as {_shown(usd)}, which is no cost in "
-                "USD. Correct cost_usd in its manifest.json, or give null where it is unknown."
+                f"{run.path}: {item} in its manifest is {_shown(usd)}, which is not a cost in USD. "
+                "Correct cost_usd in its manifest.json, or set it to null if it is unknown."
             )
     for key in ("training_seconds", "processes"):
         value = run.manifest.get(key)
         if value is not None and not _is_amount(value):
-            raise InputError(f"{run.path}: its manifest records {key} as {_shown(value)}.")
+            raise InputError(
+                f"{run.path}: {key} in its manifest.json is {_shown(value)}. Set it to a number of "
+                "0 or more, or to null."
+            )
     if run.cost is not None:
         odd = np.flatnonzero((run.cost < 0) | (run.cost > _MOST_USD))
         if len(odd):
             raise InputError(
-                f"{run.path}: a row records a cost of {run.cost[odd[0]]:g} USD. Costs are 0 or "
-                "more, and null where they are unknown."
+                f"{run.path}: a row has a cost of {run.cost[odd[0]]:g} USD. Costs must be 0 or "
+                "more, or null if they are unknown."
             )
 
 
@@ -115,56 +120,56 @@ def run_cost(run: RunTable, macro_f1: float, examples: int, rates: Rates) -> Run
 
 
 def cost_per_point(usd: float | None, macro_f1: float) -> float | None:
-    """Return USD for each point of macro-F1 (Beno 2025, section 4); None where there is none."""
+    """Return USD per point of macro-F1 (Beno 2025, section 4); None if undefined."""
     return None if usd is None or macro_f1 <= 0 else usd / (100 * macro_f1)
 
 
-def _training(run: RunTable, rates: Rates) -> _Known:
+def _training(run: RunTable, rates: Rates) -> _Cost:
     given = _given(run, rates.training)
     if given is not None:
-        return _Known(given, "given by the user")
+        return _Cost(given, "given by the user")
     manifest = run.manifest
     if not manifest:
-        return _Known(None, "unknown: a results file does not say")
+        return _Cost(None, "unknown: a results file has no manifest")
     parts = [_measured(manifest, rates), *_billed(manifest), *_of_encoder(manifest, rates)]
     known = [part for part in parts if part is not None]
     if not known and manifest.get("kind") == "train":
-        return _Known(None, "unknown: give --gpu-rate")
+        return _Cost(None, "unknown: give --gpu-rate")
     if any(part.usd is None for part in known):
         return next(part for part in known if part.usd is None)
     total = float(sum(part.usd or 0.0 for part in known))
-    return _Known(total, "; ".join(part.basis for part in known) or "nothing was trained")
+    return _Cost(total, "; ".join(part.basis for part in known) or "nothing was trained")
 
 
-def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Known | None:
+def _measured(manifest: Mapping[str, Any], rates: Rates) -> _Cost | None:
     seconds = manifest.get("training_seconds")
     if manifest.get("kind") not in _TRAINED or not isinstance(seconds, int | float):
         return None
     if rates.gpu_hour is None:
-        return _Known(None, "unknown: give --gpu-rate")
+        return _Cost(None, "unknown: give --gpu-rate")
     devices = int(manifest.get("processes") or 1)
     hours = float(seconds) / 3600
     basis = f"{hours:.3f} h on {devices} x {manifest.get('device') or 'device'}"
-    return _Known(hours * devices * rates.gpu_hour, f"{basis} at ${rates.gpu_hour:g} an hour")
+    return _Cost(hours * devices * rates.gpu_hour, f"{basis} at ${rates.gpu_hour:g} an hour")
 
 
 def _items(manifest: Mapping[str, Any], *kinds: str) -> dict[str, float | None]:
-    """Return a manifest's costs of these kinds; a vote numbers its members' items."""
+    """Return a manifest's costs of these kinds; a vote numbers the items of its members."""
     costs = manifest.get("cost_usd") or {}
     return {item: usd for item, usd in costs.items() if item.split(" ")[0] in kinds}
 
 
-def _billed(manifest: Mapping[str, Any]) -> list[_Known]:
-    """Return what a provider billed for training, by item, the encoder apart."""
+def _billed(manifest: Mapping[str, Any]) -> list[_Cost]:
+    """Return the training costs that a provider billed, except the encoder's."""
     apart = _items(manifest, _ANSWERS, _PROBING, _ENCODER)
     costs = manifest.get("cost_usd") or {}
-    return [_Known(usd, f"{item}, as billed") for item, usd in costs.items() if item not in apart]
+    return [_Cost(usd, f"{item}, as billed") for item, usd in costs.items() if item not in apart]
 
 
-def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
-    """Return the training of a prompt's or ensemble's encoders and local fine-tuned LLMs."""
+def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Cost]:
+    """Return the training costs of the encoders and local fine-tuned LLMs in a run."""
     billed = _items(manifest, _ENCODER)
-    known = [_Known(usd, "its encoder, as its run says") for usd in billed.values()]
+    known = [_Cost(usd, "its encoder, from its run") for usd in billed.values()]
     return known + [
         _of_part(name, own, rates)
         for name, own in _trained_parts(manifest).items()
@@ -172,23 +177,23 @@ def _of_encoder(manifest: Mapping[str, Any], rates: Rates) -> list[_Known]:
     ]
 
 
-def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Known:
+def _of_part(name: str, manifest: Mapping[str, Any] | None, rates: Rates) -> _Cost:
     for key, amount in rates.training.items():
         if is_called(key, name, name):
-            return _Known(amount, f"{Path(name).name}, given by the user")
+            return _Cost(amount, f"{Path(name).name}, given by the user")
     measured = _measured(manifest, rates) if manifest else None
     if measured is None:
-        return _Known(None, f"unknown: what training {name} cost")
+        return _Cost(None, f"unknown: the training cost of {name}")
     part = "its LLM" if manifest and manifest.get("kind") == "finetune" else "its encoder"
-    return _Known(measured.usd, f"{part}, {measured.basis}")
+    return _Cost(measured.usd, f"{part}, {measured.basis}")
 
 
 def _trained_parts(
     manifest: Mapping[str, Any], above: frozenset[str] = frozenset()
 ) -> dict[str, Mapping[str, Any] | None]:
-    """Return the runs that trained the members of a run, each once; None for other members.
+    """Return the manifests of the runs that trained a run's members; None for other members.
 
-    `above` are the runs it is part of: a folder written anew may come to name itself.
+    `above` are the runs that contain it: an overwritten folder may name itself.
     """
     found: dict[str, Mapping[str, Any] | None] = {}
     for name in _members(manifest.get("recipe") or {}):
@@ -202,7 +207,7 @@ def _trained_parts(
 
 
 def _members(recipe: Mapping[str, Any]) -> list[str]:
-    """Return the runs and models that a recipe puts together."""
+    """Return the runs and models that a recipe combines."""
     strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
     named = [strategy.get("adviser"), strategy.get("encoder")]
     named += [cascade.get("encoder"), cascade.get("llm"), *(cascade.get("members") or [])]
@@ -212,7 +217,7 @@ def _members(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _tuned_here(model: Any) -> bool:
-    """Return whether a model is a run of fine-tuning that no provider billed."""
+    """Return whether a model is a fine-tuning run that no provider billed."""
     own = _manifest_of(model) if isinstance(model, str) else None
     return bool(own and own.get("kind") == "finetune" and not own.get("cost_usd"))
 
@@ -226,26 +231,24 @@ def _manifest_of(name: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _per_1000(run: RunTable, rates: Rates) -> _Known:
+def _per_1000(run: RunTable, rates: Rates) -> _Cost:
     given = _given(run, rates.per_1000)
     if given is not None:
-        return _Known(given, "given by the user")
+        return _Cost(given, "given by the user")
     kind = run.manifest.get("kind")
     answers = _items(run.manifest, _ANSWERS)
     rows = (run.manifest.get("dataset") or {}).get("examples")
     if answers and rows and None not in answers.values():
         total = sum(usd or 0.0 for usd in answers.values())
-        return _Known(
-            total / rows * 1000, f"${usd_text(total)} for {rows:,} texts, as its run says"
-        )
-    # An ensemble's rows record costs only where an LLM was asked.
+        return _Cost(total / rows * 1000, f"${usd_text(total)} for {rows:,} texts, from its run")
+    # An ensemble's rows record costs only where an LLM answered.
     if kind not in _ENSEMBLES and run.cost is not None and np.isfinite(run.cost).any():
         known = int(np.isfinite(run.cost).sum())
         mean = float(np.nanmean(run.cost)) * 1000
-        return _Known(mean, f"mean of {known:,} recorded answers")
+        return _Cost(mean, f"mean of {known:,} recorded answers")
     if kind in ("train", "evaluate"):
-        return _Known(0.0, "own hardware; its time was not measured")
-    return _Known(None, "unknown: no costs are recorded")
+        return _Cost(0.0, "own hardware; its time was not measured")
+    return _Cost(None, "unknown: no costs are recorded")
 
 
 def _given(run: RunTable, amounts: Mapping[str, float]) -> float | None:
@@ -257,9 +260,9 @@ def _given(run: RunTable, amounts: Mapping[str, float]) -> float | None:
 
 
 def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:
-    """Return whether each run is undominated: none is as good and cheaper, or as cheap and better.
+    """Return whether each run is on the front: no other is both cheaper and better, or tied in one.
 
-    Cost is training and inference of the compared texts; None where it is unknown.
+    The cost is training plus inference of the compared texts; None if it is unknown.
     """
     known = [(run.name, run.cost.total, run.scores.macro_f1) for run in findings]
     priced = [(name, cost, f1) for name, cost, f1 in known if cost is not None]
@@ -273,7 +276,7 @@ def pareto_front(findings: Sequence[RunFindings]) -> dict[str, bool | None]:
 
 
 def break_even(findings: Sequence[RunFindings]) -> tuple[BreakEven, ...]:
-    """Return where one run overtakes another: less training against cheaper answers."""
+    """Return the number of texts from which cheaper answers outweigh a higher training cost."""
     found = []
     known = [
         (run.cost.training, run.cost.per_1000, run.name)

@@ -1,4 +1,4 @@
-"""Pairs of runs: their differences, and how an LLM uses the encoder it was shown."""
+"""Pairs of runs: their differences, and how an LLM follows its adviser."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from sentikit.comparison.significance import (
 from sentikit.metrics import NamedMetric
 from sentikit.runs.table import RunTable
 
-#: So many pairs or more draw rows for all runs at once, where that is the faster way.
+#: From so many pairs, and up to so many rows, drawing rows once for all runs is faster.
 _PAIRS_FOR_JOINT = 20
 _ROWS_FOR_JOINT = 40_000
 
 
 class Pairs:
-    """Comparison of pairs of runs; many pairs share the rows drawn."""
+    """Computes the differences of pairs of runs; many pairs share the same resamples."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Pairs:
             self._joint = joint_samples(gold, labels, self._statistics, resampling)
 
     def difference(self, first: str, second: str) -> tuple[Difference, PairedEstimates]:
-        """Return the difference between two runs, p-values not yet adjusted."""
+        """Return the difference between two runs, with unadjusted p-values."""
         cells = self._cells(first, second)
         found = self._estimates(first, second, cells)
         table = contingency(cells)
@@ -75,20 +75,19 @@ class Pairs:
             macro_f1=found.macro_f1,
             accuracy=found.accuracy,
             contingency=table,
-            mcnemar=_alone(mcnemar(table)),
-            permutation=_alone(p),
-            bootstrap=_alone(found.p),
+            mcnemar=_unadjusted(mcnemar(table)),
+            permutation=_unadjusted(p),
+            bootstrap=_unadjusted(found.p),
             kappa=kappa,
             agreement=agreement,
             metrics={
-                name: MetricDifference(own, _alone(other))
+                name: MetricDifference(own, _unadjusted(other))
                 for (name, own), other in zip(found.metrics.items(), others, strict=True)
             },
         )
         return difference, found
 
     def permutation_p(self, first: str, second: str) -> float:
-        """Return the p-value of the permutation test alone."""
         return permutation_test(self._cells(first, second), self._resampling)
 
     def _cells(self, first: str, second: str) -> Cells:
@@ -105,19 +104,19 @@ class Pairs:
 
 
 def canonical_order(aligned: AlignedRuns) -> NDArray[np.int64]:
-    """Return the rows ordered by text, then id, then gold label: whatever the order of the runs."""
+    """Return the rows ordered by text, id and gold label, independent of the runs' order."""
     keys = list(
         zip(aligned.examples.texts, aligned.examples.ids, aligned.gold.tolist(), strict=True)
     )
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
-def _alone(p: float) -> Test:
+def _unadjusted(p: float) -> Test:
     return Test(p, p, p)
 
 
 def adjusted(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Adjust each test's p-values over the family of all differences."""
+    """Adjust the p-values of each test over all differences."""
     mcnemars = _family([found.mcnemar for found in differences])
     permutations = _family([found.permutation for found in differences])
     bootstraps = _family([found.bootstrap for found in differences])
@@ -145,15 +144,15 @@ def _family(tests: Sequence[Test]) -> list[Test]:
 
 
 def partnership(aligned: AlignedRuns, run: RunTable, baseline: str | None) -> Partnership | None:
-    """Measure how a run follows its encoder; None for a run that was shown none."""
-    # A cascade's LLM was not shown the encoder's prediction: it answered in its place.
+    """Measure how a run follows its adviser; None for a run without one."""
+    # A cascade's LLM answers in place of the encoder; it is not shown the prediction.
     if run.adviser is None or run.manifest.get("kind") == "cascade":
         return None
     rows = np.flatnonzero(run.adviser.labels >= 0)
     if not len(rows):
         return None
-    said, answered = run.adviser.labels[rows], run.answers.labels[rows]
-    followed, right = answered == said, said == aligned.gold[rows]
+    advised, answered = run.adviser.labels[rows], run.answers.labels[rows]
+    followed, right = answered == advised, advised == aligned.gold[rows]
     when_right, when_wrong = _share(followed[right]), _share(followed[~right])
     gap = None if when_right is None or when_wrong is None else when_right - when_wrong
     alone = runs_alone(aligned.runs, run, baseline)
@@ -168,10 +167,10 @@ def partnership(aligned: AlignedRuns, run: RunTable, baseline: str | None) -> Pa
 
 
 def runs_alone(runs: Sequence[RunTable], run: RunTable, baseline: str | None) -> list[RunTable]:
-    """Return runs that may be the same LLM without the encoder.
+    """Return the runs that may be the same LLM without an adviser.
 
-    These are the runs of the same model without an adviser, where manifests name the model; else
-    the baseline, else the only LLM's run without an adviser.
+    These are the runs whose manifests name the same model; else the baseline; else the only LLM's
+    run without an adviser.
     """
     others = [other for other in runs if other.adviser is None and _may_be_llm(other)]
     model = run.manifest.get("model")
@@ -188,10 +187,10 @@ def runs_alone(runs: Sequence[RunTable], run: RunTable, baseline: str | None) ->
 def changed_decisions(
     gold: NDArray[np.int64], augmented: RunTable, alone: RunTable
 ) -> ChangedDecisions:
-    """Count where the augmented LLM changed its own answer to the encoder's, right and wrong."""
+    """Count the right and wrong changes of the LLM's own answer to its adviser's."""
     assert augmented.adviser is not None
-    said, answered = augmented.adviser.labels, augmented.answers.labels
-    changed = (answered != alone.answers.labels) & (answered == said) & (said >= 0)
+    advised, answered = augmented.adviser.labels, augmented.answers.labels
+    changed = (answered != alone.answers.labels) & (answered == advised) & (advised >= 0)
     right = int((changed & (answered == gold)).sum())
     return ChangedDecisions(alone.name, right, int(changed.sum()) - right)
 

@@ -1,4 +1,4 @@
-"""Results of a comparison: scores, shares and differences as fractions, money in USD."""
+"""The results of a comparison: scores, shares and differences as fractions, money in USD."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Estimate:
     """A value and its bootstrap intervals.
 
     Attributes:
-        value: on the examples as they are.
+        value: on the examples.
         percentile: the percentile interval.
-        bca: the bias-corrected and accelerated interval (Efron 1987); equal to the percentile
-            interval where resampling never changes the value.
+        bca: the bias-corrected and accelerated interval (Efron 1987); the percentile interval if
+            resampling never changes the value.
     """
 
     value: float
@@ -47,7 +47,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class ChangedDecisions:
-    """Answers that an LLM changed to the encoder's when shown its prediction.
+    """Answers that an LLM changed to the encoder's because it was shown the prediction.
 
     Attributes:
         against: the run of the LLM without the encoder.
@@ -65,12 +65,12 @@ class Partnership:
     """How an LLM uses the encoder's prediction that it was shown.
 
     Attributes:
-        rows: examples with a prediction of the encoder.
-        follow_rate: share of them where the LLM answered the encoder's label.
+        rows: number of examples with a prediction of the encoder.
+        follow_rate: share of them where the LLM answered with the encoder's label.
         follow_rate_right: the same where the encoder was right; None if it never was.
         follow_rate_wrong: the same where it was wrong; None if it never was.
-        discrimination_gap: the former less the latter; None if either is.
-        changed: against runs of the LLM alone.
+        discrimination_gap: follow_rate_right minus follow_rate_wrong; None if either is.
+        changed: changes compared to runs of the LLM alone.
     """
 
     rows: int
@@ -83,15 +83,15 @@ class Partnership:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run costs in USD; None where unknown.
+    """The cost of a run in USD; None if unknown.
 
     Attributes:
-        training: of all it was trained from, its encoder included.
-        training_basis: where the figure comes from, in words.
+        training: of everything that was trained for it, its encoder included.
+        training_basis: the source of the figure, in words.
         per_1000: inference of 1,000 texts.
-        per_1000_basis: where the figure comes from, in words.
-        total: training, and inference of the compared examples.
-        per_f1_point: training ÷ (100 x macro-F1), as the study defines it.
+        per_1000_basis: the source of the figure, in words.
+        total: training plus inference of the compared examples.
+        per_f1_point: training ÷ (100 x macro-F1), as in the study.
         per_f1_point_with_inference: total ÷ (100 x macro-F1).
     """
 
@@ -111,14 +111,14 @@ class RunFindings:
     Attributes:
         name: short and unique.
         path: as the user gave it.
-        kind: of the manifest (train, prompt, …), ``file`` or ``encoder`` (recorded inside another).
-        scores: of all examples.
+        kind: the manifest's (train, prompt, …), ``file``, or ``encoder`` (recorded inside a run).
+        scores: on all examples.
         by_source: scores of each source.
-        estimates: intervals of all examples.
+        estimates: intervals on all examples.
         estimates_by_source: intervals of each source.
-        partnership: for an augmented run.
+        partnership: how an augmented run uses its encoder; None for other runs.
         cost: in USD.
-        on_front: whether no other run is both cheaper and better; None without a known cost.
+        on_front: whether it is on the Pareto front of cost and macro-F1; None if cost is unknown.
     """
 
     name: str
@@ -134,21 +134,21 @@ class RunFindings:
 
 
 def best_run(findings: Sequence[RunFindings]) -> RunFindings:
-    """Return the run with the highest macro-F1, of equals the one with the first name."""
+    """Return the run with the highest macro-F1; ties go to the first name."""
     return min(findings, key=lambda run: (-run.scores.macro_f1, run.name))
 
 
 @dataclass(frozen=True)
 class Test:
-    """A p-value, alone and adjusted over all differences of the comparison.
+    """A p-value, unadjusted and adjusted over all differences of the comparison.
 
     Attributes:
         p: two-sided; a resampled one is (k + 1) / (B + 1), never 0.
-        holm: adjusted by Holm (1979): family-wise error rate.
-        benjamini_hochberg: adjusted by Benjamini and Hochberg (1995): false discovery rate.
+        holm: adjusted for the family-wise error rate (Holm 1979).
+        benjamini_hochberg: adjusted for the false discovery rate (Benjamini and Hochberg 1995).
     """
 
-    __test__ = False  # pytest takes it for tests otherwise
+    __test__ = False  # keeps pytest from collecting it
 
     p: float
     holm: float
@@ -157,7 +157,7 @@ class Test:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """A difference in a plugin's metric, `second` less `first`.
+    """A difference in a plugin's metric, `second` minus `first`.
 
     Attributes:
         difference: with its intervals.
@@ -170,12 +170,12 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class PluginMetric:
-    """A metric that a plugin brings.
+    """A metric of a plugin.
 
     Attributes:
         name: its key in ``metrics``.
-        title: the head of its column.
-        higher_is_better: whether more is better.
+        title: the header of its column.
+        higher_is_better: whether higher values are better.
     """
 
     name: str
@@ -185,12 +185,12 @@ class PluginMetric:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two runs on the same examples; differences are `second` less `first`.
+    """The difference between two runs on the same examples, `second` minus `first`.
 
     Attributes:
-        first: a run's name; the baseline where there is one.
-        second: another's.
-        macro_f1: difference of macro-F1, examples resampled for both runs together.
+        first: a run's name; the baseline if there is one.
+        second: the other run's name.
+        macro_f1: difference of macro-F1, with the same resamples for both runs.
         accuracy: difference of accuracy.
         contingency: examples by `first` right, wrong (rows) and `second` right, wrong (columns).
         mcnemar: exact binomial test of the accuracies.
@@ -216,7 +216,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class CochranQ:
-    """Cochran's Q: whether all runs are equally accurate (Cochran 1950)."""
+    """Cochran's Q test that all runs are equally accurate (Cochran 1950)."""
 
     statistic: float
     degrees_of_freedom: int
@@ -233,10 +233,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds or rounds of one set-up.
+    """Runs with the same settings and different seeds or rounds.
 
     Attributes:
-        name: what its runs share.
+        name: the common part of the runs' names.
         runs: their names.
         macro_f1: over the runs.
         accuracy: over the runs.
@@ -250,12 +250,12 @@ class Group:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """The number of texts from which one set-up is cheaper than another.
+    """The number of texts from which one run is cheaper than another.
 
     Attributes:
-        cheaper_before: costs less up to `texts` (less training, dearer answers).
-        cheaper_after: costs less from there on.
-        texts: labelled texts at which both cost the same.
+        cheaper_before: the run that costs less below `texts` (less training, dearer answers).
+        cheaper_after: the run that costs less above.
+        texts: the number of texts at which both cost the same.
     """
 
     cheaper_before: str
@@ -265,11 +265,11 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class SampleSize:
-    """The number of test texts that tells two set-ups apart.
+    """The number of test texts that can show a difference between two runs.
 
     Attributes:
         first: a run's name.
-        second: another's.
+        second: the other run's name.
         macro_f1: texts for a difference of macro-F1, from the bootstrap's standard error.
         accuracy: texts for a difference of accuracy, by McNemar's test (Connor 1987).
     """
@@ -282,12 +282,12 @@ class SampleSize:
 
 @dataclass(frozen=True)
 class SampleSizes:
-    """Test texts that a difference of `delta` takes.
+    """The numbers of test texts that can show a difference of `delta`.
 
     Attributes:
-        delta: the difference to be seen, a fraction.
-        alpha: error of the first kind, two-sided.
-        power: chance to see it.
+        delta: the difference, as a fraction.
+        alpha: two-sided type I error rate.
+        power: probability of finding the difference.
         pairs: for each pair of runs.
     """
 
@@ -315,23 +315,23 @@ class Findings:
     """The findings of a comparison, without its rows.
 
     Attributes:
-        dataset: what the examples are called, or "".
-        examples: how many were compared.
+        dataset: the dataset's name and split, or "".
+        examples: number of compared examples.
         classes: the labels.
-        sources: source to its examples.
+        sources: source to its number of examples.
         runs: in the order given.
-        baseline: a run's name, or None where all pairs are compared.
-        differences: the baseline to each other run, or all pairs.
+        baseline: a run's name, or None if all pairs are compared.
+        differences: of each other run from the baseline, or of all pairs.
         cochran_q: for three runs or more.
-        groups: seeds and rounds of one set-up.
-        break_even: where one set-up overtakes another in cost.
-        sample_sizes: if asked for.
+        groups: runs with the same settings and different seeds.
+        break_even: numbers of texts from which one run is cheaper than another.
+        sample_sizes: if requested.
         advice: which run to use.
-        resamples: of each bootstrap and permutation test.
-        seed: of the random numbers.
-        confidence: of the intervals.
-        notes: sentences on what a reader should know.
-        metrics: of plugins.
+        resamples: number of resamples of each bootstrap and permutation test.
+        seed: seed of the random numbers.
+        confidence: confidence of the intervals.
+        notes: sentences on limits of the comparison.
+        metrics: the metrics of plugins.
     """
 
     dataset: str
@@ -354,19 +354,18 @@ class Findings:
 
     @property
     def percent(self) -> str:
-        """The confidence as people write it: 95%, 99.5%."""
+        """The confidence as a percentage, such as 95% or 99.5%."""
         return f"{self.confidence * 100:g}%"
 
     def run(self, name: str) -> RunFindings:
-        """Return the run of that name."""
         return next(run for run in self.runs if run.name == name)
 
     def difference(self, first: str, second: str) -> Difference:
-        """Return the difference between two runs, in the order the comparison has them."""
+        """Return the difference between two runs, named in either order."""
         return next(d for d in self.differences if {d.first, d.second} == {first, second})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as docs/compare.schema.json describes them."""
+        """Return JSON values in the layout of docs/compare.schema.json."""
         names = [found.name for found in fields(Findings)]
         return {"layout": LAYOUT} | {name: _plain(getattr(self, name)) for name in names}
 

@@ -1,4 +1,4 @@
-"""Significance tests for runs on the same examples, their corrections, and sample sizes."""
+"""Paired significance tests, corrections for multiple tests, and sample sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sentikit.comparison.counts import Cells, Statistics
 from sentikit.comparison.results import CochranQ, Difference, SampleSize
 from sentikit.errors import InputError
 
-# No p-value is 0: one too small for a double becomes this.
+# A p-value too small for a double becomes this, because none is 0.
 _SMALLEST = sys.float_info.min
 
 Contingency = tuple[tuple[int, int], tuple[int, int]]
@@ -55,8 +55,8 @@ def permutation_tests(
 ) -> tuple[float, ...]:
     """Return the two-sided p-value of the paired permutation test of each statistic.
 
-    Under the null hypothesis the two answers to an example could as well be swapped. Of the m
-    examples with one gold label and the same two answers, a binomial number is (Good 2005).
+    Under the null hypothesis, the two answers to an example are exchangeable: of m examples with
+    the same gold label and the same two answers, a binomial number is swapped (Good 2005).
     """
     gold, low, high, members = _unordered(cells)
     n, rows = cells.examples, statistics.rows
@@ -76,14 +76,14 @@ def permutation_tests(
     )
 
 
-#: Cells whose swaps are drawn at a time.
+#: Cells whose swaps are drawn together.
 _CELLS_AT_A_TIME = 256
 
 
 def _moved(
     members: NDArray[np.int64], difference: NDArray[np.float64], resampling: Resampling
 ) -> NDArray[np.float64]:
-    """Return what the swaps of each resample add to the first run's sums, (resamples, sums)."""
+    """Return how the swaps of each resample change the first run's sums, (resamples, sums)."""
     moved = np.zeros((resampling.resamples, difference.shape[1]))
     for start in range(0, len(members), _CELLS_AT_A_TIME):
         own = slice(start, start + _CELLS_AT_A_TIME)
@@ -92,17 +92,17 @@ def _moved(
 
 
 def _swaps(members: NDArray[np.int64], start: int, resampling: Resampling) -> NDArray[np.float64]:
-    """Draw how many of each cell's examples are swapped, (resamples, cells): binomial with 1/2.
+    """Draw the number of swapped examples per cell, (resamples, cells), binomial with p = 1/2.
 
-    Uniform numbers are turned into binomial ones by the inverse of their distribution. The uniform
-    numbers are the same for every pair of runs, so they are sorted once.
+    The inverse distribution function maps uniform numbers to binomial ones. The uniform numbers
+    are the same for every pair of runs, so they are sorted once.
     """
     from scipy.special import bdtr
 
     swaps = np.empty((len(members), resampling.resamples))
     for cell, count in enumerate(members.tolist()):
         order, ordered = _uniform(resampling.seed, resampling.resamples, start + cell)
-        # Beyond 40 standard deviations nothing is drawn.
+        # Values beyond 40 standard deviations have negligible probability.
         reach = 20 * math.sqrt(count) + 1
         low, high = max(0, math.floor(count / 2 - reach)), min(count, math.ceil(count / 2 + reach))
         drawn = np.arange(low, high + 1)
@@ -121,14 +121,14 @@ def _uniform(seed: int, resamples: int, cell: int) -> tuple[NDArray[np.int64], N
 
 
 def _fixed(cells: Cells, statistics: Statistics) -> NDArray[np.float64]:
-    """Return the sums over the examples that both runs label alike."""
+    """Return the sums over the examples with the same label from both runs."""
     same = cells.labels[0] == cells.labels[1]
     rows = statistics.rows(cells.gold[same], cells.labels[0][same])
     return np.asarray(cells.counts[same] @ rows)
 
 
 def _unordered(cells: Cells) -> tuple[NDArray[np.int64], ...]:
-    """Return gold, lower and higher label, and count of examples with two different answers."""
+    """Return gold label, lower label, higher label and count of the examples that differ."""
     differ = cells.labels[0] != cells.labels[1]
     pairs = np.sort(cells.labels[:, differ], 0)
     rows = np.stack([cells.gold[differ], *pairs], 1)
@@ -138,7 +138,7 @@ def _unordered(cells: Cells) -> tuple[NDArray[np.int64], ...]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for their number (Holm 1979): bounds the chance of any false finding."""
+    """Adjust p-values for the family-wise error rate (Holm 1979)."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
     factors = np.arange(len(values), 0, -1)
@@ -147,7 +147,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for their number (Benjamini and Hochberg 1995): share of false findings."""
+    """Adjust p-values for the false discovery rate (Benjamini and Hochberg 1995)."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
     scaled = values[order] * len(values) / np.arange(1, len(values) + 1)
@@ -180,10 +180,9 @@ def cochrans_q(gold: NDArray[np.int64], labels: Sequence[NDArray[np.int64]]) -> 
 
 
 def cohens_kappa(cells: Cells) -> tuple[float, float]:
-    """Return Cohen's kappa (1960) between a pair's labels, and the share they agree on.
+    """Return Cohen's kappa (1960) between a pair's labels, and the share of equal labels.
 
-    Invalid answers are a label of their own. Two runs that always give the same one label agree
-    fully: 1.
+    Invalid answers count as a separate label. Kappa is 1 if both runs always give the same label.
     """
     width = cells.classes + 1
     first, second = (np.bincount(row + 1, cells.counts, width) for row in cells.labels)
@@ -201,15 +200,15 @@ ALPHA, POWER = 0.05, 0.8
 def check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise InputError(
-            f"--sample-size {delta:g}: the difference to be seen is a fraction between 0 and 1, "
-            "as 0.01 for one point."
+            f"--sample-size must be a difference between 0 and 1, such as 0.01 for one point, not "
+            f"{delta:g}."
         )
 
 
 def sample_size(
     difference: Difference, standard_error: float, examples: int, delta: float
 ) -> SampleSize:
-    """Return how many texts show a difference of `delta` between runs that differ like these."""
+    """Return the texts needed to show a difference of `delta` between runs like these."""
     (_, one), (other, _) = difference.contingency
     return SampleSize(
         difference.first,
@@ -220,16 +219,16 @@ def sample_size(
 
 
 def texts_for_mean(deviation: float, delta: float) -> int:
-    """Return texts for a difference whose standard deviation by text is `deviation`."""
+    """Return the texts needed if the difference's standard deviation per text is `deviation`."""
     return max(
         2, math.ceil(((_quantile(1 - ALPHA / 2) + _quantile(POWER)) * deviation / delta) ** 2)
     )
 
 
 def texts_for_mcnemar(discordant: float, delta: float) -> int:
-    """Return texts for McNemar's test to see a difference of accuracy (Connor 1987).
+    """Return the texts McNemar's test needs to show a difference of accuracy (Connor 1987).
 
-    `discordant` is the share of texts that one run alone labels right; at least `delta` is assumed.
+    `discordant` is the share of texts that only one run labels right, taken as at least `delta`.
     """
     share = max(discordant, delta)
     reach = _quantile(1 - ALPHA / 2) * math.sqrt(share)

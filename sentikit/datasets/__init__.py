@@ -1,1 +1,1 @@
-"""Datasets: examples in Arrow, how they are loaded, chosen, split and described."""
+"""Datasets: tables in many formats, label schemes, and splits of examples in Arrow."""

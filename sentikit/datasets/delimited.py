@@ -1,4 +1,4 @@
-"""CSV and TSV, read strictly with the standard csv module; errors say where a quote went astray."""
+"""CSV and TSV files, read strictly with the csv module; errors locate the misplaced quote."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError
 
-#: The longest field, in characters; what is longer is an unclosed quote that swallows the file.
+#: Longest field in characters; a longer one is an unclosed quote.
 LONGEST_FIELD = 16 * 2**20
 
-# The csv module knows one limit for the whole process (131,072 characters unless somebody changed
-# it). It stays as it is: it is raised only while one long record is parsed again, under this lock.
+# The csv module has one field limit for the whole process, 131,072 characters by default. It is
+# raised only while one long record is parsed again, under this lock.
 _RAISED_LIMIT = threading.Lock()
 
 DIALECTS: dict[str, dict[str, Any]] = {
@@ -41,8 +41,8 @@ class DelimitedRows(Rows):
         self, lines: Iterator[str], name: str, dialect: str, close: Callable[[], None]
     ) -> None:
         if dialect == "csv":
-            begin = list(_until_filled(lines))
-            dialect, lines = _csv_dialect("".join(begin)), itertools.chain(begin, lines)
+            head = list(_through_first_filled(lines))
+            dialect, lines = _csv_dialect("".join(head)), itertools.chain(head, lines)
         self._records = iter(_Records(lines, name, dialect))
         line, header = next(self._records, (0, []))
         if not header:
@@ -65,7 +65,7 @@ class DelimitedRows(Rows):
             return self._blank_before_quote(line)
         listed = ", ".join(repr(column) for column in self.columns)
         advice = (
-            "Quote fields that hold the separator."
+            "Quote fields that contain the separator."
             if len(fields) > len(self.columns)
             else "Give every row all of them, or look for a quote that is not closed."
         )
@@ -76,16 +76,16 @@ class DelimitedRows(Rows):
 
     def _blank_before_quote(self, line: int) -> InputError:
         return InputError(
-            f"{self.at(line)}: a blank stands before a quote, so that the quote does not enclose "
-            "the field. Remove the blanks behind the separators."
+            f"{self.at(line)}: a space before a quote, so the quote does not enclose the field. "
+            "Remove the spaces after the separators."
         )
 
 
-def _count(things: Sequence[str], noun: str) -> str:
-    return f"{len(things)} {noun}" if len(things) == 1 else f"{len(things)} {noun}s"
+def _count(items: Sequence[str], noun: str) -> str:
+    return f"{len(items)} {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
 
 
-def _until_filled(lines: Iterator[str]) -> Iterator[str]:
+def _through_first_filled(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         yield line
         if line.strip():
@@ -93,7 +93,7 @@ def _until_filled(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _csv_dialect(header: str) -> str:
-    # Spreadsheets write semicolons wherever the comma is the decimal sign, databases bars.
+    # Spreadsheets write semicolons where the comma is the decimal sign; databases write bars.
     names = _QUOTED.sub("", header)
     if "," in names or "\t" in names:
         return "csv"
@@ -108,7 +108,7 @@ def _refuse_wrong_delimiter(header: Sequence[str], place: str, dialect: str) -> 
         if len(header) == 1 and character in header[0]:
             raise InputError(
                 f"{place}: the columns seem to be separated by {word}, not by {wanted} "
-                f"({header[0]!r}). Let the name end in .{right}, or give the format {right!r}."
+                f"({header[0]!r}). Rename the file to end in .{right}, or set the format {right!r}."
             )
 
 
@@ -141,13 +141,13 @@ class _Records:
         return csv.reader(self._feed(unread), strict=True, **DIALECTS[self._dialect])
 
     def _feed(self, unread: list[str]) -> Iterator[str]:
-        """Give the csv module its lines and keep those of the current record."""
+        """Yield lines to the csv module and remember those of the current record."""
         for line in itertools.chain(unread, self._lines):
             self._record.append(line)
             yield line
 
     def _parse_again(self, line: int, error: csv.Error) -> list[str]:
-        """Parse a record that failed once more, with room for long fields, or refuse it."""
+        """Parse a failed record again with a higher field limit, or raise an error."""
         if sum(map(len, self._record)) <= csv.field_size_limit():
             raise self._explain(line, error) from error
         unread = self._record.copy()
@@ -170,14 +170,14 @@ class _Records:
             if "\r" in record.rstrip("\r\n"):
                 return InputError(
                     f"{at}: a carriage return in the middle of the line. "
-                    "Save the file with Unix or Windows line ends."
+                    "Save the file with Unix or Windows line endings."
                 )
             return InputError(f"{at}: {error}.")
         opens, closes = quote
         place = f"{self._name}, line {line + record.count(chr(10), 0, opens)}"
-        advice = "write a quote that belongs to a quoted field twice"
+        advice = "inside a quoted field, write a quote twice"
         if self._dialect == "tsv":
-            advice += ", or give the format 'tsv-unquoted' if quotes mean nothing in this file"
+            advice += ", or set the format 'tsv-unquoted' if quotes have no meaning in this file"
         if closes is None:
             return InputError(
                 f"{place}: a quote opens here ({_excerpt(record, opens)}) and is never closed. "
@@ -191,7 +191,7 @@ class _Records:
 
 
 def _stray_quote(record: str, delimiter: str) -> tuple[int, int | None] | None:
-    """Return where the quote that the csv module refused opens, and where it closes if it does."""
+    """Return where the misplaced quote opens, and where it closes, or None."""
     quoted = re.compile(r'"(?:[^"]++|"")*+"')
     plain = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
     position = 0

@@ -1,4 +1,4 @@
-"""Examples: texts with ids and, where known, gold labels and sources, kept in Arrow."""
+"""Examples in Arrow tables: texts with ids and, where known, gold labels and sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
     ]
 )
 ROWS_PER_BATCH = 10_000
-#: Holds a row's other columns as a JSON object, in the tables of datasets that keep some.
+#: A row's other columns as a JSON object, for datasets that keep them.
 COLUMNS = pa.field("columns", pa.large_string())
 
 
@@ -38,11 +38,11 @@ class Examples:
     """A split: rows of an Arrow table, optionally in another order.
 
     Attributes:
-        table: columns ``id``, ``text``, ``label`` (gold label as the data spell it, or null),
-            ``source`` (or null) and, where a dataset keeps further ones for prompts, ``columns``.
-        order: row numbers into `table`, or None for the table's own order. Choosing and shuffling
-            change this alone, so that texts stay where they are, on disk if they came from there.
-        mapped: the files that `table` lies in, where it is on disk.
+        table: columns ``id``, ``text``, ``label`` (gold label as spelled in the data, or null),
+            ``source`` (or null) and, if the dataset keeps other columns for prompts, ``columns``.
+        order: row numbers into `table`, or None for the table's own order. Selecting and shuffling
+            change only this, so texts on disk stay there.
+        mapped: the memory-mapped files of a `table` on disk.
     """
 
     table: pa.Table
@@ -57,7 +57,7 @@ class Examples:
         sources: Sequence[str | None] | str | None = None,
         ids: Sequence[str] | None = None,
     ) -> Examples:
-        """Build examples from columns; ids are made from the texts where none are given."""
+        """Build examples from columns; without ids, they are made from the texts."""
         builder = ExamplesBuilder()
         for row, text in enumerate(texts):
             builder.add(
@@ -69,22 +69,22 @@ class Examples:
         return builder.finish()
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Examples]) -> Examples:
-        """Put splits one after the other; nothing is copied."""
-        tables = [part.table for part in parts] or [SCHEMA.empty_table()]
+    def concatenate(cls, splits: Sequence[Examples]) -> Examples:
+        """Concatenate splits without copying."""
+        tables = [split.table for split in splits] or [SCHEMA.empty_table()]
         table = pa.concat_tables(tables, promote_options="default")
-        mapped = tuple(file for part in parts for file in part.mapped)
-        if all(part.order is None for part in parts):
+        mapped = tuple(file for split in splits for file in split.mapped)
+        if all(split.order is None for split in splits):
             return cls(table, mapped=mapped)
-        starts = np.cumsum([0] + [part.table.num_rows for part in parts])
-        orders = [part.row_numbers() + start for part, start in zip(parts, starts, strict=False)]
+        starts = np.cumsum([0] + [split.table.num_rows for split in splits])
+        orders = [split.row_numbers() + start for split, start in zip(splits, starts, strict=False)]
         return cls(table, np.concatenate(orders), mapped)
 
     def __len__(self) -> int:
         return self.table.num_rows if self.order is None else len(self.order)
 
     def row_numbers(self) -> NDArray[np.int64]:
-        """Return the rows of `table` in this split's order."""
+        """Return row numbers into `table` in this split's order."""
         if self.order is None:
             return np.arange(self.table.num_rows, dtype=np.int64)
         return self.order
@@ -126,15 +126,15 @@ class Examples:
         return replace(self, table=self.table.set_column(position, SCHEMA.field(position), values))
 
     def in_order(self) -> Examples:
-        """Return examples whose table is in this split's order; a copy, unless it is already."""
+        """Return examples whose table is in this split's order, copied if necessary."""
         return self if self.order is None else Examples(self.table.take(self.order))
 
     def identified_by_text(self) -> Examples:
-        """Return examples in order, with the ids their texts would get without any of their own."""
-        examples, made = self.in_order(), MadeIds()
+        """Return examples in order, with ids made from the texts."""
+        examples, made = self.in_order(), TextIds()
         ids = (made.make(row, text) for row, text in enumerate(examples.values("text")))
         column = pa.chunked_array([pa.array(ids, pa.string())])
-        return examples.replace_column("id", made.told_apart(column))
+        return examples.replace_column("id", made.number_repeated(column))
 
     def batches(self, rows: int = ROWS_PER_BATCH) -> Iterator[dict[str, list[Any]]]:
         """Yield the columns of up to `rows` examples at a time."""
@@ -142,7 +142,7 @@ class Examples:
             yield piece.to_pydict()
 
     def rows(self) -> Iterator[tuple[str, str, str | None, str | None, dict[str, Any]]]:
-        """Yield each row's id, text, label, source and other columns, in flat memory."""
+        """Yield each row's id, text, label, source and other columns, in constant memory."""
         kept = COLUMNS.name in self.table.column_names
         for piece in self.pieces(columns=[*SCHEMA.names, *([COLUMNS.name] if kept else [])]):
             four = [piece.column(name).to_pylist() for name in SCHEMA.names]
@@ -151,30 +151,30 @@ class Examples:
                 yield identifier, text, label, source, json.loads(more) if more else {}
 
     def values(self, name: str) -> Iterator[Any]:
-        """Yield a column's values, without a list of them all."""
+        """Yield a column's values in constant memory."""
         for piece in self.pieces(columns=[name]):
             yield from piece.column(0).to_pylist()
 
     def pieces(
         self, rows: int = ROWS_PER_BATCH, columns: Sequence[str] = SCHEMA.names
     ) -> Iterator[pa.Table]:
-        """Yield tables of up to `rows` examples; what was read does not stay in memory."""
+        """Yield tables of up to `rows` examples in constant memory."""
         table = self.table.select(columns)
         for start in range(0, len(self), rows):
             yield self._piece(table, start, rows)
             for file in self.mapped:
-                _let_go(file)
+                _release_pages(file)
 
     def _piece(self, table: pa.Table, start: int, rows: int) -> pa.Table:
         if self.order is None:
             return table.slice(start, rows)
         wanted = self.order[start : start + rows]
-        # Arrow copies all it takes from: where rows stand in order, that is a few of them.
+        # `take` copies its input; a slice is small where the rows are in order.
         lowest, highest = int(wanted.min()), int(wanted.max())
         return table.slice(lowest, highest - lowest + 1).take(wanted - lowest)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over ids, texts, labels and sources in order: equal means same data."""
+        """Return a SHA-256 over ids, texts, labels and sources in order."""
         return self._fingerprint
 
     @cached_property
@@ -191,9 +191,9 @@ class Examples:
 
 
 class ExamplesBuilder:
-    """Collects examples row by row and puts them on disk, so that memory does not grow with rows.
+    """Collects examples row by row in constant memory.
 
-    The file is temporary and already unlinked: it goes when the examples go.
+    Many rows go to a temporary file, already unlinked, which disappears with the examples.
     """
 
     def __init__(self, columns: bool = False) -> None:
@@ -201,7 +201,7 @@ class ExamplesBuilder:
         self._rows: list[tuple[str | None, ...]] = []
         self._spool: pa.RecordBatchFileWriter | None = None
         self._file: Any = None
-        self._made_ids, self._count = MadeIds(), 0
+        self._made_ids, self._count = TextIds(), 0
 
     def add(
         self,
@@ -211,7 +211,7 @@ class ExamplesBuilder:
         id: str | None = None,  # noqa: A002 - the word users know
         columns: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add one example; without an id, one is made from its text."""
+        """Add one example; without `id`, one is made from its text."""
         made = id if id is not None else self._made_ids.make(self._count, text)
         more = (json.dumps(columns),) if len(self._schema) > len(SCHEMA) else ()
         self._rows.append((made, text, label, source, *more))
@@ -233,7 +233,7 @@ class ExamplesBuilder:
         return self._examples(table, mapped)
 
     def _examples(self, table: pa.Table, *mapped: mmap.mmap) -> Examples:
-        ids = self._made_ids.told_apart(table.column("id"))
+        ids = self._made_ids.number_repeated(table.column("id"))
         return Examples(table.set_column(0, SCHEMA.field("id"), ids), mapped=mapped)
 
     def _flush(self) -> None:
@@ -241,7 +241,7 @@ class ExamplesBuilder:
             return
         if self._spool is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            # A loader that fails half-way leaves the builder, and nobody else would close it.
+            # Closes the file if a loader fails before `finish`.
             weakref.finalize(self, self._file.close)
             self._spool = pa.ipc.new_file(self._file, self._schema)
         with disk_errors(f"{tempfile.gettempdir()} (TMPDIR)"):
@@ -249,8 +249,8 @@ class ExamplesBuilder:
         self._rows = []
 
 
-def _let_go(file: mmap.mmap) -> None:
-    """Give back the memory that pages of a file take; they are read again when needed."""
+def _release_pages(file: mmap.mmap) -> None:
+    """Release the memory of a mapped file's pages; they are read again when needed."""
     if hasattr(mmap, "MADV_DONTNEED"):
         file.madvise(mmap.MADV_DONTNEED)
 
@@ -264,14 +264,14 @@ def _batch(rows: Iterable[tuple[str | None, ...]], schema: pa.Schema) -> pa.Reco
 
 
 def canonical_text(text: str) -> str:
-    """Return what two texts share that differ in nothing but case, Unicode form and white space."""
+    """Return a text with its case, Unicode form and white space normalised."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def text_hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """Return 8 bytes for each text; equal where their canonical texts are.
+    """Return an 8-byte hash of each text's canonical form.
 
-    Two different texts among a million share a hash with a probability of 3 in 100 million.
+    The probability of any collision among a million texts is 3 in 100 million.
     """
     digests = (
         hashlib.blake2b(canonical_text(text).encode("utf-8", "surrogatepass"), digest_size=8)
@@ -280,26 +280,26 @@ def text_hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
 
 
-class MadeIds:
-    """Makes ids from texts; case, Unicode form and white space do not count.
+class TextIds:
+    """Makes ids from texts, ignoring case, Unicode form and white space.
 
-    The second occurrence of a text ends in ``-2``. Which ones are repeated is found out at the end:
-    16 bytes are kept for a row, where a table of all texts seen would take ten times as much.
+    The id of a text's second occurrence ends in ``-2``. Repetitions are found at the end, which
+    takes 16 bytes a row, a tenth of a table of all texts.
     """
 
     def __init__(self) -> None:
         self._rows, self._keys = array("q"), array("Q")
 
     def make(self, row: int, text: str) -> str:
-        """Return the id of the text at `row`, as if it were the only one of its kind."""
+        """Return the id of the text at `row`, without an occurrence number."""
         canonical = canonical_text(text).encode("utf-8", "surrogatepass")
         digest = hashlib.sha1(canonical, usedforsecurity=False).digest()[:8]
         self._rows.append(row)
         self._keys.append(int.from_bytes(digest, "big"))
         return digest.hex()
 
-    def told_apart(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Return the column of all ids with the repeated ones numbered."""
+    def number_repeated(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return the column of ids with repeated ones numbered."""
         rows, occurrences = self._repeated()
         chunks, start = [], 0
         for chunk in ids.chunks:

@@ -1,4 +1,4 @@
-"""Rows that are objects, and the JSON Lines that hold them."""
+"""JSON Lines, and tables whose rows are objects."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sentikit.datasets.rows import Rows
 from sentikit.datasets.text_files import decoded_lines
 from sentikit.errors import InputError
 
-#: Objects of a file that are read for their keys.
+#: Number of objects whose keys become the columns.
 OBJECTS_LOOKED_AT = 100
-_NEEDED = 'a JSON object is needed on each line, as {"text": "I love it"}'
-_AS_JSON = "Let the name end in .json, or give the format 'json'."
+_NEEDED = 'each line must be a JSON object, such as {"text": "I love it"}'
+_AS_JSON = "Rename the file to end in .json, or set the format 'json'."
 _KINDS = {
     list: "a list",
     dict: "an object",
@@ -33,8 +33,8 @@ class ObjectRows(Rows):
         records: the place and the mapping of each row.
         name: the file's name, for messages.
         unit: what a place counts.
-        looked_at: how many are read for their keys, since any may leave some out; of a pipe, which
-            may be slow to grow, the first alone.
+        looked_at: number of rows whose keys become the columns, as any may omit some; 1 for a
+            pipe, which may be slow.
         close: closes the file.
     """
 
@@ -66,7 +66,7 @@ class ObjectRows(Rows):
             yield where, tuple([record.get(column) for column in columns])
 
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield where each row stands and its values; keys not met before come after `columns`."""
+        """Yield each row's place and its values; new keys come after `columns`."""
         absent = dict.fromkeys(self.columns)
         with self:
             for where, record in self._records:
@@ -92,10 +92,9 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number and the object of each line; blank lines are skipped.
+    """Yield the number and the object of each line that is not blank.
 
-    ``NaN``, which Python and others write for a missing number though JSON has no such thing, is
-    read as null.
+    ``NaN``, which is not JSON but which Python and others write, is read as null.
     """
     for number, line in enumerate(lines, start=1):
         if not line or line.isspace():
@@ -107,7 +106,7 @@ def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[st
         if not isinstance(record, dict):
             advice = f" {_AS_JSON}" if isinstance(record, list) else ""
             kind = _KINDS.get(type(record), "a number")
-            raise InputError(f"{name}, line {number}: {_NEEDED}; this is {kind}.{advice}")
+            raise InputError(f"{name}, line {number}: {_NEEDED}, not {kind}.{advice}")
         yield number, record
 
 
@@ -116,7 +115,7 @@ def _decode(line: str) -> Any:
         # Three times as fast as the standard decoder, and stricter.
         return from_json(line, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
-        # The standard one takes NaN and deep nesting, and says better what is wrong.
+        # The standard decoder accepts NaN and deep nesting, and its errors are clearer.
         record = json.JSONDecoder(parse_constant=_constant).decode(line.rstrip())
     if "\\u" in line:
         _refuse_half_characters(record)
@@ -129,7 +128,7 @@ def _constant(spelling: str) -> None:
 
 
 def _refuse_half_characters(record: Any) -> None:
-    r"""Refuse half of a surrogate pair (``\ud83d`` alone): no file could hold such a text."""
+    r"""Refuse half of a surrogate pair (``\ud83d`` alone), which UTF-8 cannot encode."""
     try:
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -142,7 +141,7 @@ def _explain(error: Exception, line: str, number: int) -> str:
         cut = number == 1 and error.pos >= len(error.doc.rstrip())
         if line.lstrip()[:1] == "[" or cut:
             what = "a list" if line.lstrip()[:1] == "[" else "an object"
-            return f"{_NEEDED}; {what} over several lines is not JSON Lines. {_AS_JSON}"
+            return f"{_NEEDED}, but {what} spans several lines. {_AS_JSON}"
         near = error.doc[max(0, error.pos - 10) : error.pos + 10]
         return f"not valid JSON: {error.msg} at character {error.pos + 1}, near {near!r}."
     if isinstance(error, RecursionError):

@@ -1,4 +1,4 @@
-"""Label schemes: the classes of a task, and how gold labels fold into them."""
+"""Label schemes: the classes of a task, and the gold labels that map to each."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _POLARITY = {
 }
 
 
-#: The name of every scheme that is a list of classes, a model's or a recipe's.
+#: The name of every scheme made from a list of classes.
 OWN = "own"
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)\.0+")
 
 
 def folded_label(spelling: str) -> str:
-    """Return what spellings of one label share: case, spaces and ``5.0`` for ``5`` do not count."""
+    """Return a label with its case and spaces normalised, and ``5.0`` as ``5``."""
     folded = " ".join(spelling.casefold().split())
     number = _WHOLE_NUMBER.fullmatch(folded)
     return number[1] if number else folded
@@ -40,16 +40,16 @@ def folded_label(spelling: str) -> str:
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """The classes of a task, in logit order, and the gold labels that mean each.
+    """The classes of a task in logit order, and the gold labels that map to each.
 
     Attributes:
-        name: what a recipe calls the scheme; `OWN` for a list of classes.
-        classes: class names; a label's position is its index in the logits.
+        name: the scheme's name in recipes; `OWN` for a list of classes.
+        classes: class names in the order of the logits.
         meanings: gold label, folded by `folded_label`, to class.
-        threshold: for two classes, the probability of the second from which it is predicted;
-            None predicts the likelier class.
-        ordered: whether the classes stand in an order, from low to high.
-        unit: what a number alone counts, as ``stars``.
+        threshold: for two classes, the lowest probability at which the second is predicted; None
+            predicts the likelier class.
+        ordered: whether the classes are ordered, from low to high.
+        unit: the unit of a number without one, such as ``stars``.
     """
 
     name: str
@@ -60,7 +60,7 @@ class LabelScheme:
     unit: str = ""
 
     def class_of(self, label: str) -> str | None:
-        """Return the class a gold label folds into, or None if it is not one."""
+        """Return the class of a gold label, or None if it has none."""
         folded = folded_label(label)
         found = self.meanings.get(folded)
         return self.meanings.get(f"{folded} {self.unit}") if found is None and self.unit else found
@@ -73,7 +73,7 @@ class LabelScheme:
 
 
 def _binary(name: str, target: str) -> LabelScheme:
-    """Build the study's one-against-rest view: {non-target 0, target 1}."""
+    """Return the study's one-against-rest scheme: {non-target 0, target 1}."""
     rest = f"non-{target}"
     meanings = {spelling: target if c == target else rest for spelling, c in _POLARITY.items()}
     return LabelScheme(name, (rest, target), {**meanings, rest: rest})
@@ -103,7 +103,7 @@ SCHEMES: dict[str, LabelScheme] = {
 def label_scheme(
     labels: str | Sequence[str], threshold: float | None = None, ordered: bool = False
 ) -> LabelScheme:
-    """Return the scheme a recipe gives: a registered one by name, or a list of classes.
+    """Return the scheme that a recipe names, or makes from a list of classes.
 
     Raises:
         InputError: no such scheme, fewer than two classes or two that fold alike, or a threshold
@@ -117,8 +117,8 @@ def label_scheme(
         scheme = _listed(labels, ordered)
     if threshold is not None and len(scheme.classes) != 2:
         raise InputError(
-            f"A threshold is for two classes; the label scheme {scheme.name!r} has "
-            f"{len(scheme.classes)}. Remove it or use bin_neg, bin_neu or bin_pos."
+            f"A threshold needs two classes, but the label scheme {scheme.name!r} has "
+            f"{len(scheme.classes)}. Remove it, or use bin_neg, bin_neu or bin_pos."
         )
     return replace(scheme, threshold=threshold)
 
@@ -126,11 +126,11 @@ def label_scheme(
 def scheme_for_classes(
     classes: Sequence[str], threshold: float | None = None, ordered: bool = False
 ) -> LabelScheme:
-    """Return the scheme of a model made elsewhere, its classes in the given (logit) order.
+    """Return the scheme of another tool's model from its classes in logit order.
 
-    Classes of a known scheme, in any order and case, mean what they mean there, and are ordered
-    where they come in its order or the reverse; others mean themselves, and are ordered where
-    `ordered` says so.
+    If they are the classes of a known scheme, in any order and case, it gives their meanings, and
+    they are ordered if they follow its order or the reverse. Other classes mean themselves;
+    `ordered` applies to them.
 
     Raises:
         InputError: a threshold for more than two classes.
@@ -138,7 +138,7 @@ def scheme_for_classes(
     names = tuple(name.strip() for name in classes)
     folded = tuple(folded_label(name) for name in names)
     if threshold is not None and len(names) != 2:
-        raise InputError(f"A threshold is for two classes; the model has {len(names)}.")
+        raise InputError(f"A threshold needs two classes, but the model has {len(names)}.")
     for scheme in SCHEMES.values():
         if sorted(folded) == sorted(scheme.classes):
             in_order = scheme.ordered and folded in (scheme.classes, scheme.classes[::-1])
@@ -153,8 +153,8 @@ def _listed(classes: Sequence[str], ordered: bool) -> LabelScheme:
         alike = meanings.get(folded_label(name))
         if not name or alike is not None:
             wrong = f"{alike!r} and {name!r} are the same class" if name else "a class has no name"
-            raise InputError(f"dataset.labels: {wrong}. Give each class a name of its own.")
+            raise InputError(f"dataset.labels: {wrong}. Give each class its own name.")
         meanings[folded_label(name)] = name
     if len(names) < 2:
-        raise InputError("dataset.labels: a list of classes needs two at least.")
+        raise InputError("dataset.labels: a list of classes needs at least two.")
     return LabelScheme(OWN, names, meanings, ordered=ordered)

@@ -1,4 +1,4 @@
-"""Datasets of a recipe: loader, options, and splits whose labels are folded into classes."""
+"""Datasets opened from a recipe: their splits, with gold labels mapped to classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sentikit.registry import Registry, default_registry
 class DatasetLoader(Component, ABC):
     """Loads the splits of one dataset.
 
-    Labels are given as the data spell them; the recipe's label scheme folds them into classes.
+    Keep labels as the data spell them; the recipe's label scheme maps them to classes.
     """
 
     @abstractmethod
@@ -33,7 +33,7 @@ class DatasetLoader(Component, ABC):
         """Return the splits that can be loaded with these settings, cheaply.
 
         Raises:
-            sentikit.InputError: the settings point at nothing that can be read.
+            sentikit.InputError: the settings name nothing that can be read.
         """
 
     @abstractmethod
@@ -41,12 +41,12 @@ class DatasetLoader(Component, ABC):
         """Load one of `splits`.
 
         Raises:
-            sentikit.InputError: a file is missing or malformed; says which and where.
+            sentikit.InputError: a file is missing or malformed; the message says which and where.
             sentikit.SentikitError: the disk or the network failed.
         """
 
     def rows(self, split: str) -> Rows:
-        """Open the table that a split is read from, where there is one, with all its columns.
+        """Open the table of a split with all its columns, if it is read from a table.
 
         Raises:
             sentikit.InputError: there is no table, or it cannot be read.
@@ -54,30 +54,28 @@ class DatasetLoader(Component, ABC):
         raise InputError(f"The split {split!r} of this dataset is not read from a table.")
 
     def label_origin(self) -> str | None:
-        """Say where labels come from that people did not give; None for gold labels."""
+        """Return the source of labels that people did not give, or None for gold labels."""
         return None
 
     def locate(self, split: str, row: int) -> str:
-        """Say where row `row` (from 0) of `split` stands, for error messages."""
+        """Return the place of row `row` (from 0) of `split`, for error messages."""
         return f"row {row + 1} of split {split!r}"
 
 
-#: The parts that a dataset's splits can play.
 SPLITS = ("train", "validation", "test")
 
 
 def _share(value: object) -> object:
-    """Read '10%' as 0.1."""
     if isinstance(value, str) and value.strip().endswith("%"):
         return float(value.strip().rstrip("%")) / 100
     return value
 
 
 class ListedLabels(ComponentSettings):
-    """Classes of the user's own."""
+    """Classes listed in a recipe."""
 
-    classes: tuple[str, ...] = Field(description="the classes, from low to high where ordered")
-    ordered: bool = Field(False, description="whether the classes stand in an order")
+    classes: tuple[str, ...] = Field(description="the classes, from low to high if ordered")
+    ordered: bool = Field(False, description="whether the classes are ordered")
 
     def scheme(self, threshold: float | None = None) -> LabelScheme:
         return label_scheme(self.classes, threshold, self.ordered)
@@ -100,7 +98,7 @@ def _known_scheme(labels: str | tuple[str, ...] | ListedLabels) -> str | ListedL
 def _holdout(value: object) -> object:
     share = _share(value)
     if isinstance(value, str) and isinstance(share, float) and share >= 1:
-        raise ValueError("a share to hold out must be below 100%")
+        raise ValueError("the share to hold out must be below 100%")
     return share
 
 
@@ -127,25 +125,25 @@ class DatasetOptions(ComponentSettings):
     )
     label_map: dict[str, str] = Field(
         default_factory=dict,
-        description="gold label to a class; case, spaces and 5.0 for 5 do not count",
+        description="gold label to class; ignores case and spaces, and reads 5.0 as 5",
     )
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="two classes: predict the second from this probability on"
+        None, gt=0, lt=1, description="for two classes: predict the second from this probability on"
     )
     splits: Annotated[dict[str, str | None], AfterValidator(_known_splits)] = Field(
         default_factory=dict,
-        description="which of the dataset's splits serves as train, validation or test; null: none",
+        description="the dataset's splits to use as train, validation or test; null for none",
     )
     sample: Annotated[float, BeforeValidator(_share)] = Field(
-        1.0, gt=0, le=1, description="share of the training split to keep, as 0.1 or '10%'"
+        1.0, gt=0, le=1, description="share of the training split to keep, such as 0.1 or '10%'"
     )
     validation_holdout: Annotated[float, BeforeValidator(_holdout), AfterValidator(_whole)] = Field(
         0,
         ge=0,
-        description="training examples to move to validation, by class and source: a count, or a "
-        "share below 1 or in %",
+        description="training examples to move to validation, stratified by class and source: a "
+        "number, or a share below 1 or in %",
     )
-    seed: int = Field(42, ge=0, description="decides which examples are sampled and held out")
+    seed: int = Field(42, ge=0, description="seed of the sample and of the held-out examples")
 
     @property
     def scheme(self) -> LabelScheme:
@@ -156,12 +154,12 @@ class DatasetOptions(ComponentSettings):
 
 @dataclass(frozen=True)
 class OpenedDataset:
-    """A dataset with its options applied; splits are loaded when asked for.
+    """A dataset with its options applied; splits are loaded on demand.
 
     Attributes:
-        name: the name the recipe gave.
+        name: its name in the recipe.
         loader: the component that reads the data.
-        options: the core's own keys.
+        options: the keys that every dataset has.
     """
 
     name: str
@@ -170,12 +168,10 @@ class OpenedDataset:
 
     @cached_property
     def scheme(self) -> LabelScheme:
-        """The classes, and how gold labels fold into them."""
         return self.options.scheme
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """The splits that can be asked for."""
         own = [s for s in self.loader.splits() if s not in self.options.splits]
         mapped = [target for target, origin in self.options.splits.items() if origin]
         held_out = ["validation"] if self.options.validation_holdout else []
@@ -183,11 +179,11 @@ class OpenedDataset:
 
     @cached_property
     def _spellings(self) -> dict[str, frozenset[str]]:
-        """The labels of each split that was read."""
+        """The labels of each split read so far."""
         return {}
 
     def warnings(self) -> list[str]:
-        """Return what is suspect about the label map, judged by the splits read so far."""
+        """Warn about keys of the label map that no split read so far contains."""
         if not any(self._spellings.values()):
             return []
         known = frozenset[str]().union(*self._spellings.values())
@@ -199,16 +195,15 @@ class OpenedDataset:
         return [f"dataset.label_map: no label of {splits} is {keys}. {hint}"]
 
     def split(self, name: str, labelled: bool = True, empty_texts: bool = False) -> Examples:
-        """Load a split with its labels folded into the scheme's classes.
+        """Load a split with its labels mapped to the scheme's classes.
 
         Args:
             name: one of `splits`.
             labelled: whether every example needs a gold label.
-            empty_texts: whether examples without text stay, as where they only get no label.
+            empty_texts: whether to keep examples without text.
 
         Raises:
-            InputError: no such split, an empty one, an empty text that may not stay, or a label
-                outside the scheme.
+            InputError: the split is unknown or empty, a text is empty, or a label has no class.
         """
         if name not in self.splits:
             raise InputError(
@@ -237,7 +232,7 @@ class OpenedDataset:
         held = np.zeros(len(train), np.bool_)
         moved = np.empty(0, np.intp)
         if self.options.validation_holdout:
-            # By the text and not by the id: one that stands twice has two ids.
+            # By text instead of id, because a repeated text has several ids.
             hashes = text_hashes(train.values("text"))
             _, first, texts = np.unique(hashes, return_index=True, return_inverse=True)
             chosen = self._held_out(train.select(first), generator)
@@ -248,17 +243,16 @@ class OpenedDataset:
         return train.select(np.sort(kept)), train.select(moved)
 
     def _held_out(self, examples: Examples, generator: np.random.Generator) -> NDArray[np.bool_]:
-        """Mark what moves to validation of examples with different texts.
+        """Return a mask of the examples to hold out, stratified by class and source.
 
-        Each class, and in it each source, gives its share: of the texts in the order of their
-        strata, random inside one, every n-th is taken.
+        The texts are ordered by stratum, randomly within one, and every n-th is chosen.
         """
         amount, distinct = self.options.validation_holdout, len(examples)
         wanted = round(amount * distinct) if amount < 1 else int(amount)
         if wanted >= distinct:
             raise InputError(
-                f"dataset.validation_holdout asks for {wanted:,} examples; the training split of "
-                f"{self.name!r} has {distinct:,} different texts. Ask for fewer."
+                f"dataset.validation_holdout is {wanted:,} examples, but the training split of "
+                f"{self.name!r} has {distinct:,} different texts. Lower it."
             )
         pairs = zip(examples.labels, examples.sources, strict=True)
         strata = np.unique([f"{label}\0{source}" for label, source in pairs], return_inverse=True)[
@@ -284,7 +278,7 @@ class OpenedDataset:
         if labelled:
             self._refuse_missing_labels(origin, examples)
         elif len(self.splits) == 1 and examples.table.column("label").null_count == len(examples):
-            self.refuse_idle_map()
+            self.refuse_unused_map()
         return self._fold_labels(origin, examples)
 
     def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
@@ -295,7 +289,7 @@ class OpenedDataset:
         if len(empty):
             raise InputError(
                 f"{self.loader.locate(split, int(empty[0]))}: the text is empty "
-                f"({len(empty):,} such in split {split!r}). Remove these rows or give them a text."
+                f"({len(empty):,} in split {split!r}). Remove or complete these rows."
             )
 
     def _fold_labels(self, split: str, examples: Examples) -> Examples:
@@ -322,7 +316,7 @@ class OpenedDataset:
         encoded: pa.DictionaryArray,
         classes: Sequence[str | None],
     ) -> None:
-        """Refuse a label without a class; in rows that were not chosen it does no harm."""
+        """Refuse a label without a class in the selected rows."""
         unknown = pa.array([name is None for name in classes]).take(encoded.indices)
         wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
         if not len(wrong):
@@ -331,20 +325,16 @@ class OpenedDataset:
         raise InputError(
             f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
             f"{', '.join(self.scheme.classes)}. "
-            f"Map it to the class you mean, as in dataset.label_map={{{spelling!r}: CLASS}}, "
+            f"Map it to a class with dataset.label_map={{{spelling!r}: CLASS}}, "
             "or choose another label scheme (dataset.labels)."
         )
 
-    def refuse_idle_map(self) -> None:
-        """Refuse a ``label_map`` for data that have no labels: their column was not found.
-
-        Raises:
-            InputError: there is such a map.
-        """
+    def refuse_unused_map(self) -> None:
+        """Refuse a ``label_map`` for data without labels, whose column was not found."""
         if self.options.label_map:
             raise InputError(
-                f"The dataset {self.name!r} has a label_map, but no labels. Name their column, as "
-                "in dataset.label=COLUMN, or leave label_map out."
+                f"The dataset {self.name!r} has a label_map but no labels. Name their column with "
+                "dataset.label=COLUMN, or leave out label_map."
             )
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
@@ -353,26 +343,26 @@ class OpenedDataset:
             raise InputError(
                 f"{self.loader.locate(split, int(missing[0]))}: the label is missing "
                 f"({len(missing):,} of {len(examples):,} in split {split!r}). "
-                "Label these rows or leave them out."
+                "Label or remove these rows."
             )
 
 
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return where examples stand whose rows of the table are marked."""
+    """Return the positions of the examples whose rows of the table are marked."""
     return np.flatnonzero(marked if examples.order is None else marked[examples.order])
 
 
 def open_dataset(
     section: Mapping[str, Any] | str, registry: Registry | None = None
 ) -> OpenedDataset:
-    """Open the dataset a recipe's section (or just a name) describes.
+    """Open the dataset of a recipe's section, or of a name alone.
 
     Raises:
-        InputError: unknown dataset or key; all problems at once.
+        InputError: an unknown dataset or key; the message lists every problem.
     """
     raw = {"name": section} if isinstance(section, str) else section
     dataset, problems = check_dataset(registry or default_registry(), raw)
-    # Without a recipe around the section, `name:` in front of an unknown name tells nothing.
+    # Outside of a recipe, the prefix `name:` would only confuse.
     refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
     assert dataset is not None
     return dataset
@@ -381,10 +371,10 @@ def open_dataset(
 def with_path(
     section: Mapping[str, Any], path: str | None, registry: Registry | None = None
 ) -> dict[str, Any]:
-    """Lay the option ``--path`` into a dataset's section.
+    """Add the option ``--path`` to a dataset's section.
 
     Raises:
-        InputError: there is no such dataset, or it takes no path.
+        InputError: there is no such dataset, or it has no path.
     """
     if path is None:
         return dict(section)
@@ -393,14 +383,14 @@ def with_path(
     known = loader.Settings.model_fields
     if "path" not in known:
         own = f"; its own settings are {', '.join(known)}" if known else ""
-        raise InputError(f"The dataset {name!r} takes no --path: leave it out{own}.")
+        raise InputError(f"The dataset {name!r} has no --path; leave it out{own}.")
     return {**section, "path": path}
 
 
 def check_dataset(
     registry: Registry, raw: Any, prefix: Path = ()
 ) -> tuple[OpenedDataset | None, list[Problem]]:
-    """Open the dataset of a recipe's section, or return all that is wrong with it."""
+    """Open the dataset of a recipe's section, or return every problem with it."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
     loader, options, problems = check_section(
@@ -414,7 +404,7 @@ def check_dataset(
 
 
 def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
-    """Return what is wrong with the classes, and with the labels mapped to them."""
+    """Return the problems of the threshold and the label map."""
     try:
         scheme = options.scheme
     except InputError as error:
@@ -426,9 +416,9 @@ def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
         path = (*prefix, "label_map", spelling)
         if scheme.class_of(target) is None:
             hint = did_you_mean(target, scheme.classes)
-            problems.append(Problem(path, f"{target!r} is no class of {name}. {hint}"))
+            problems.append(Problem(path, f"{target!r} is not a class of {name}. {hint}"))
         first = seen.setdefault(folded_label(spelling), spelling)
         if scheme.class_of(options.label_map[first]) != scheme.class_of(target):
-            message = f"{first!r} and {spelling!r} are one label with two classes. Keep one."
+            message = f"{first!r} and {spelling!r} are one label, mapped to two classes. Keep one."
             problems.append(Problem(path, message))
     return problems

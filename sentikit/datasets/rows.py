@@ -1,4 +1,4 @@
-"""Rows of a table: where each stands, which column holds what, and the text of the cells."""
+"""Rows of a table: their places for messages, the choice of columns, and cell values as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEXT_NAMES = (
     "X_test_sent"
 )
 _LABEL_NAMES = "label gold gold_label sentiment classification class label_text target y_test"
-#: Names these columns usually have, likeliest first; case and blanks do not count.
+#: Usual names of these columns, the likeliest first; case and spaces are ignored.
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "text": tuple(_TEXT_NAMES.split()),
     "label": tuple(_LABEL_NAMES.split()),
@@ -29,7 +29,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "source": ("source", "domain", "dataset"),
 }
 
-#: Names of a lone column that hardly holds texts.
+#: Names of an only column that is unlikely to contain texts.
 _NOT_TEXTS = frozenset(
     [name for what in ("label", "id", "source") for name in USUAL_NAMES[what]]
     + ["stars", "star", "rating", "ratings", "score", "date", "time", "language", "lang", "user"]
@@ -38,15 +38,15 @@ _KINDS: dict[type, str] = {list: "a list", dict: "a mapping", bytes: "bytes"}
 
 
 class Rows(ABC):
-    """A table being read: iterate once over ``(where, row)``, `row` a mapping with every column.
+    """An open table, iterated once as ``(where, row)``; `row` maps every column to its value.
 
-    Memory does not grow with the table. Use it in a ``with`` statement, or read it to its end. A
-    subclass writes `values`.
+    Memory does not grow with the table. Use it in a ``with`` statement, or read it to its end.
+    Subclasses implement `values`.
 
     Attributes:
         name: the file's name, for messages.
         columns: the columns, in the file's order.
-        unit: what `where` counts, from 1: ``line`` (the one the row starts on) or ``row``.
+        unit: the unit of `where`, which counts from 1: ``line`` (where the row starts) or ``row``.
     """
 
     unit = "row"
@@ -65,35 +65,35 @@ class Rows(ABC):
         if len(self._places) < len(self.columns):
             ((column, times),) = Counter(self.columns).most_common(1)
             raise InputError(
-                f"{header or name}: {times} columns are called {column!r}. Give each its own name."
+                f"{header or name}: {times} columns are named {column!r}. Give each its own name."
             )
 
     @abstractmethod
     def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        """Yield where each row stands and its values in `columns`, some of the table's own."""
+        """Yield each row's place and its values in some of the table's columns."""
 
     def fields(self, column: str) -> Sequence[str] | None:
-        """Return the keys inside a column's values, None where they hold none."""
+        """Return the keys inside a column's values, or None if they are not mappings."""
         return None
 
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield where each row stands and its values by column, as the format spells them.
+        """Yield each row's place and its values by column.
 
         Raises:
-            InputError: the file is malformed, says where; or it has no rows.
+            InputError: the file is malformed, with the place, or has no rows.
         """
         columns = self.columns
         for where, values in self._read(columns):
             yield where, dict(zip(columns, values, strict=True))
 
     def cells(self, *columns: str) -> Iterator[tuple[int, tuple[str | None, ...]]]:
-        """Yield where each row stands and its values in `columns` as texts, None for null.
+        """Yield each row's place and its values in `columns` as text, None for null.
 
         Args:
-            columns: names, or paths into nested values, as ``review.text``.
+            columns: names, or paths into nested values, such as ``review.text``.
 
         Raises:
-            InputError: as for iterating; no such column; or a value that is no text, number or
+            InputError: as for iterating; an unknown column; a value other than a text, number or
                 date.
         """
         paths = [self._path(column) for column in columns]
@@ -116,12 +116,12 @@ class Rows(ABC):
     def texts(
         self, columns: Sequence[str], others: Sequence[str] = (), strip_markup: bool = False
     ) -> Iterator[tuple[int, str, tuple[str | None, ...]]]:
-        """Yield where each row stands, its text and its values in `others`.
+        """Yield each row's place, its text and its values in `others`.
 
         Args:
-            columns: of the text, which is joined from them, "" where none holds any.
+            columns: the columns that are joined to the text, which is "" if all are empty.
             others: further columns.
-            strip_markup: whether to take HTML off the text.
+            strip_markup: whether to remove HTML from the text.
 
         Raises:
             InputError: as for `cells`.
@@ -133,15 +133,15 @@ class Rows(ABC):
     def text_reader(
         self, wanted: Sequence[str] = (), option: str = "", strip_markup: bool = False
     ) -> Callable[[int, Mapping[str, Any]], str]:
-        """Return what gives the text of a row that iterating yields, "" where it has none.
+        """Return a function that returns the text of an iterated row, "" if it has none.
 
         Args:
             wanted: as for `find_text_columns`.
             option: as for `find_column`.
-            strip_markup: whether to take HTML off the text.
+            strip_markup: whether to remove HTML from the text.
 
         Raises:
-            InputError: there is no such column, now; later, a value that is no text.
+            InputError: an unknown column; from the function, a value that is not text.
         """
         columns = self.find_text_columns(wanted, option)
         paths = [self._path(column) for column in columns]
@@ -157,10 +157,10 @@ class Rows(ABC):
         return text
 
     def find_text_columns(self, wanted: Sequence[str] = (), option: str = "") -> tuple[str, ...]:
-        """Choose the columns or paths whose values are joined; without any, the likeliest one.
+        """Choose the columns or paths whose values are joined; by default the likeliest one.
 
         Raises:
-            InputError: there is no such column, or none that is likely.
+            InputError: an unknown column, or none is likely.
         """
         return tuple(self.find_column("text", column, option) for column in wanted or (None,))
 
@@ -168,13 +168,12 @@ class Rows(ABC):
         """Choose the column of the ``text``, ``label``, ``id`` or ``source``.
 
         Args:
-            what: which of the four.
-            wanted: the name the user gave; without it, one with a usual name is chosen, or the
-                only column.
-            option: what the user can write to choose, for messages: ``--text-column COLUMN``.
+            what: one of the four.
+            wanted: the user's choice; by default, a column with a usual name or the only column.
+            option: the option to name in messages, such as ``--text-column COLUMN``.
 
         Raises:
-            InputError: there is no such column, or none that is likely.
+            InputError: an unknown column, or none is likely.
         """
         if wanted is not None and wanted not in self._places:
             outer, *keys = self._path(wanted)
@@ -187,17 +186,17 @@ class Rows(ABC):
         return find_column(self.columns, wanted, what, self.name, option)
 
     def find_optional_column(self, what: str, wanted: str | None = None) -> str | None:
-        """Choose like `find_column`, with None where nobody asked and no name is likely."""
+        """Choose like `find_column`; None if `wanted` is None and no name is likely."""
         return (
             usual_column(self.columns, what) if wanted is None else self.find_column(what, wanted)
         )
 
     def at(self, where: int) -> str:
-        """Say where a row stands: ``reviews.csv, line 17``."""
+        """Return a row's place for messages, such as ``reviews.csv, line 17``."""
         return f"{self.name}, {self.unit} {where}"
 
     def close(self) -> None:
-        """Close the file, unless it was open before."""
+        """Close the file, unless the caller opened it."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -221,7 +220,7 @@ class Rows(ABC):
             raise InputError(f"{self.name} has no rows. Give a file with at least one.")
 
     def _path(self, column: str) -> tuple[str, ...]:
-        """Return a column's name, and behind it the keys inside its values."""
+        """Split a path into a column's name and the keys inside its values."""
         keys = column.split(".")
         for length in range(len(keys), 0, -1):
             outer = ".".join(keys[:length])
@@ -242,12 +241,12 @@ class Rows(ABC):
         inner = [f"{odd}.{key}" for key in value] if isinstance(value, Mapping) else []
         advice = f" Name a field inside it: {', '.join(inner[:8])}." if inner else ""
         return InputError(
-            f"{self.at(where)}: the column {odd!r} holds {kind}; a text is needed.{advice}"
+            f"{self.at(where)}: the column {odd!r} holds {kind} instead of text.{advice}"
         )
 
 
 class RecordRows(Rows):
-    """Rows that a plugin reads: `records` in the order of `columns`, counted from 1."""
+    """Rows that a plugin reads: `records` with values in the order of `columns`."""
 
     def __init__(
         self,
@@ -267,11 +266,11 @@ class RecordRows(Rows):
 
 
 class TableFormat(Component, ABC):
-    """Reads files with the ending that it is registered under, as tables.
+    """Reads tables from files with the suffix that it is registered under.
 
     Attributes:
-        has_sheets: whether a file may hold several tables, which are chosen by name.
-        compressed: whether `open` also takes compressed files, as `open_binary` does.
+        has_sheets: whether a file may contain several tables, which are chosen by name.
+        compressed: whether `open` also reads compressed files, as `open_binary` does.
     """
 
     has_sheets: ClassVar[bool] = False
@@ -282,18 +281,18 @@ class TableFormat(Component, ABC):
         """Open a file.
 
         Args:
-            path: an existing file, in most cases; it may also be missing.
-            sheet: the table that the user named, where a file holds several.
+            path: the file, which may be missing.
+            sheet: the table that the user named, if the file contains several.
 
         Raises:
-            sentikit.InputError: it cannot be read, or holds no such table; says why.
+            sentikit.InputError: it cannot be read, or contains no such table.
         """
 
     def open_stream(self, stream: BinaryIO, name: str) -> Rows:
-        """Read a pipe, no further than needed; `name` is what messages call it.
+        """Read a pipe, no further than needed; `name` is its name in messages.
 
         Raises:
-            sentikit.InputError: it cannot be read, or only files can, as here.
+            sentikit.InputError: it cannot be read; by default, only files can.
         """
         raise InputError(
             f"{name}: {type(self).__name__} cannot be read from a pipe. Save it as a file and give "
@@ -302,7 +301,7 @@ class TableFormat(Component, ABC):
 
 
 def usual_column(columns: Sequence[str], what: str) -> str | None:
-    """Return the column whose name is likeliest for a `what` of `USUAL_NAMES`, None without one."""
+    """Return the column with the likeliest name for a key of `USUAL_NAMES`, or None."""
     by_folded = {_fold(column): column for column in reversed(columns)}
     found = (by_folded.get(_fold(name)) for name in USUAL_NAMES[what])
     return next((column for column in found if column is not None), None)
@@ -311,11 +310,7 @@ def usual_column(columns: Sequence[str], what: str) -> str | None:
 def find_column(
     columns: Sequence[str], wanted: str | None, what: str, path: str, option: str = ""
 ) -> str:
-    """Choose a column of the file `path`, as `Rows.find_column` does.
-
-    Raises:
-        InputError: there is no such column, or none that is likely.
-    """
+    """Choose a column of the file `path`, as `Rows.find_column` does."""
     if wanted is not None:
         alike = [column for column in columns if _fold(column) == _fold(wanted)]
         if wanted in columns or len(alike) == 1:
@@ -326,7 +321,7 @@ def find_column(
         return found
     if len(columns) == 1 and _fold(columns[0]) not in _NOT_TEXTS:
         return columns[0]
-    advice = f" Say which one it is with {option}." if option else ""
+    advice = f" Choose it with {option}." if option else ""
     listed = ", ".join(repr(column) for column in columns)
     raise InputError(f"{path}: which column holds the {what}? It has {listed}.{advice}")
 
@@ -341,10 +336,10 @@ def _fold(name: str) -> str:
 
 
 def cell_text(value: Any) -> str | None:
-    """Write a value as text, numbers as short as they go (``1``, not ``1.0``); None stays None.
+    """Return a value as text, numbers in their shortest form (``1``, not ``1.0``), or None.
 
     Raises:
-        TypeError: the value is a list, a mapping or bytes; the message names which.
+        TypeError: the value is a list, a mapping or bytes; the message is its type.
     """
     if value is None or isinstance(value, str):
         return value
@@ -367,7 +362,7 @@ def _joined(cells: Sequence[str | None], strip_markup: bool = False) -> str:
 
 
 def _plain_text(markup: str) -> str:
-    """Return a text without HTML: tags and comments go, entities become what they stand for."""
+    """Return a text without HTML tags and comments, with its entities decoded."""
     if "<" not in markup and "&" not in markup:
         return markup
     reader = _MarkupReader(convert_charrefs=True)
@@ -378,7 +373,7 @@ def _plain_text(markup: str) -> str:
 
 
 class _MarkupReader(HTMLParser):
-    """Collects the words of a page, a line for each block of it."""
+    """Collects the text of a page, one line per block element."""
 
     _BLOCKS = frozenset("p div br li tr h1 h2 h3 h4 h5 h6 blockquote pre table ul ol".split())
     _UNSEEN = frozenset(("script", "style"))

@@ -1,4 +1,4 @@
-"""Tables opened by path, pipe or query, whatever their format."""
+"""Tables in any format, opened from a path, a pipe or a query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.registry import default_registry
 
-#: Endings of the formats that are read without a plugin.
+#: Suffixes of the formats that are read without a plugin.
 SUFFIXES: dict[str, str] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -26,12 +26,12 @@ SUFFIXES: dict[str, str] = {
     ".ndjson": "jsonl",
     ".txt": "text",
 }
-#: Formats of `read_rows`; plugins bring more.
+#: Formats of `read_rows`; plugins add more.
 FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "text")
 STANDARD_INPUT = "standard input"
 _HOOK = "register_table_formats"
 _OTHER_SPREADSHEETS = (".xls", ".ods")
-#: Bytes at a file's beginning and end that tell it from another of its size.
+#: Bytes at a file's beginning and end that enter its fingerprint.
 _EDGE = 2**16
 _OPTION = "--text-column"
 
@@ -42,26 +42,26 @@ def read_rows(
     name: str = STANDARD_INPUT,
     sheet: str | None = None,
 ) -> Rows:
-    """Open a table; its rows are read as they are asked for.
+    """Open a table, whose rows are read on demand.
 
-    Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as RFC 4180 has it; of CSV
-    whose header holds semicolons or bars and no comma, these separate the fields), ``tsv-unquoted``
-    (quotes mean nothing), ``jsonl`` (an object a line), ``text`` (a text a line, in a column
-    ``text``), and what plugins read: ``parquet``, ``arrow``, ``json`` (an array of objects, or an
-    object with one such list) and ``xlsx``. All texts are UTF-8. Blank lines are skipped.
+    Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as in RFC 4180; CSV may
+    also use semicolons or bars, if its header has no comma), ``tsv-unquoted`` (quotes have no
+    meaning), ``jsonl`` (one object per line), ``text`` (one text per line, in a column ``text``),
+    and those of plugins: ``parquet``, ``arrow``, ``json`` (an array of objects, or an object with
+    one such list) and ``xlsx``. Texts are UTF-8. Blank lines are skipped.
 
-    A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files: ``file``, the
-    name, and ``text``.
+    A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files with the
+    columns ``file`` and ``text``.
 
     Args:
         source: a path, or a stream of bytes, which is read no further than needed.
-        format: one of these; without it a path's suffix decides (`SUFFIXES`; texts also with .gz,
-            .bz2, .xz or .zst behind it), and a stream is text.
-        name: what messages call a stream.
-        sheet: of a workbook, or another file that holds several tables.
+        format: one of these; by default, the path's suffix decides (`SUFFIXES`; text formats also
+            with .gz, .bz2, .xz or .zst after it), and a stream is text.
+        name: a stream's name in messages.
+        sheet: the table in a workbook or another file with several tables.
 
     Raises:
-        InputError: no such file or format, or a file that is empty or malformed; says where.
+        InputError: the file or format is unknown, or the file is empty or malformed.
         SentikitError: the disk failed.
     """
     if format is not None:
@@ -74,7 +74,7 @@ def read_rows(
     kind = format or format_of(path)
     reader = None if kind in FORMATS else _from_plugin(kind)
     if sheet is not None and not (reader and reader.has_sheets):
-        raise InputError(f"{path} has no sheets; only an Excel workbook has. Leave the sheet out.")
+        raise InputError(f"{path} is no Excel workbook and has no sheets. Leave out the sheet.")
     if reader is not None:
         return reader.open(path, sheet)
     stream = open_binary(path)
@@ -119,17 +119,19 @@ def format_of(path: Path) -> str:
     if found and (not packed or _reads_compressed(found)):
         return found
     if path.is_dir():
-        raise InputError(f"{path} is a folder, a file is needed.")
+        raise InputError(f"{path} is a folder. Give a file.")
     if not path.exists():
         raise InputError(f"{path} does not exist. Check the path.")
     if found:
-        raise InputError(f"{path}: {found} files are not read compressed. Unpack it first.")
+        raise InputError(f"{path}: compressed {found} files are not supported. Unpack it first.")
     if suffix in _OTHER_SPREADSHEETS:
-        raise InputError(f"{path} is a spreadsheet of another kind. Save it as .xlsx or CSV UTF-8.")
+        raise InputError(
+            f"{path} is a spreadsheet in an unsupported format. Save it as .xlsx or CSV UTF-8."
+        )
     raise InputError(
-        f"{path}: the name does not tell the format. Let it end in "
+        f"{path}: the format of this suffix is unknown. Rename the file to end in "
         f"{', '.join([*SUFFIXES, *(f'.{name}' for name in default_registry().names(_HOOK))])}, "
-        f"or say the format: {', '.join(_formats())}."
+        f"or name the format: {', '.join(_formats())}."
     )
 
 
@@ -153,11 +155,11 @@ def _reads_compressed(kind: str) -> bool:
 
 
 def _text_files(path: Path) -> list[Path] | None:
-    """Return the texts that a folder or a pattern means, None where `path` is a file's."""
+    """Return the text files of a folder or pattern, or None if `path` is a file."""
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
         if not found:
-            raise InputError(f"{path} is a folder, a file is needed; it holds no .txt files.")
+            raise InputError(f"{path} is a folder without .txt files. Give a file.")
         return found
     if not any(character in str(path) for character in "*?[") or path.exists():
         return None
@@ -166,7 +168,7 @@ def _text_files(path: Path) -> list[Path] | None:
     if not texts:
         raise InputError(f"No file matches {path}. Check the pattern.")
     if odd := [file for file in texts if file.suffix.lower() != ".txt"]:
-        raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one table.")
+        raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one file.")
     return texts
 
 
@@ -202,16 +204,16 @@ def _name_and_text(path: Path) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class InputFile:
-    """A table of texts; all but a pipe are read from the first row each time.
+    """A table of texts; anything but a pipe can be read several times.
 
     Attributes:
-        file: the path of a table, a folder or a pattern of texts, or ``-``: standard input.
-        kind: its format; None: by the file's ending.
-        text_columns: the columns that are joined to a text; without any, one with a usual name.
-        sheet: of a workbook.
-        strip_markup: whether to take HTML off the texts.
-        query: one SELECT whose rows are read in the place of a file, through the dataset ``sql``.
-        database: what `query` is put to; None: files that it names.
+        file: the path of a table, a folder or pattern of text files, or ``-`` for standard input.
+        kind: its format; None: by the file's suffix.
+        text_columns: the columns that are joined to the text; by default one with a usual name.
+        sheet: the sheet of a workbook.
+        strip_markup: whether to remove HTML from the texts.
+        query: a SELECT whose rows are read instead of a file, through the dataset ``sql``.
+        database: the database of `query`; None: the files that it names.
     """
 
     file: str
@@ -228,42 +230,42 @@ class InputFile:
         return self.file == "-" and self.query is None
 
     def open(self) -> Rows:
-        """Open the table; standard input must be no terminal."""
+        """Open the table; refuse a terminal as standard input."""
         if self.query is not None:
             return self._answered(self.query)
         if self.database is not None:
-            raise InputError("--database is for --sql. Leave it out, or give a query.")
+            raise InputError("--database needs --sql. Leave it out, or give a query.")
         if not self.piped:
             return read_rows(self.file, self.kind, sheet=self.sheet)
         if sys.stdin.isatty():
             raise InputError(
-                "There is nothing to label: name a file, or pipe texts in, one a line "
+                "There is nothing to label. Name a file, or pipe in texts, one per line "
                 "(echo 'I love it' | sentikit predict MODEL)."
             )
         return read_rows(sys.stdin.buffer, self.kind, sheet=self.sheet)
 
     def _answered(self, query: str) -> Rows:
         if self.file != "-":
-            raise InputError("--sql takes the place of a file: give one of them.")
+            raise InputError("--sql and a file are mutually exclusive. Give one of them.")
         section = {"name": "sql", "test": query, "database": self.database}
         rows: Rows = open_component("register_datasets", section).rows("test")
         return rows
 
     def columns(self, rows: Rows) -> tuple[str, ...]:
-        """Return the columns of the texts, as `Rows.find_text_columns` does."""
+        """Return the text columns, chosen by `Rows.find_text_columns`."""
         return rows.find_text_columns(self.text_columns, _OPTION)
 
     def reader(self, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:
-        """Return what gives the text of a row, as `Rows.text_reader` does."""
+        """Return the function that extracts a row's text, from `Rows.text_reader`."""
         return rows.text_reader(self.text_columns, _OPTION, self.strip_markup)
 
     def count(self) -> int:
-        """Return how many rows there are, by reading them all."""
+        """Return the number of rows, by reading them all."""
         with self.open() as rows:
             return sum(1 for _ in rows)
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells this input from another, as JSON can hold it."""
+        """Return what identifies this input, as JSON values."""
         return {
             "input": "standard input" if self.piped else self._fingerprint(),
             "text_columns": list(self.text_columns),
@@ -272,7 +274,7 @@ class InputFile:
         }
 
     def _fingerprint(self) -> str:
-        """Return what tells the data from others, or from themselves changed at size or ends."""
+        """Return what identifies the data: of a file, its size and both ends."""
         if self.query is not None:
             asked = f"{self.query}\0{self.database}".encode()
             return f"query {hashlib.sha256(asked).hexdigest()}"

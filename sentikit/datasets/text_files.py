@@ -1,4 +1,4 @@
-"""Text files: plain or compressed bytes, and the UTF-8 lines in them."""
+"""Text files, plain or compressed, and their UTF-8 lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from sentikit.errors import InputError
 from sentikit.files import disk_errors
 
-#: A line beyond this many bytes is no row of a table: reading on would only fill the memory.
+#: Longest line in bytes; a longer one would only fill the memory.
 LONGEST_LINE = 64 * 2**20
 
 _LOOKALIKES = {
@@ -35,25 +35,24 @@ _LOOKALIKES = {
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open `path` for reading; what a name ending in `COMPRESSED` holds is unpacked on the way.
+    """Open `path` for reading, decompressing it if its suffix is one of `COMPRESSED`.
 
     Raises:
-        InputError: the file is missing, is a folder or may not be read.
+        InputError: the file is missing, a folder or not readable.
     """
     ending = path.suffix.lower()
     with disk_errors(path):
         if ending not in _UNPACKERS:
             return path.open("rb")
         packed = _UNPACKERS[ending](path)
-        # These readers' own readline is several times slower than that of a buffer around them.
+        # A buffer makes these readers' readline several times faster.
         return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, packed)))
 
 
 def _zstandard(path: Path) -> Any:
-    # Of this library's users few have such files; the import takes a moment.
     import pyarrow as pa
 
-    with path.open("rb"):  # says what is wrong with a path as all others do
+    with path.open("rb"):  # fails with the same error as for other files
         return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
 
 
@@ -63,15 +62,15 @@ _UNPACKERS: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
     ".zst": _zstandard,
 }
-#: Endings of the compressions that are unpacked.
+#: Suffixes of the supported compressions.
 COMPRESSED = tuple(_UNPACKERS)
 
 
 def decoded_lines(stream: BinaryIO, name: str) -> Iterator[str]:
     r"""Yield the lines of `stream`, each with its ``\n``; only ``\n`` ends a line.
 
-    A stream is read no further than the line asked for, so that a pipe can be followed as it
-    grows. A byte order mark at the start is dropped.
+    A stream is read no further than the requested line, so that a pipe can be followed as it
+    grows. A byte order mark at the start is removed.
     """
     with reading_errors(name):
         lines = iter(functools.partial(stream.readline, LONGEST_LINE), b"")
@@ -83,20 +82,20 @@ def decoded_lines(stream: BinaryIO, name: str) -> Iterator[str]:
                 odd += "(it may be in Windows-1252 or Latin-1)."
                 raise _odd_byte(name, number, line, error.start, odd) from error
             if "\0" in text:
-                odd = "a NUL byte, which no text holds. Remove it, or save the file as UTF-8 if it "
-                odd += "is in UTF-16."
+                odd = "a NUL byte is not text. Remove it, or save the file as UTF-8 if it is in "
+                odd += "UTF-16."
                 raise _odd_byte(name, number, line, line.index(0), odd)
             if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
                 raise InputError(
                     f"{name}, line {number}: the line is longer than 64 MiB. "
-                    "Give a text file with one row a line."
+                    "Give a text file with one row per line."
                 )
             yield text if number > 1 else text.removeprefix("\ufeff")
 
 
 @contextlib.contextmanager
 def reading_errors(name: str) -> Iterator[None]:
-    """Name the file that cannot be read: its disk fails, it cannot be unpacked, it is no text."""
+    """Turn errors of the disk, the compression and the encoding into ones that name the file."""
     with disk_errors(name):
         try:
             yield
@@ -109,7 +108,7 @@ def reading_errors(name: str) -> Iterator[None]:
             known = {".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
             packed = known.get(Path(name).suffix.lower(), "gzip")
             raise InputError(
-                f"{name} is not a whole {packed} file ({error}). Compress or download it again."
+                f"{name} is not a complete {packed} file ({error}). Compress or download it again."
             ) from error
 
 
@@ -119,7 +118,7 @@ def _odd_byte(name: str, number: int, line: bytes, position: int, odd: str) -> I
 
 
 def _mistaken_file(name: str, begin: bytes) -> InputError | None:
-    """Say what else than text a file is, by its first bytes; None where it is nothing known."""
+    """Return the error for a file whose first bytes are those of another known type, or None."""
     for start, advice in _LOOKALIKES.items():
         if begin.startswith(start):
             return InputError(f"{name} is not UTF-8 text; it looks like {advice}.")

@@ -1,1 +1,1 @@
-"""Fine-tuning an LLM: messages prepared, checked and priced, then trained on by any provider."""
+"""Fine-tuning of LLMs: recipes, and the interface of fine-tuners."""

@@ -1,4 +1,4 @@
-"""The interface of a fine-tuner: what an LLM backend's plugin implements to fine-tune models."""
+"""The interface of fine-tuners, which a plugin implements for its LLM backend."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sentikit.llm.strategy import Message
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine
 
-#: Tokens of one whole conversation, the answer to learn included.
+#: Counts the tokens of one conversation, its answer included.
 TokenCount = Callable[[Sequence[Message]], int]
 
 
 @dataclass(frozen=True)
 class FineTuningLimits:
-    """What a provider refuses, so that the core can refuse it first.
+    """The limits of a provider, which the core checks first.
 
     Attributes:
-        fewest_examples: a training file needs.
-        most_bytes: a file may have, or None.
-        context: tokens one example may have, its answer included; None leaves it to the table of
-            models.
+        fewest_examples: minimum number of examples in a training file.
+        most_bytes: maximum size of a file, or None.
+        context: maximum tokens of one example, its answer included; None for the value in the
+            table of models.
     """
 
     fewest_examples: int = 1
@@ -37,17 +37,17 @@ class FineTuningLimits:
 
 @dataclass(frozen=True)
 class FineTuningJob:
-    """What there is to learn, and where the run lies.
+    """The data and the folder of one fine-tuning job.
 
     Attributes:
-        path: the run's folder; a fine-tuner may keep files of its own there (``model/``,
+        path: the run's folder; a fine-tuner may keep its own files there (``model/``,
             ``checkpoints/``).
-        train: JSON Lines of ``{"messages": [...]}``, the label as the last, the assistant's.
+        train: JSON Lines of ``{"messages": [...]}``; the last message is the assistant's label.
         validation: the same, or None.
         classes: the labels.
-        fingerprint: a hash of data, base model and settings: the same job has the same one.
-        engine: how steps run, started already; None unless the fine-tuner trains here.
-        wait: whether to wait for the end of a job that runs elsewhere.
+        fingerprint: a hash of data, base model and settings, which identifies the job.
+        engine: a started engine; None unless the fine-tuner trains on this machine.
+        wait: whether to wait for the end of a remote job.
     """
 
     path: Path
@@ -61,15 +61,16 @@ class FineTuningJob:
 
 @dataclass(frozen=True)
 class FineTunedModel:
-    """What a fine-tuner leaves.
+    """The result of a fine-tuning job.
 
     Attributes:
-        model: a name that its backend knows, or the model's folder inside the run's.
-        llm: more keys that a recipe's ``llm`` section needs to reach it, as ``base_url``.
-        tokens: tokens that are billed, all epochs together; None where nothing is billed or the
-            provider does not say.
-        metrics: losses and the like, for ``metrics.json``; intermediate models as ``checkpoints``.
-        seconds: of training, all sittings together, where it was done here; else None.
+        model: a name that the backend knows, or the model's folder inside the run's.
+        llm: further keys that a recipe's ``llm`` section needs for it, such as ``base_url``.
+        tokens: billed tokens of all epochs; None if nothing is billed or the provider reports
+            none.
+        metrics: losses and other metrics, for ``metrics.json``; intermediate models under
+            ``checkpoints``.
+        seconds: training time on this machine, resumed parts included; None for a remote job.
     """
 
     model: str | Path
@@ -80,43 +81,43 @@ class FineTunedModel:
 
 
 class FineTuningSession(Protocol):
-    """What the core lends a fine-tuner while it works."""
+    """What the core offers a fine-tuner while it works."""
 
     def say(self, message: str) -> None:
-        """Tell the user, once."""
+        """Show a message to the user, once."""
 
     def alert(self, title: str, text: str) -> None:
-        """Say a text, and pass it to the run's trackers: what deserves a look at once."""
+        """Show an urgent message, and pass it to the run's trackers."""
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Take a line of the log, shown live: JSON values with ``kind`` and, mostly, ``step``.
+        """Write a line of the log and show it: JSON values with ``kind`` and mostly ``step``.
 
-        Known kinds: ``step`` (``step``, ``steps`` in all, ``loss``, ``validation_loss``…),
+        Known kinds: ``step`` (``step``, total ``steps``, ``loss``, ``validation_loss``…),
         ``epoch`` and ``event`` (``message``).
         """
 
     def rewind(self, step: int, epochs: int = 0) -> None:
-        """Forget what was logged after a step, and after an epoch: it comes again."""
+        """Delete the log lines after a step and after an epoch, which will be repeated."""
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered in this run under `key` (JSON), or None."""
+        """Return the JSON value stored in this run under `key`, or None."""
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value in the run; it is on the disk when this returns."""
+        """Store a JSON value in the run; it is on disk when this returns."""
 
     def stop_requested(self) -> bool:
-        """Say whether the user has asked to stop; a fine-tuner then returns None soon."""
+        """Return whether the user has asked to stop; `run` should then return None soon."""
 
 
 class FineTuner(Component, ABC):
-    """Fine-tunes a model of one provider; made from a recipe's section ``finetune``.
+    """Fine-tunes a model of one provider; configured by a recipe's section ``finetune``.
 
-    A backend names its fine-tuner: ``LLMBackend.fine_tuner``. The core makes the files, checks
-    them against `limits`, counts tokens and dollars, and writes the run.
+    ``LLMBackend.fine_tuner`` names it. The core writes the files, checks them against `limits`,
+    counts tokens and cost, and writes the run.
 
     Attributes:
-        trains_here: whether `run` computes in this process, or these processes, with the recipe's
-            engine; otherwise it follows a job that runs elsewhere.
+        trains_here: whether `run` trains on this machine with the recipe's engine, instead of
+            following a remote job.
     """
 
     trains_here: ClassVar[bool] = False
@@ -128,24 +129,24 @@ class FineTuner(Component, ABC):
 
     @property
     def billed(self) -> bool:
-        """Whether tokens of training data may cost money; False makes every cost 0."""
+        """Whether training tokens may cost money; if False, every cost is 0."""
         return not self.trains_here
 
     @property
     def limits(self) -> FineTuningLimits:
-        """What would be refused."""
+        """The provider's limits."""
         return FineTuningLimits()
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """Return all that decides what is learnt beside the data (JSON values, no secret)."""
+        """Return everything besides the data that determines the model: JSON, no secrets."""
 
     @abstractmethod
     def epochs(self, examples: int) -> int:
-        """Return how often the examples will be gone through, as far as is known; for prices."""
+        """Return the expected number of epochs, for the cost."""
 
     def token_count(self) -> TokenCount | None:
-        """Return what counts a conversation's tokens; None leaves it to the table of models.
+        """Return the token counter; None for the tokenizer in the table of models.
 
         Raises:
             InputError: there is no such model.
@@ -153,33 +154,33 @@ class FineTuner(Component, ABC):
         return None
 
     def check(self, session: FineTuningSession) -> None:
-        """Refuse, before anything is uploaded or trained, what cannot work.
+        """Check the key, the provider and the model before anything is uploaded or trained.
 
         Raises:
-            InputError: something is missing on this side.
+            InputError: something is missing on this machine.
             SentikitError: the provider refuses or cannot be reached.
         """
         return
 
     @abstractmethod
     def run(self, job: FineTuningJob, session: FineTuningSession) -> FineTunedModel | None:
-        """Do the job, or resume it where an earlier call was killed at any moment.
+        """Run the job, or resume it after an earlier call was killed at any moment.
 
-        With several processes, each calls this; only the one that is the main process writes files.
+        Every process calls this; only the main process writes files.
 
         Returns:
-            The model; None where the user asked to stop or not to wait, and the job goes on, or
-            can go on, later.
+            The model; None if the user asked to stop or not to wait, so that the job continues or
+            resumes later.
 
         Raises:
-            SentikitError: it failed; gives the provider's reason.
+            SentikitError: the job failed; the message has the provider's reason.
         """
 
     def cancel(self, job: FineTuningJob, session: FineTuningSession) -> None:
-        """Cancel a job that runs elsewhere.
+        """Cancel a remote job.
 
         Raises:
             InputError: there is none.
             SentikitError: the provider refuses.
         """
-        raise InputError("Nothing runs elsewhere: Ctrl-C stops this training.")
+        raise InputError("There is no remote job to cancel. Ctrl-C stops training on this machine.")

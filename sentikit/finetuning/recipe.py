@@ -1,4 +1,4 @@
-"""Recipes of kind `finetune`: their sections, components, and the conversations to learn."""
+"""Recipes of kind `finetune`: their schema, components and training conversations."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ if TYPE_CHECKING:
 class FinetuneOptions(ComponentSettings):
     """Keys of the ``finetune`` section that work with every provider."""
 
-    train: str = Field("train", description="the split to learn from")
+    train: str = Field("train", description="the training split")
     validation: str | None = Field(
-        "validation", description="the split to watch the loss on; null: none"
+        "validation", description="the split for the validation loss; null: none"
     )
     training_price: float | None = Field(
-        None, ge=0, description="USD per million tokens and epoch, instead of the table's"
+        None, ge=0, description="USD per million tokens and epoch; default: from models.yaml"
     )
     context: int | None = Field(
-        None, ge=1, description="tokens an example may have, instead of the table's"
+        None, ge=1, description="maximum tokens of an example; default: from models.yaml"
     )
 
 
@@ -66,7 +66,7 @@ class FinetuneRecipe(ComponentSettings):
     """Fine-tune an LLM: ``kind: finetune``."""
 
     kind: Literal["finetune"] = "finetune"
-    description: str = Field("", description="one line for the lists")
+    description: str = Field("", description="one line for `sentikit recipes list`")
     dataset: Section = Field(description="a dataset's name and settings")
     strategy: Section = Field(
         default_factory=lambda: {"name": "zero-shot"},
@@ -76,7 +76,7 @@ class FinetuneRecipe(ComponentSettings):
         description="the LLM backend that fine-tunes (as provider:), its settings, and the splits"
     )
     engine: Section | None = Field(
-        None, description="an engine's name and settings, where the provider trains here"
+        None, description="an engine's name and settings, if the provider trains on this machine"
     )
     trackers: Trackers = Field(
         default_factory=list, description="trackers by name, or with name and settings"
@@ -88,22 +88,22 @@ _HOOK = "register_llm_backends"
 
 def fine_tuner_class(provider: Any, registry: Registry) -> type[FineTuner]:
     if not isinstance(provider, str):
-        raise InputError(f"a name is needed. Known: {', '.join(providers(registry))}.")
+        raise InputError(f"must be a name. Known: {', '.join(providers(registry))}.")
     backend: type[LLMBackend] = registry.load(_HOOK, provider)
     chosen = fine_tuner_of(backend)
     if chosen is None:
         raise InputError(
-            f"the LLM backend {provider!r} fine-tunes nothing. Those that do: "
+            f"the LLM backend {provider!r} cannot fine-tune. Use one of "
             f"{', '.join(providers(registry))}."
         )
     return chosen
 
 
 def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
-    """Return what a backend names as its fine-tuner, imported.
+    """Import and return a backend's fine-tuner, or None.
 
     Raises:
-        SentikitError: it cannot be imported, or is no ``FineTuner``.
+        SentikitError: it cannot be imported, or is not a ``FineTuner``.
     """
     named: Any = backend.fine_tuner
     if isinstance(named, str):
@@ -113,18 +113,18 @@ def fine_tuner_of(backend: type[LLMBackend]) -> type[FineTuner] | None:
         except (ImportError, AttributeError, ValueError) as error:
             raise SentikitError(
                 f"The fine-tuner of {backend.__name__} cannot be loaded from {named!r}: {error}. "
-                "Repair its plugin."
+                "Fix its plugin."
             ) from error
     if named is None or (isinstance(named, type) and issubclass(named, FineTuner)):
         return named
     raise SentikitError(
-        f"{backend.__name__}.fine_tuner must be a subclass of FineTuner or its place as "
-        f"'package.module:Class', not {named!r}. Repair its plugin."
+        f"{backend.__name__}.fine_tuner must be a subclass of FineTuner or its location as "
+        f"'package.module:Class', not {named!r}. Fix its plugin."
     )
 
 
 def providers(registry: Registry) -> list[str]:
-    """Return the names of the backends that can fine-tune; broken ones are left out."""
+    """Return the names of the backends that can fine-tune, without broken ones."""
     found = []
     for name in registry.names(_HOOK):
         try:
@@ -138,15 +138,15 @@ def providers(registry: Registry) -> list[str]:
 
 @dataclass(frozen=True)
 class FinetuneComponents(StrategyComponents):
-    """All components of the fine-tuning of an LLM; `split` is the training split.
+    """The components of a fine-tuning run; `split` is the training split.
 
     Attributes:
         provider: the backend's name.
         fine_tuner: fine-tunes the model.
-        options: the core's keys of the section.
-        engine: how steps run, where the fine-tuner trains here; else None.
-        trackers: where the run is shown besides, by name.
-        registry: where components are looked up.
+        options: the keys that every provider shares.
+        engine: runs the steps if the fine-tuner trains on this machine, else None.
+        trackers: trackers by name.
+        registry: the registry of components.
     """
 
     provider: str
@@ -166,12 +166,12 @@ class FinetuneComponents(StrategyComponents):
 
         Args:
             split: the examples, all with a gold label.
-            kept: a file that keeps what an encoder says of them, written where it is missing.
-            advance: told how many texts the encoder has read since the last call.
+            kept: the file of their prompt contexts, written if it is missing.
+            advance: called with the number of texts the encoder has read since the last call.
 
         Raises:
-            InputError: the adviser cannot be loaded, or lacks what is shown.
-            SentikitError: the strategy fails; names the row.
+            InputError: the adviser cannot be loaded, or lacks predictions.
+            SentikitError: the strategy fails; the message names the row.
         """
         contexts = self._contexts(split, kept, advance)
         for number, row in enumerate(SplitRows(split)):
@@ -181,7 +181,7 @@ class FinetuneComponents(StrategyComponents):
     def _contexts(
         self, split: LabelledSplit, kept: Path, advance: Callable[[int], object]
     ) -> Iterator[PromptContext]:
-        """Yield what the prompts of a split show, computed once and kept."""
+        """Yield the prompt context of each row, computed once and kept in a file."""
         needs = self.strategy.needs()
         if not needs.prediction and needs.examples is None:
             return itertools.repeat(PromptContext())
@@ -204,7 +204,7 @@ class FinetuneComponents(StrategyComponents):
 def _kept_contexts(
     path: Path, identity: str, compute: Callable[[], Iterator[PromptContext]]
 ) -> Iterator[PromptContext]:
-    """Yield contexts out of a file, which is written first where it is not there or another's."""
+    """Yield contexts from a file, which is written first if missing or outdated."""
     known = False
     if path.is_file():
         with path.open(encoding="utf-8") as stream:
@@ -212,8 +212,8 @@ def _kept_contexts(
     if not known:
         with atomic_writer(path) as stream:
             stream.write(identity)
-            for said, examples in compute():
-                advised = said and [said.label, said.probabilities]
+            for advice, examples in compute():
+                advised = advice and [advice.label, advice.probabilities]
                 shown = [[one.text, one.label] for one in examples]
                 stream.write(json.dumps({"adviser": advised, "examples": shown}) + "\n")
     with path.open(encoding="utf-8") as stream:
@@ -229,12 +229,12 @@ def open_finetune_recipe(
     """Return the components of a recipe of kind ``finetune``.
 
     Args:
-        recipe: a name or a YAML file; None lists the choices.
-        settings: overrides, as ``("finetune.epochs=3",)``.
-        registry: where to look for components.
+        recipe: a name or a YAML file; None raises an error that lists the choices.
+        settings: overrides, such as ``("finetune.epochs=3",)``.
+        registry: the registry of components.
 
     Raises:
-        InputError: no such recipe, or anything wrong with it; all problems at once.
+        InputError: an unknown or invalid recipe; the message lists every problem.
     """
     known = registry or default_registry()
     name = needed_recipe(recipe, "finetune", known)
@@ -248,7 +248,7 @@ def finetune_components(recipe: ResolvedRecipe, registry: Registry) -> FinetuneC
 def check_finetune(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[FinetuneComponents | None, list[Problem]]:
-    """Make the components, or say all that is wrong; no data, no model and no server is touched."""
+    """Make the components, or return every problem, without data, models or servers."""
     settings, problems = validate(FinetuneRecipe, recipe.values)
     made, more = _fine_tuner(registry, recipe.values.get("finetune"))
     problems += more
@@ -267,7 +267,7 @@ def check_finetune(
 
 def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
     if not isinstance(raw, Mapping):
-        return {}, []  # the schema has said that it must be a section
+        return {}, []  # the recipe's schema reports it
     core, own = split_options(FinetuneOptions, raw)
     options, problems = validate(FinetuneOptions, core, ("finetune",))
     provider = own.pop("provider", None)
@@ -284,11 +284,11 @@ def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Prob
 def _engine(
     registry: Registry, values: Mapping[str, Any], fine_tuner: FineTuner | None
 ) -> tuple[Any, list[Problem]]:
-    """Make the engine where it has something to do; elsewhere nobody asks for it."""
+    """Make the engine if the fine-tuner trains on this machine."""
     raw = values.get("engine")
     if fine_tuner is None:
         return None, []
     if not fine_tuner.trains_here:
-        message = "this provider trains elsewhere; an engine has nothing to do. Leave it out."
+        message = "this provider trains remotely and uses no engine. Leave it out."
         return None, [] if raw is None else [Problem(("engine",), message)]
     return check_engine(registry, {"name": "auto"} if raw is None else raw, ("engine",))

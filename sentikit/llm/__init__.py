@@ -1,1 +1,1 @@
-"""LLMs as classifiers: prompts, what the encoder says, requests and their answers."""
+"""LLMs as classifiers: backends, prompt strategies, requests and prices."""

@@ -1,4 +1,4 @@
-"""The interface of an LLM backend: whatever answers chat messages."""
+"""The interface of LLM backends, which answer chat messages."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sentikit.components import Component
 from sentikit.errors import SentikitError, quoted
 from sentikit.llm.strategy import Message
 
-#: How far above 0 rounding may leave a log-probability.
+#: Rounding may leave a log-probability this far above 0.
 _LOG_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question to a model.
+    """One request to a model.
 
     Attributes:
         messages: in order.
-        labels: the words a valid answer chooses from, as the prompt spells them.
-        temperature: of sampling; None leaves it to the server.
-        max_tokens: most tokens the answer may have, reasoning included.
-        probabilities: whether log-probabilities over the labels are wanted.
-        example_id: id of the example asked about; never sent.
-        text: text of the example asked about; never sent by itself.
-        occurrence: how often the same text was asked about before in this split; never sent.
-        sample: number of this answer among several to one question; never sent.
-        rationale: whether a reason is wanted before the label, in a field ``rationale``.
-        free_text: whether the answer is free text, over which no guarantee is laid.
-        expected_tokens: of an answer beside its label, for estimates; never sent.
+        labels: the valid answers, spelled as in the prompt.
+        temperature: sampling temperature; None for the server's default.
+        max_tokens: limit on the tokens of the answer, reasoning included.
+        probabilities: whether to request log-probabilities of the labels.
+        example_id: id of the example; never sent.
+        text: text of the example; never sent on its own.
+        occurrence: number of earlier requests in this split with the same text; never sent.
+        sample: index among several answers to the same messages; never sent.
+        rationale: whether to ask for a reason before the label, in a field ``rationale``.
+        free_text: whether the answer is free text, so that its form is not constrained.
+        expected_tokens: expected tokens besides the label, for estimates; never sent.
     """
 
     messages: tuple[Message, ...]
@@ -53,11 +53,11 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """What a server says is left; None where it says nothing.
+    """The quota a server reports; None for what it does not report.
 
     Attributes:
-        requests, tokens: left in the window.
-        requests_reset, tokens_reset: seconds until they are full again.
+        requests, tokens: remaining in the window.
+        requests_reset, tokens_reset: seconds until the quota is full again.
     """
 
     requests: int | None = None
@@ -68,19 +68,19 @@ class RateLimit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The answer to one request.
 
     Attributes:
-        text: the answer, freed of what a label guarantee wraps around it.
-        usage: tokens billed; None where the server does not say, which is never taken for zero.
+        text: the answer, without the JSON that constrains it to a label.
+        usage: tokens billed; None if the server does not report them, which never means zero.
         log_probabilities: label to natural logarithm, not yet normalised over the labels; None
-            where the backend has none.
-        finish_reason: ``stop``, ``length``, ``content_filter``, … as the server says.
-        model, service_tier: that served, as the server says; bills follow the tier.
-        raw: the answer as it came, wrapping included.
-        billed_usd: what the provider says the call cost, or None; the greater of it and our own
-            price counts.
-        rate_limit: what the server says is left; not recorded.
+            if the backend has none.
+        finish_reason: ``stop``, ``length``, ``content_filter``, … as the server reports it.
+        model, service_tier: as the server reports them; the cost follows the tier.
+        raw: the answer as received.
+        billed_usd: the cost that the provider reports, or None; if the listed price is higher, it
+            counts instead.
+        rate_limit: the remaining quota; not recorded.
     """
 
     text: str
@@ -106,17 +106,17 @@ class Answer:
 
 
 class BackendError(SentikitError):
-    """A call failed. Raise one of the three below: they say what to do about it."""
+    """A failed call. Raise one of the three subclasses, which decide what happens next."""
 
 
 class RetryableError(BackendError):
-    """The same call may succeed later.
+    """A failure after which the same call may succeed later.
 
     Attributes:
         reason: ``rate_limit`` (too many calls), ``server`` (it failed), ``network`` (no answer
-            came, though it may have been made and billed) or ``unreachable`` (nothing was sent).
+            arrived, but the call may be billed) or ``unreachable`` (nothing was sent).
         retry_after: seconds the server asks to wait, or None.
-        exhausted: whether the server says that nothing is left for any call.
+        exhausted: whether the server reports that the quota is used up for all calls.
     """
 
     def __init__(
@@ -127,54 +127,54 @@ class RetryableError(BackendError):
 
 
 class RejectedError(BackendError):
-    """This call can never succeed, another row's may: too long, refused by a filter."""
+    """A failure of this row alone: its prompt is too long, or a filter refuses it."""
 
 
 class FatalError(BackendError):
-    """No call can succeed: no key or a wrong one, no credit, no such model, no such server."""
+    """A failure of every call: a missing or wrong key, no credit, an unknown model or server."""
 
 
 class BackendSession(Protocol):
-    """What the core lends a backend while it opens."""
+    """What the core offers a backend in `check` and `open`."""
 
-    #: Whether log-probabilities will be asked for.
+    #: Whether log-probabilities will be requested.
     probabilities: bool
 
     def say(self, message: str) -> None:
-        """Tell the user, once."""
+        """Show a message to the user, once."""
 
     async def reserve(self, most: Usage) -> None:
-        """Set money aside for a call of the backend's own; follow it with `settle`.
+        """Reserve money for a call that the backend makes itself; follow it with `settle`.
 
-        What is never settled is given back where the backend raises that the call was refused, and
-        else counts as spent. Where the user's budget has no room, a `SentikitError` is raised.
+        An unsettled reservation is released if the backend raises that the call was refused, and
+        counts as spent otherwise. Raises a `SentikitError` if it does not fit the user's budget.
         """
 
     def settle(self, used: Usage | None) -> None:
-        """Book what that call used; None, where the server does not say, counts at its worst."""
+        """Record what that call used; None, for unreported usage, counts as the reservation."""
 
     def recall(self, key: str) -> Any:
-        """Return what was remembered under `key` (JSON), or None."""
+        """Return the JSON value stored under `key`, or None."""
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value, such as what a server can do, for later runs."""
+        """Store a JSON value, such as a server's capabilities, for later runs."""
 
 
 def answer_problem(answer: object, labels: Sequence[str]) -> str:
-    """Return what is wrong with what a backend returned, as a sentence; "" where nothing is."""
+    """Return what is wrong with a backend's return value, as a sentence, or ""."""
     if not isinstance(answer, Answer):
-        return f"it returned {quoted(answer)}; it must return an Answer, or raise."
+        return f"it returned {quoted(answer)}; it must return an Answer or raise an error."
     if not isinstance(answer.text, str) or not isinstance(answer.raw, str):
-        return f"its text is {quoted(answer.text)}; a text is needed."
+        return f"its text is {quoted(answer.text)}; it must be a string, like its raw."
     if answer.usage is not None:
         counts = [getattr(answer.usage, name, None) for name in Usage.__dataclass_fields__]
         if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts):
-            return f"its usage is {quoted(answer.usage)}; whole numbers from 0 on, or None."
+            return f"its usage is {quoted(answer.usage)}; use whole numbers of at least 0, or None."
     if answer.billed_usd is not None and not 0 <= answer.billed_usd < math.inf:
-        return f"its billed_usd is {answer.billed_usd}; USD from 0 on, or None."
+        return f"its billed_usd is {answer.billed_usd}; use USD of at least 0, or None."
     for label, value in (answer.log_probabilities or {}).items():
         if label not in labels:
-            return f"its log_probabilities name {quoted(label)}, which is no label."
+            return f"its log_probabilities name {quoted(label)}, which is not a label."
         if not (isinstance(value, int | float) and value <= _LOG_TOLERANCE):
             return f"its log-probability of {quoted(label)} is {value}; it must be at most 0."
     return ""
@@ -184,18 +184,18 @@ class LLMBackend(Component, ABC):
     """Answers chat messages.
 
     A backend makes one call for each `ask` and raises `RetryableError`, `RejectedError` or
-    `FatalError` when it fails: waiting, retries, caching, order, budgets and progress are the
-    core's work.
+    `FatalError` when it fails. The core takes care of waiting, retries, caching, order, budgets
+    and progress.
 
     Attributes:
-        most_in_flight: how many calls run at once; None lets the core find out.
-        in_process: whether it answers in this process, so that no time limit applies.
-        by_occurrence: whether the answer depends on how often a text was asked about before.
-        writes_text: whether it writes text, such as a rationale; False for one that only chooses
+        most_in_flight: maximum number of concurrent calls; None lets the core adapt it.
+        in_process: whether it answers in this process, so that no timeout applies.
+        by_occurrence: whether the answer depends on how often the same text was sent before.
+        writes_text: whether it can write text, such as a rationale; False if it only chooses
             among the labels.
-        any_model: stands for the only model a server has, where `examine` is asked for that.
-        fine_tuner: fine-tunes models for this backend: a subclass of ``FineTuner``, or its
-            place as ``"package.module:Class"``; None where there is none.
+        any_model: placeholder for a server's only model, which `examine` then finds.
+        fine_tuner: the subclass of ``FineTuner`` for this backend's models, or its location as
+            ``"package.module:Class"``; None if they cannot be fine-tuned.
     """
 
     most_in_flight: ClassVar[int | None] = None
@@ -208,55 +208,53 @@ class LLMBackend(Component, ABC):
     @property
     @abstractmethod
     def model(self) -> str:
-        """The model's name, for prices and reports; "" where there is none."""
+        """The model's name, for prices and reports; "" if it has none."""
 
     @property
     def billed(self) -> bool:
-        """Whether calls may cost money; False makes every cost 0."""
+        """Whether calls may cost money; if False, every cost is 0."""
         return True
 
     @property
     def provider(self) -> str:
-        """The server's address, for its provider's prices and end dates; "" where there is none."""
+        """The server's address, for the provider's prices and end dates; "" if there is none."""
         return ""
 
     @property
     def service_tier(self) -> str | None:
-        """The service tier asked for, for reservations; None is the standard one."""
+        """The requested service tier, for reservations; None is the standard one."""
         return None
 
     @property
     def least_tokens(self) -> int:
-        """Tokens an answer takes at least, thinking included, as `open` found out; 0: unknown."""
+        """Minimum tokens of an answer, thinking included, known after `open`; 0 if unknown."""
         return 0
 
     async def check(self, session: BackendSession) -> None:
-        """Refuse what cannot work before a run begins: no key, no such server, no such model.
-
-        Nothing may stay open: `open` comes later.
+        """Check the key, the server and the model before a run begins; keep no connection open.
 
         Raises:
-            InputError: something is missing on this side.
-            RetryableError: it may succeed later; called again after a while.
-            FatalError: it never will.
+            InputError: something is missing on this machine.
+            RetryableError: it may succeed later; the core calls again after a pause.
+            FatalError: it cannot succeed.
         """
 
     async def open(self, session: BackendSession) -> None:
-        """Connect and get ready before the first `ask`; raises as `check` does."""
+        """Connect before the first `ask`; raises the same errors as `check`."""
 
     async def close(self) -> None:
-        """Let go of connections and memory."""
+        """Release connections and memory."""
 
     @abstractmethod
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return all that decides the answer (address and body, as JSON values): the cache's key.
+        """Return everything that determines the answer (address and body): the cache's key.
 
-        Before `open` it is what the backend will most likely send. No key or secret may be part
-        of it.
+        The values are JSON, without keys or secrets. Before `open`, return what the backend will
+        most likely send.
         """
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return what is sent beside the messages (JSON values), for trackers; no key or secret."""
+        """Return what is sent besides the messages, for trackers: JSON values, no secrets."""
         return {"temperature": request.temperature, "max_tokens": request.max_tokens}
 
     @abstractmethod
@@ -265,23 +263,23 @@ class LLMBackend(Component, ABC):
 
         Raises:
             RetryableError: it may succeed later.
-            RejectedError: it never will; others may.
-            FatalError: none will.
+            RejectedError: it cannot succeed, but other calls may.
+            FatalError: no call can succeed.
         """
 
     async def examine(self) -> Mapping[str, Any]:
-        """Return what the server can do (JSON values), for ``sentikit doctor``."""
+        """Return the server's capabilities (JSON values), for ``sentikit doctor``."""
         return {"model": self.model}
 
 
 @dataclass(frozen=True)
 class BatchStatus:
-    """How far a batch is.
+    """The progress of a batch.
 
     Attributes:
-        state: ``running``; ``done``, with results to fetch, maybe not for all; or ``failed``.
-        answered, total: requests it is done with, and holds.
-        message: why it failed, or what became of the rest.
+        state: ``running``, ``done`` (its results can be fetched, perhaps not all) or ``failed``.
+        answered, total: number of requests completed, and in the batch.
+        message: why it failed, or what happened to the requests without a result.
     """
 
     state: str
@@ -291,13 +289,13 @@ class BatchStatus:
 
 
 class BatchBackend(LLMBackend):
-    """A backend whose provider also takes many requests at once and answers within a day.
+    """A backend with a batch service, which answers many requests within a day.
 
-    All raise a `BackendError`, as `ask` does.
+    All methods raise a `BackendError`, as `ask` does.
 
     Attributes:
-        batch_requests: the most a batch may hold.
-        batch_bytes: the largest a batch's file may be.
+        batch_requests: maximum number of requests in a batch.
+        batch_bytes: maximum size of a batch's file.
     """
 
     batch_requests: ClassVar[int] = 50_000
@@ -305,25 +303,25 @@ class BatchBackend(LLMBackend):
 
     @abstractmethod
     def batch_line(self, name: str, request: ChatRequest) -> bytes:
-        """Return a request as a line of a batch's file; `name` comes back with its answer."""
+        """Return a request as a line of a batch's file; its answer carries the same `name`."""
 
     @abstractmethod
     async def submit_batch(self, path: Path, tag: str) -> str:
-        """Hand in a file of lines and return the batch's id; `tag` finds it again."""
+        """Submit a file of lines and return the batch's id; `find_batch` finds it by `tag`."""
 
     @abstractmethod
     async def find_batch(self, tag: str) -> str | None:
-        """Return the id of the batch that was handed in with `tag`, or None."""
+        """Return the id of the batch that was submitted with `tag`, or None."""
 
     @abstractmethod
     async def batch_status(self, batch: str) -> BatchStatus:
-        """Say how far a batch is."""
+        """Return the progress of a batch."""
 
     @abstractmethod
     def batch_answers(
         self, batch: str, labels: tuple[str, ...]
     ) -> AsyncIterator[tuple[str, Answer | str]]:
-        """Yield each request's name and its answer, or why it has none.
+        """Yield each request's name with its answer, or with the reason why it has none.
 
-        A `RetryableError` makes all be asked for again after a while.
+        After a `RetryableError`, the core fetches all answers again.
         """

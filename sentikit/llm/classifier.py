@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from sentikit.registry import Registry
     from sentikit.runs.folder import LabelledSplit
 
-#: Where answers are kept outside of a run, unless the recipe names a file.
+#: The file of answers outside of a job, unless the recipe names one.
 DEFAULT_CACHE = Path("runs") / CACHE
-#: What a prediction says whose request was collected, for a batch or an estimate.
+#: The error of a prediction whose request was collected for a batch or an estimate.
 PENDING = "not asked yet"
-#: Tokens that a rationale is expected to have.
+#: Expected tokens of a rationale.
 _RATIONALE_TOKENS = 100
 _RATIONALE = (
     "\n\nFirst give your reason in one or two sentences, then the label, as JSON: "
@@ -69,11 +69,11 @@ class LLMClassifier(Classifier):
 
     @property
     def cache(self) -> Path:
-        """The file that keeps answers, outside of a job."""
+        """The file of answers outside of a job."""
         return self.components.llm_options.cache or DEFAULT_CACHE
 
     def prepare(self, session: Session) -> None:
-        """Refuse what cannot work before anything is asked: no key, no such server or model."""
+        """Check the key, the server and the model before the first request."""
         super().prepare(session)
         if isinstance(session, RequestSession):
             session.check(self.components.llm, self.components.llm_options)
@@ -81,9 +81,9 @@ class LLMClassifier(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example; equal questions are asked once.
+        """Yield one prediction for each example; equal requests are sent once.
 
-        Outside of a job, answers are kept in the recipe's ``llm.cache``, else in
+        Outside of a job, answers are cached in the recipe's ``llm.cache``, by default
         ``runs/answers.sqlite``.
         """
         with ExitStack() as stack:
@@ -96,8 +96,8 @@ class LLMClassifier(Classifier):
             answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
             while answered := list(itertools.islice(answers, options.samples)):
-                found = [_prediction(one, session.collecting) for one in answered]
-                yield found[0] if len(found) == 1 else _together(found, self.labels)
+                samples = [_prediction(one, session.collecting) for one in answered]
+                yield samples[0] if len(samples) == 1 else _majority(samples, self.labels)
 
     def messages(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
@@ -109,7 +109,7 @@ class LLMClassifier(Classifier):
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels: the sections of the recipe."""
+        """Return the sections of the recipe that determine the labels."""
         values = self.components.recipe.values
         free = set(RequestOptions.model_fields) - {"repair"}
         llm = {name: value for name, value in values["llm"].items() if name not in free}
@@ -122,10 +122,10 @@ class LLMClassifier(Classifier):
         stream = self.context.stream(examples, session, memory)
         for number, (example, context) in enumerate(stream):
             row = _Row(example, context)
-            lacking = self._lacking(context.adviser)
+            missing = self._missing(context.adviser)
             samples = range(self.components.llm_options.samples)
-            if not example.text.strip() or lacking is not None:
-                unasked = Question(row, None, lacking if example.text.strip() else None)
+            if not example.text.strip() or missing is not None:
+                unasked = Question(row, None, missing if example.text.strip() else None)
                 yield from (unasked for _ in samples)
                 continue
             request = self._request(row, number, member)
@@ -158,20 +158,20 @@ class LLMClassifier(Classifier):
             expected_tokens=expected,
         )
 
-    def _lacking(self, known: Prediction | None) -> str | None:
-        """Say what the adviser does not give and the strategy shows, or None."""
+    def _missing(self, advice: Prediction | None) -> str | None:
+        """Return why the strategy cannot show the adviser's prediction, or None."""
         needs = self.components.strategy.needs()
-        if known is None or not needs.prediction:
+        if advice is None or not needs.prediction:
             return None
-        if known.label is None:
-            return known.error or "The adviser gives no label for this text."
-        if needs.probabilities and known.probabilities is None:
+        if advice.label is None:
+            return advice.error or "The adviser gives no label for this text."
+        if needs.probabilities and advice.probabilities is None:
             return "The adviser gives no probabilities for this text."
         return None
 
 
 def language_models(classifier: Classifier) -> list[LLMClassifier]:
-    """Return the LLMs that a classifier may ask, its members' included."""
+    """Return the LLM classifiers among a classifier and its members."""
     found = [classifier] if isinstance(classifier, LLMClassifier) else []
     for member in classifier.members.values():
         found += language_models(member)
@@ -184,9 +184,9 @@ def split_context(
     registry: Registry,
     load: Callable[[str], Classifier] | None = None,
 ) -> ContextSource:
-    """Return what gives prompts about a split their context.
+    """Return the source of prompt context for a split.
 
-    An adviser that is recorded answers must hold every example of the split.
+    An adviser read from recorded answers must have one for every example of the split.
     """
     needs, adviser = components.strategy.needs(), None
     if needs.prediction:
@@ -199,7 +199,7 @@ def context_source(
     load: Callable[[str], Classifier],
     adviser: Classifier | None = None,
 ) -> ContextSource:
-    """Return what gives prompts the context that a recipe's strategy shows."""
+    """Return the source of the prompt context that a recipe's strategy shows."""
     needs, options = components.strategy.needs(), components.strategy_options
     classes, name = components.dataset.scheme.classes, options.adviser or ""
     if needs.prediction and adviser is None:
@@ -218,11 +218,11 @@ def context_source(
 
 
 def prompt_input(example: Example, classes: tuple[str, ...], context: PromptContext) -> PromptInput:
-    known = context.adviser
+    advice = context.adviser
     return PromptInput(
         text=example.text,
         classes=classes,
-        adviser_prediction=None if known is None or known.label is None else known,
+        adviser_prediction=None if advice is None or advice.label is None else advice,
         examples=context.examples,
         id=example.id,
         source=example.source,
@@ -231,7 +231,7 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
 
 
 def label_reader(components: StrategyComponents) -> LabelReader:
-    """Return what reads labels out of answers: the strategy's parser, trusted with labels alone."""
+    """Return the strategy's answer parser; whatever it returns but a label counts as invalid."""
 
     def read(answer: str, labels: Sequence[str]) -> str | None:
         try:
@@ -239,7 +239,7 @@ def label_reader(components: StrategyComponents) -> LabelReader:
         except Exception as error:
             raise SentikitError(
                 f"The strategy {components.strategy_name!r} failed to read {answer[:60]!r}: "
-                f"{type(error).__name__}: {error}. Repair its plugin."
+                f"{type(error).__name__}: {error}. Fix its plugin."
             ) from error
         return label if label in labels else None
 
@@ -257,31 +257,31 @@ def messages_for(
     except Exception as error:
         raise SentikitError(
             f"The strategy {name!r} failed at row {row + 1}: {type(error).__name__}: {error}. "
-            "Repair its plugin."
+            "Fix its plugin."
         ) from error
-    some = isinstance(messages, list | tuple) and messages
-    if some and all(isinstance(message, Message) for message in messages):
+    filled = isinstance(messages, list | tuple) and messages
+    if filled and all(isinstance(message, Message) for message in messages):
         if components.strategy_options.rationale:
             last = replace(messages[-1], content=messages[-1].content + _RATIONALE)
             return (*messages[:-1], last)
         return tuple(messages)
     raise SentikitError(
-        f"The strategy {name!r} returned {messages!r} for row {row + 1}; a list of "
-        "sentikit.extension.Message is needed. Repair its plugin."
+        f"The strategy {name!r} returned {messages!r} for row {row + 1}; it must return a list of "
+        "sentikit.extension.Message. Fix its plugin."
     )
 
 
 def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Prediction:
-    """Return what an answered question says of its text, the adviser's bill included."""
-    said = answered.question.row.context.adviser
+    """Return the prediction of an answered question; its cost includes the adviser's."""
+    advice = answered.question.row.context.adviser
     if answered.pending or (collecting and answered.label is None):
-        return Prediction(None, confidence=1.0, adviser=said, error=PENDING)
+        return Prediction(None, confidence=1.0, adviser=advice, error=PENDING)
     failed = answered.error is not None
     cost, paid = (0.0, 0.0) if failed else (answered.cost, answered.paid)
     usage = answered.usage
-    if said is not None and said.usage is not None:
-        cost, paid = _sum(cost, said.cost), _sum(paid, said.paid)
-        usage = said.usage if usage is None else usage + said.usage
+    if advice is not None and advice.usage is not None:
+        cost, paid = _sum(cost, advice.cost), _sum(paid, advice.paid)
+        usage = advice.usage if usage is None else usage + advice.usage
     answers = answered.answers
     return Prediction(
         label=answered.label,
@@ -293,34 +293,33 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         first_answer=_writable(answers[0].raw or answers[0].text) if len(answers) > 1 else None,
         finish_reason=answers[-1].finish_reason if answers else None,
         rationale=_rationale(answered),
-        adviser=said,
+        adviser=advice,
         error=None if answered.error is None else _writable(answered.error),
     )
 
 
 def _rationale(answered: AnsweredQuestion[_Row]) -> str | None:
-    """Return the reason before the label, where one was asked for and given."""
     request = answered.question.request
     if request is None or not request.rationale:
         return None
     found = (parse_rationale(answer.raw or answer.text) for answer in reversed(answered.answers))
-    known = next((reason for reason in found if reason), None)
-    return None if known is None else _writable(known)
+    rationale = next((reason for reason in found if reason), None)
+    return None if rationale is None else _writable(rationale)
 
 
-def _together(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:
-    """Return one prediction of several answers: the most frequent label, shares of the labels."""
+def _majority(samples: list[Prediction], labels: tuple[str, ...]) -> Prediction:
+    """Return the most frequent label; shares of the labels become probabilities."""
     valid = [one for one in samples if one.label is not None]
     costs, paid = [one.cost for one in samples], [one.paid for one in samples]
-    said, usages = samples[0].adviser, [one.usage for one in samples]
+    advice, usages = samples[0].adviser, [one.usage for one in samples]
     bills: dict[str, Any] = {
         "cost": _sum(*costs),
         "paid": _sum(*paid),
         "usage": None if None in usages else sum(filter(None, usages), Usage()),
     }
-    if said is not None and said.cost and bills["cost"] is not None:
-        # The adviser was asked once.
-        bills["cost"] -= said.cost * (len(samples) - 1)
+    if advice is not None and advice.cost and bills["cost"] is not None:
+        # The adviser is queried once for all samples.
+        bills["cost"] -= advice.cost * (len(samples) - 1)
     if not valid:
         failed = next((one for one in samples if one.error is not None), samples[0])
         return replace(failed, **bills)
@@ -340,5 +339,5 @@ def _sum(*amounts: float | None) -> float | None:
 
 
 def _writable(text: str) -> str:
-    """Spell out halves of surrogate pairs, which servers may send and no file can hold."""
+    """Escape lone surrogates, which servers may send and UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The prompt context of texts: an adviser's predictions, and labelled examples like them."""
+"""The prompt context of texts: an adviser's predictions and similar labelled examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import RunTable
 
-#: Texts that a model reads together: the first window, and the largest.
+#: Texts computed together: the first window, and the largest.
 _FIRST_WINDOW, _LARGEST_WINDOW = 256, 4096
 
 
@@ -38,7 +38,7 @@ class PromptContext(NamedTuple):
 
 
 class Memory(Protocol):
-    """Keeps JSON values, so that a resumed job shows the very same context."""
+    """Stores JSON values, so that a resumed job shows the same context."""
 
     def recall(self, key: str) -> Any: ...
 
@@ -58,26 +58,26 @@ class ContextSource:
     ) -> None:
         if adviser is not None and sorted(adviser.labels) != sorted(classes):
             raise InputError(
-                f"{adviser_name} knows the classes {', '.join(adviser.labels)}; the dataset has "
-                f"{', '.join(classes)}. Take an encoder of the same classes, or another label "
-                "scheme (dataset.labels)."
+                f"{adviser_name} has the classes {', '.join(adviser.labels)}; the dataset has "
+                f"{', '.join(classes)}. Name an encoder with the same classes, or set another "
+                "label scheme (dataset.labels)."
             )
         self.adviser = adviser
-        #: Told how many texts a model has read since the last call.
+        #: Called with the number of texts computed since the last call.
         self.advance: Callable[[int], object] = lambda texts: None
         self._classes, self._name, self._retriever = classes, adviser_name, retriever
         self._drawn = drawn
-        self._together = retriever is not None and retriever.encoder is adviser
+        self._shared = retriever is not None and retriever.encoder is adviser
 
     def stream(
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, PromptContext]]:
-        """Yield each example with its context, in order, some thousands read ahead."""
+        """Yield each example with its context, in order; reads some thousands ahead."""
         whole = (item if isinstance(item, Example) else Example(item) for item in examples)
-        # An encoder reads whole windows of texts, below.
-        apart = not isinstance(self.adviser, EncoderClassifier)
-        advised = self._advised(whole, session) if apart else ((e, None) for e in whole)
-        if apart and self._retriever is None:
+        # An encoder predicts whole windows of texts, below.
+        streams = not isinstance(self.adviser, EncoderClassifier)
+        advised = self._advised(whole, session) if streams else ((e, None) for e in whole)
+        if streams and self._retriever is None:
             for example, prediction in advised:
                 yield example, PromptContext(prediction, self._drawn)
             return
@@ -85,8 +85,8 @@ class ContextSource:
         while window := list(islice(advised, size)):
             size = min(2 * size, _LARGEST_WINDOW)
             found = self._window([text_of(example) for example, _ in window], memory)
-            for (example, known), (made, shown) in zip(window, found, strict=True):
-                yield example, PromptContext(known or made, shown or self._drawn)
+            for (example, streamed), (computed, shown) in zip(window, found, strict=True):
+                yield example, PromptContext(streamed or computed, shown or self._drawn)
 
     def _advised(
         self, examples: Iterator[Example], session: Session
@@ -108,7 +108,7 @@ class ContextSource:
     def _window(
         self, texts: list[str], memory: Memory | None
     ) -> Iterator[tuple[Prediction | None, tuple[RetrievedExample, ...]]]:
-        """Yield what models compute of some texts: the prediction, and the examples shown."""
+        """Yield the encoder's prediction for each text, and the examples shown with it."""
         retriever = self._retriever
         identity = [self._classes, self._name, retriever and retriever.identity, texts]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -119,8 +119,8 @@ class ContextSource:
             if memory is not None:
                 memory.remember(key, kept)
         shown = kept["shown"] or [()] * len(texts)
-        said = kept["said"] or [None] * len(texts)
-        for row, numbers in zip(said, shown, strict=True):
+        predicted = kept["said"] or [None] * len(texts)
+        for row, numbers in zip(predicted, shown, strict=True):
             prediction = None
             if row is not None:
                 label, values = row
@@ -129,26 +129,27 @@ class ContextSource:
             yield prediction, retriever.pool.shown(numbers) if retriever else ()
 
     def _compute(self, texts: list[str]) -> dict[str, Any]:
-        shown, made = (None, None) if self._retriever is None else self._retriever.find(texts)
-        if not self._together:
+        shown, computed = (None, None) if self._retriever is None else self._retriever.find(texts)
+        if not self._shared:
             own = isinstance(self.adviser, EncoderClassifier)
-            made = list(self.adviser.classify(texts)) if own and self.adviser else []
-        said = []
-        for prediction in made or ():
+            computed = list(self.adviser.classify(texts)) if own and self.adviser else []
+        predicted = []
+        for prediction in computed or ():
             known = prediction.in_order_of(self._classes)
             assert known.label is not None
             assert known.probabilities is not None
-            said.append([self._classes.index(known.label), list(known.probabilities.values())])
-        return {"shown": shown, "said": said or None}
+            predicted.append([self._classes.index(known.label), list(known.probabilities.values())])
+        # The name of the key is that of earlier journals.
+        return {"shown": shown, "said": predicted or None}
 
 
 def recorded_adviser(
     options: StrategyOptions, split: LabelledSplit, needs: Needs, registry: Registry
 ) -> RecordedClassifier | None:
-    """Return an adviser whose predictions are recorded, or None where a model must be asked.
+    """Return an adviser with recorded predictions, or None where its model must predict.
 
-    A file and ``PATH#encoder`` must hold every example. A run that labelled other texts is asked
-    through its model, if it has one.
+    A file and ``PATH#encoder`` must hold every example. If a run labelled other texts, its model
+    predicts instead, where it has one.
     """
     assert options.adviser is not None
     path = Path(options.adviser).expanduser()
@@ -168,7 +169,7 @@ def recorded_adviser(
         if must_be_recorded or not _has_model(path, registry):
             raise
         return None
-    # What the records cost was paid for another run.
+    # The cost of the records was paid by another run.
     table = replace(table.select(rows), raw=None, cost=None, tokens=None, adviser=None)
     _refuse_gaps(table, split, needs)
     return RecordedClassifier(table)
@@ -192,27 +193,28 @@ def _has_model(path: Path, registry: Registry) -> bool:
 
 def _refuse_gaps(table: RunTable, split: LabelledSplit, needs: Needs) -> None:
     total = len(split.examples)
-    # Nobody is asked about an example without text.
+    # Examples without text are not sent to the LLM.
     asked = np.fromiter((bool(text.strip()) for text in split.examples.values("text")), np.bool_)
     lacking = np.flatnonzero(asked & (table.answers.labels < 0))
     if needs.label and len(lacking):
         raise InputError(
             f"{table.name} has no valid label for {len(lacking):,} of {total:,} examples of "
-            f"{split.name}, the first in row {int(lacking[0]) + 1}. Take records without gaps."
+            f"{split.name}, the first in row {int(lacking[0]) + 1}. Name an adviser with a label "
+            "for every example."
         )
     probabilities = table.answers.probabilities
     if needs.probabilities and probabilities is None:
         raise InputError(
-            f"{table.name} records labels without probabilities, and the strategy shows "
-            "probabilities. Name their column (strategy.probabilities_column), a model or "
-            "another run."
+            f"{table.name} has labels but no probabilities, which the strategy shows. Name their "
+            "column (strategy.probabilities_column), a model or another run."
         )
     known = probabilities is None or np.isfinite(probabilities).all(1)
     unknown = np.flatnonzero(asked & ~np.atleast_1d(known))
     if needs.probabilities and len(unknown):
         raise InputError(
             f"{table.name} has no probabilities for {len(unknown):,} of {total:,} examples, the "
-            f"first in row {int(unknown[0]) + 1}."
+            f"first in row {int(unknown[0]) + 1}. Name an adviser with probabilities for every "
+            "example."
         )
 
 
@@ -224,22 +226,21 @@ def load_encoder(name: str, registry: Registry) -> EncoderClassifier:
     path = Path(name).expanduser()
     if not path.exists():
         raise InputError(
-            f"The encoder {name} does not exist. Train it (sentikit train leaves runs/RECIPE), or "
+            f"The encoder {name} does not exist. Train it (sentikit train writes runs/RECIPE), or "
             "name another model, run or results file with strategy.adviser."
         )
     return load_encoder(path, registry=registry)
 
 
 def no_embeddings(name: str) -> InputError:
-    """Return the refusal of recorded answers where examples are to be found."""
     return InputError(
-        f"{name} is recorded answers, not a model, and examples are found with a model's "
-        "embeddings. Name the model with strategy.examples.encoder."
+        f"{name} is a file or run of recorded answers, but finding similar examples takes a "
+        "model's embeddings. Name the model with strategy.examples.encoder."
     )
 
 
 def encoder_cost(name: str | None) -> float:
-    """Return what training the encoder cost in USD, as far as its run's manifest says."""
+    """Return the encoder's training cost in USD from its run's manifest; 0 if unknown."""
     path = Path(name).expanduser() / MANIFEST if name else None
     if path is None or not path.is_file():
         return 0.0

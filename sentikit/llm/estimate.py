@@ -1,4 +1,4 @@
-"""The estimate of a job's cost: tokens counted offline, no call made."""
+"""The offline estimate of a job's tokens and cost; no call is made."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.llm.backend import ChatRequest
 from sentikit.llm.prices import model_facts, plain_usd
 from sentikit.llm.requests.batches import BATCH_TIER
-from sentikit.llm.requests.budget import Money
+from sentikit.llm.requests.budget import Amount
 from sentikit.llm.requests.calls import LLMMember
 from sentikit.terminal import usd_text
 
-#: Tokens of the question behind an invalid answer, generously.
+#: A generous count of the tokens that ask again after an invalid answer.
 _REPAIR_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was counted; USD are None where the price is unknown.
+    """Token counts and costs; the costs are None where the price is unknown.
 
-    ``most_usd`` is the cost where every answer is as long as it may be and every one is repaired.
+    ``most_usd`` is the cost if every answer reaches the token limit and every one is repaired.
     """
 
     model: str
@@ -47,7 +47,7 @@ class Estimate:
         again = f", {self.repeated:,} repeated" if self.repeated else ""
         lines = [
             f"Model              {self.model}",
-            f"Requests           {self.requests:,}, and {self.cached:,} in the cache{again}",
+            f"Requests           {self.requests:,} ({self.cached:,} more in the cache{again})",
             f"Prompt tokens      {about}{self.prompt_tokens:,}",
             f"Completion tokens  about {self.completion_tokens:,}",
             f"Longest prompt     {about}{self.longest_prompt:,} tokens (example {self.longest_id})",
@@ -59,14 +59,14 @@ class Estimate:
 
     def _cost(self) -> str:
         if self.expected_usd is None or self.most_usd is None:
-            return "unknown: the model has no price; give llm.prices.prompt and .completion"
+            return "unknown: set the model's prices, llm.prices.prompt and llm.prices.completion"
         expected, most = usd_text(self.expected_usd), usd_text(self.most_usd)
         dated = f" (prices of {self.prices_as_of})" if self.prices_as_of else ""
         return f"about ${expected}, at most ${most}{dated}"
 
 
 class EstimateCollector:
-    """Counts the requests of one LLM instead of asking them."""
+    """Counts the requests to one LLM instead of sending them."""
 
     def __init__(self, member: LLMMember, batch: bool = False) -> None:
         self._backend, self._options = member.backend, member.options
@@ -74,11 +74,11 @@ class EstimateCollector:
         self._tier = BATCH_TIER if batch else member.backend.service_tier
         self.known = self._repeated = 0
         self._seen: set[bytes] = set()
-        self._usage, self._most = Usage(), Money()
+        self._usage, self._most = Usage(), Amount()
         self._longest = (0, "")
 
     async def begin(self) -> None:
-        """Do nothing: no batch is awaited for an estimate."""
+        """Do nothing: an estimate waits for no batch."""
 
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
         if key in self._seen:
@@ -90,7 +90,7 @@ class EstimateCollector:
         self._usage += Usage(tokens.expected, 0, request.expected_tokens + label)
         self._add_worst(tokens.most, request, self._tier)
         if self._options.repair:
-            # Asked at once also after a batch, with the answer and a question behind it.
+            # Repairs are live calls even after a batch; they add the answer and a question.
             longer = tokens.most + request.max_tokens + _REPAIR_TOKENS
             self._add_worst(longer, request, self._backend.service_tier)
         self._longest = max(self._longest, (tokens.expected, request.example_id))

@@ -1,4 +1,4 @@
-"""What models cost and when they end: one dated file, which users may add to."""
+"""Prices and end dates of models: one dated table, which users can extend."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sentikit.errors import InputError
 from sentikit.terminal import usd_text
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"
-#: A model this near its end is warned about.
+#: Days before a model's end from which a warning is given.
 WARNING_DAYS = 90
-#: Money is counted in whole picodollars (1e-12 USD), so that no sum depends on its order.
+#: Amount is counted in whole picodollars (1e-12 USD): sums are exact in any order.
 PICODOLLARS = 10**12
 STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "scale"})
 
 _TABLE = "sentikit's models.yaml"
-#: The end of a host's name, and the provider's name in the table.
+#: Suffix of a host name to the provider's name in the table.
 _PROVIDERS = {
     ".azure.com": "azure",
     ".azure-api.net": "azure",
@@ -47,7 +47,7 @@ def picodollars(dollars: float) -> int:
 
 
 class LongPrompt(ComponentSettings):
-    """Factors on the prices of a request whose prompt is long."""
+    """Price factors for requests with a long prompt."""
 
     over: int
     prompt: float = 1
@@ -55,7 +55,7 @@ class LongPrompt(ComponentSettings):
 
 
 class TierPrices(ComponentSettings):
-    """A service tier's own prices, in USD per million tokens."""
+    """Prices of a service tier, in USD per million tokens."""
 
     prompt: float = Field(ge=0)
     completion: float = Field(ge=0)
@@ -64,7 +64,7 @@ class TierPrices(ComponentSettings):
 
 
 class Prices(TierPrices):
-    """What tokens cost, in USD per million; ``llm.prices`` of a recipe has this form too."""
+    """Prices in USD per million tokens; also the form of a recipe's ``llm.prices``."""
 
     tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
     long_prompt: LongPrompt | None = None
@@ -106,7 +106,7 @@ class Prices(TierPrices):
 
 
 def _of(price: float, tokens: int) -> Decimal:
-    """Return picodollars: a price per million tokens is as many microdollars a token."""
+    """Return picodollars: a price per million tokens equals microdollars per token."""
     return Decimal(str(price)) * 10**6 * tokens
 
 
@@ -115,7 +115,7 @@ def _or(price: float | None, other: float) -> float:
 
 
 class Lifecycle(ComponentSettings):
-    """What a provider of a model says of its end."""
+    """A provider's end dates of a model."""
 
     ends: date | None = None
     successor: str = ""
@@ -123,23 +123,23 @@ class Lifecycle(ComponentSettings):
 
 
 class ModelFacts(Lifecycle):
-    """What is known of a model, as `models.yaml` writes it; all unknown for one that it lacks.
+    """The facts about a model in `models.yaml`; the defaults mean unknown.
 
     Attributes:
         prompt, completion, cached, cache_writes, tiers, long_prompt: see `Prices`.
-        training: USD per million tokens of fine-tuning data, or None.
-        context: tokens of prompt and answer together, or None.
-        most_completion: tokens an answer may have, or None.
-        ends: the day it is switched off, or None.
-        successor: what its provider names instead.
-        training_context: tokens an example to learn may have, or None.
-        fine_tunable: False where it is known that the model cannot be fine-tuned.
-        fine_tuning_ends: last day for new fine-tuning jobs, or None.
-        reasoning: whether it thinks before it answers.
+        training: USD per million tokens of fine-tuning data.
+        context: maximum tokens of prompt and answer together.
+        most_completion: maximum tokens of an answer.
+        ends: the day it is switched off.
+        successor: the replacement that its provider names.
+        training_context: maximum tokens of a fine-tuning example.
+        fine_tunable: False if the model is known not to support fine-tuning.
+        fine_tuning_ends: last day for new fine-tuning jobs.
+        reasoning: whether it reasons before it answers.
         tokenizer: its name, or "".
-        providers: what other providers say of its end.
+        providers: end dates at other providers.
         name: as the user wrote it.
-        as_of: the day the prices were checked, or None where their source does not say.
+        as_of: the day the prices were checked, or None if their source gives no date.
         source: the file or package that the prices are from; "" for an unknown model.
     """
 
@@ -163,22 +163,22 @@ class ModelFacts(Lifecycle):
 
     @property
     def prices(self) -> Prices | None:
-        """The prices, or None where they are not known."""
+        """The prices, or None if they are unknown."""
         if self.prompt is None or self.completion is None:
             return None
         return Prices(**{key: getattr(self, key) for key in Prices.model_fields})
 
     def lifecycle_warning(self, today: date) -> str:
-        """Return a sentence where the model has ended or is near its end, else ""."""
+        """Return a sentence if the model has ended or ends soon, else ""."""
         if self.ends is None or (self.ends - today).days > WARNING_DAYS:
             return ""
-        instead = f" Its provider names {self.successor} instead." if self.successor else ""
+        instead = f" Its provider recommends {self.successor}." if self.successor else ""
         if today >= self.ends:
             return f"{self.name} was switched off on {self.ends}.{instead}"
         days = (self.ends - today).days
         return (
-            f"{self.name} and every fine-tune of it end on {self.ends}, in {days} days.{instead} "
-            "What is recorded in a run can be replayed after that."
+            f"{self.name} and its fine-tuned models end on {self.ends}, in {days} days.{instead} "
+            "Recorded runs can still be replayed after that."
         )
 
 
@@ -191,7 +191,7 @@ class _File(ComponentSettings):
 def model_facts(
     name: str, environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> ModelFacts:
-    """Return what is known of a model: by the user's file, our table, else by genai-prices."""
+    """Return the facts about a model: from the user's file, our table, or genai-prices."""
     for source, table in _tables(environment):
         spelling = next((known for known in _spellings(name) if known in table.models), None)
         if spelling is not None:
@@ -204,7 +204,7 @@ def model_facts(
 
 
 def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each model behind recorded runs that has ended or is near its end."""
+    """Return a sentence for each model of recorded runs that has ended or ends soon."""
     warnings = []
     for manifest in manifests:
         recipe = manifest.get("recipe")
@@ -218,7 +218,7 @@ def recorded_models_warnings(manifests: Iterable[Mapping[str, Any]]) -> list[str
 def listed_models(
     environment: Mapping[str, str] = os.environ, provider: str = ""
 ) -> list[ModelFacts]:
-    """Return what is known of every model in the tables, and of a provider's models besides."""
+    """Return the facts about every model in the tables and every model of a provider."""
     names = [name for _, table in _tables(environment) for name in table.models]
     names += [model.id for model in _package_models(provider)]
     return [model_facts(name, environment, provider) for name in dict.fromkeys(names)]
@@ -230,7 +230,7 @@ def _tables(environment: Mapping[str, str]) -> list[tuple[str, _File]]:
 
 
 def _provider(address: str) -> str:
-    """Return the provider's name in the table, of the server's address; "" for the maker."""
+    """Return the provider's name in the table for a server's address; "" for the maker."""
     host = urllib.parse.urlsplit(address).hostname or ""
     return next((name for suffix, name in _PROVIDERS.items() if host.endswith(suffix)), "")
 
@@ -248,7 +248,7 @@ def _package_models(address: str) -> list[Any]:
 
 @functools.cache
 def _from_package(name: str, address: str) -> ModelFacts | None:
-    """Return what genai-prices knows of a model; it is asked about known addresses alone."""
+    # Only a known address identifies the provider.
     if not _package_models(address):
         return None
     import genai_prices
@@ -274,7 +274,7 @@ def _from_package(name: str, address: str) -> ModelFacts | None:
 
 
 def _package_prices(found: Any) -> dict[str, Any]:
-    """Return flat prices a million tokens; none where they are graded, or missing."""
+    """Return flat prices per million tokens; empty if they are tiered or missing."""
     named = {
         "prompt": found.input_mtok,
         "completion": found.output_mtok,
@@ -286,7 +286,7 @@ def _package_prices(found: Any) -> dict[str, Any]:
 
 
 def _spellings(name: str) -> list[str]:
-    """Return the names a model may be listed under, the most exact first."""
+    """Return the names a model may be listed under, the most specific first."""
     if name.startswith("ft:"):
         base = name.removeprefix("ft:").split(":")[0]
         return [name, *(f"ft:{spelling}" for spelling in _spellings(base))]
@@ -318,7 +318,7 @@ def _read(path: Path) -> _File:
 
 
 def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | None:
-    """Return the prices a run counts with: the recipe's own, the table's, or none."""
+    """Return the prices of a run: the recipe's, else the table's, else None."""
     if own is not None:
         return own
     if not billed:
@@ -327,7 +327,7 @@ def prices_for(facts: ModelFacts, own: Prices | None, billed: bool) -> Prices | 
 
 
 def price_record(facts: ModelFacts, own: Prices | None, billed: bool) -> dict[str, Any] | None:
-    """Return the prices a run counts with, with their source and date; None where unknown."""
+    """Return the prices of a run with their source and date; None if unknown."""
     prices = prices_for(facts, own, billed)
     if prices is None or not billed:
         return None
@@ -337,7 +337,7 @@ def price_record(facts: ModelFacts, own: Prices | None, billed: bool) -> dict[st
 
 
 def model_hint(name: str) -> str:
-    """Return a sentence with the names of known models near an unknown one, or nothing."""
+    """Return a sentence with known models of similar names, or ""."""
     names = [known for known in _bundled().models if name not in known]
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.85)
     return f" Did you mean {' or '.join(near)}?" if near else ""
@@ -345,7 +345,7 @@ def model_hint(name: str) -> str:
 
 def unknown_price(model: str) -> InputError:
     return InputError(
-        f"--max-cost needs prices, and those of {model!r} are not known.{model_hint(model)} Give "
+        f"--max-cost needs prices, but those of {model!r} are unknown.{model_hint(model)} Set "
         "them, in USD per million tokens: --set llm.prices.prompt=0.10 --set "
         f"llm.prices.completion=0.40, or in a file named by {MODELS_VARIABLE}."
     )

@@ -1,4 +1,4 @@
-"""Recipes of kind `prompt`: their components, or what is wrong; and models that were fine-tuned."""
+"""The check of `prompt` recipes, their components, and fine-tuned models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KIND = "finetune"
 
 @dataclass(frozen=True)
 class StrategyComponents:
-    """What turns a split's examples into messages."""
+    """The components that turn a split's examples into messages."""
 
     recipe: ResolvedRecipe
     dataset: OpenedDataset
@@ -48,11 +48,11 @@ class StrategyComponents:
 def check_strategy_components(
     recipe: ResolvedRecipe, registry: Registry, splits: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the keywords of `StrategyComponents` that can be made, and all that is wrong."""
+    """Return the fields of `StrategyComponents` that can be made, and every problem."""
     made: dict[str, Any] = {}
     problems: list[Problem] = []
     raw, section = recipe.values.get("dataset"), recipe.values.get("strategy")
-    # The schema says that a section must be one.
+    # The recipe's schema refuses a section that is no mapping.
     if isinstance(raw, Mapping):
         made["dataset"], problems = check_dataset(registry, raw, ("dataset",))
     if section is None:
@@ -87,14 +87,14 @@ def _check_needs(
     options: StrategyOptions,
     splits: set[str],
 ) -> list[Problem]:
-    """Compare what a strategy needs with what the recipe gives it."""
+    """Check that the recipe gives a strategy what it needs."""
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
     found = {}
     if needs.prediction and options.adviser is None:
         found["adviser"] = (
             f"the strategy {name!r} shows a prediction. Name the classifier that "
-            "makes it: a model, a run, a results file or PATH#encoder."
+            "predicts: a model, a run, a results file or PATH#encoder."
         )
     elif needs.encoder and (examples.encoder or options.adviser) is None:
         found["adviser"] = (
@@ -103,8 +103,8 @@ def _check_needs(
     own_dataset = examples.dataset is None or examples.dataset == values.get("dataset")
     if needs.examples and own_dataset and examples.split in splits:
         found["examples.split"] = (
-            f"the split {examples.split!r} is the one to label: an example from it would give its "
-            "label away. Choose another split."
+            f"the split {examples.split!r} is the one to label, so its examples would reveal the "
+            "labels. Choose another split."
         )
     return [Problem(("strategy", *key.split(".")), message) for key, message in found.items()]
 
@@ -122,7 +122,7 @@ class FineTunedRun:
 
     @property
     def model(self) -> str:
-        """What the backend is asked for: a name, or the folder of the model."""
+        """The backend's `model`: a name, or the model's folder."""
         made = self.manifest.get("fine_tuned") or {}
         return str(made.get("model") or self.path / str(made.get("folder")))
 
@@ -133,19 +133,19 @@ class FineTunedRun:
 
     @property
     def cost(self) -> float | None:
-        """USD that was billed, or None where nothing was, or it is unknown."""
+        """USD billed, or None if nothing was billed or the amount is unknown."""
         costs = self.manifest.get("cost_usd") or {}
         return costs.get("fine_tuning")
 
     def section(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a recipe's ``llm`` section with the model itself in the place of the run."""
+        """Return a recipe's ``llm`` section, naming the model instead of the run."""
         made = self.manifest.get("fine_tuned") or {}
         return {**(made.get("llm") or {}), **raw, "model": self.model}
 
 
 @dataclass(frozen=True)
 class PromptComponents(StrategyComponents):
-    """Everything an LLM's run is made of; `split` is the one to label."""
+    """The components of an LLM's run; `split` is the one to label."""
 
     llm: LLMBackend
     llm_options: LLMOptions
@@ -160,7 +160,7 @@ def prompt_components(recipe: ResolvedRecipe, registry: Registry) -> PromptCompo
 def check_prompt(
     recipe: ResolvedRecipe, registry: Registry
 ) -> tuple[PromptComponents | None, list[Problem]]:
-    """Make the components, or say all that is wrong; neither data nor server is touched."""
+    """Make the components, or return every problem, without reading data or calling a server."""
     settings, problems = validate(PromptRecipe, recipe.values)
     splits = [settings.split] if settings else []
     made, more = check_strategy_components(recipe, registry, splits)
@@ -169,7 +169,7 @@ def check_prompt(
     made, problems = made | found, problems + more
     llm, options = made.get("llm"), made.get("strategy_options")
     if llm and options and options.rationale and not llm.writes_text:
-        message = "this LLM backend only chooses among the labels. Leave the rationale out."
+        message = "this LLM backend only chooses among the labels; set strategy.rationale: false."
         problems.append(Problem(("strategy", "rationale"), message))
     made["trackers"], more = check_trackers(registry, recipe.values.get("trackers", []))
     problems += more
@@ -198,36 +198,36 @@ def _llm(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
-    """Return the run whose model an ``llm`` section asks for: by its folder, or by its name."""
+    """Return the fine-tuning run that ``llm.model`` names by folder or by model name, if any."""
     model = raw.get("model")
     if not isinstance(model, str) or not model:
         return None
     folder = Path(model).expanduser()
-    # The name of a model that is no folder here has no parent either, but for this very folder.
+    # A model's name has the current folder as its parent, which is no run of it.
     run = _run(folder) or (_run(folder.parent) if folder.exists() else None)
     if run is None:
         return _by_name(model, raw.get("backend"))
     if run.manifest.get("status") != FINISHED:
         raise InputError(
-            f"{run.path} has no model yet: it is {run.manifest.get('status')}. Come back to it: "
+            f"{run.path} has no model yet: its status is {run.manifest.get('status')}. Resume it: "
             f"sentikit gpt-finetune --recipe {run.path}/recipe.yaml --output {run.path} --resume."
         )
     if run.provider != raw.get("backend"):
         raise InputError(
-            f"{run.path} was fine-tuned by {run.provider!r}, and llm.backend is "
-            f"{raw.get('backend')!r}. Use {run.provider!r}, or name the model as its server does."
+            f"{run.path} was fine-tuned by {run.provider!r}, but llm.backend is "
+            f"{raw.get('backend')!r}. Use {run.provider!r}, or give the model's name on its server."
         )
     return run
 
 
 def missing_run(model: str) -> str:
-    """Say that a model is meant to be a run and is not there, or return ""."""
+    """Return a sentence if a model is the path of a run that does not exist, else ""."""
     path = Path(model).expanduser()
     if path.exists() or path.parts[:1] != _RUNS.parts:
         return ""
     return (
-        f"There is no run {model}. Make it first (sentikit gpt-finetune --recipe {path.name} "
-        "leaves it there), or name another model with --set llm.model=…"
+        f"There is no run {model}. Fine-tune it first (sentikit gpt-finetune --recipe "
+        f"{path.name}), or name another model with --set llm.model=…"
     )
 
 
@@ -238,34 +238,34 @@ def check_fine_tuned_on(
     classes: tuple[str, ...],
     registry: Registry,
 ) -> list[Problem]:
-    """Report messages that the model was not fine-tuned on, unless they are intended."""
+    """Report labels and messages that the model was not fine-tuned on, unless intended."""
     if options.not_as_trained:
         return []
     advice = "If that is intended, set strategy.not_as_trained: true."
-    learnt = tuple(run.manifest.get("classes") or ())
+    trained = tuple(run.manifest.get("classes") or ())
     problems = []
-    if learnt != classes:
-        learnt_names, names = ", ".join(learnt), ", ".join(classes)
-        message = f"{run.path} was fine-tuned on the labels {learnt_names}, not {names}."
+    if trained != classes:
+        trained_names, names = ", ".join(trained), ", ".join(classes)
+        message = f"{run.path} was fine-tuned on the labels {trained_names}, not {names}."
         problems.append(Problem(("dataset", "labels"), f"{message} {advice}"))
     if not _same(strategy, run.strategy, registry):
         message = (
-            f"{run.path} was fine-tuned on the messages of {_described(run.strategy)}; this recipe "
-            f"sends others. Use that strategy. {advice}"
+            f"{run.path} was fine-tuned on the messages of {_described(run.strategy)}, but this "
+            f"recipe sends others. Use that strategy. {advice}"
         )
         problems.append(Problem(("strategy",), message))
     return problems
 
 
-def _same(strategy: PromptStrategy, learnt: Mapping[str, Any], registry: Registry) -> bool:
+def _same(strategy: PromptStrategy, trained: Mapping[str, Any], registry: Registry) -> bool:
     try:
-        learnt_class = registry.load("register_prompt_strategies", str(learnt.get("name")))
+        trained_class = registry.load("register_prompt_strategies", str(trained.get("name")))
     except InputError:
         return False
-    own = split_options(StrategyOptions, learnt)[1]
+    own = split_options(StrategyOptions, trained)[1]
     own.pop("name", None)
-    settings, _ = validate(learnt_class.Settings, own)
-    return type(strategy) is learnt_class and strategy.settings == settings
+    settings, _ = validate(trained_class.Settings, own)
+    return type(strategy) is trained_class and strategy.settings == settings
 
 
 def _described(section: Mapping[str, Any]) -> str:
@@ -283,7 +283,7 @@ def _run(path: Path) -> FineTunedRun | None:
 
 
 def _by_name(model: str, backend: Any) -> FineTunedRun | None:
-    """Return the finished run under runs/ that made the model of this name, if any."""
+    """Return the finished run under runs/ that produced the model of this name, if any."""
     for manifest in sorted(_RUNS.glob(f"*/{MANIFEST}")):
         with contextlib.suppress(InputError):
             run = _run(manifest.parent)

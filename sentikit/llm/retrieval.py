@@ -1,4 +1,4 @@
-"""The retrieval of labelled texts like another one: embeddings and exact cosine similarity."""
+"""Retrieval of labelled examples for prompts, by exact cosine similarity of embeddings."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from sentikit.llm.strategy import ExamplesNeeded, RetrievedExample
 if TYPE_CHECKING:
     from sentikit.llm.recipe import StrategyComponents
 
-#: Texts tokenised and sorted by length together.
+#: Texts tokenized and sorted by length together.
 _WINDOW = 4096
 #: Similarities held at a time, 4 bytes each.
 _BLOCK = 4 * 2**20
 
 
-class Reading(NamedTuple):
+class _ForwardPass(NamedTuple):
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32]
 
 
-def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
-    """Read some thousand texts; probabilities and embeddings share one forward pass.
+def embed(classifier: EncoderClassifier, texts: list[str]) -> _ForwardPass:
+    """Return the embeddings and probabilities of some thousand texts, in one forward pass.
 
-    Embeddings are the mean over the tokens of the last hidden states, before the head, divided by
-    their length (the study's retriever).
+    An embedding is the normalised mean of the last hidden states over the tokens, before the head
+    (the study's retriever).
     """
     import torch
 
@@ -46,9 +46,8 @@ def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
     model = getattr(predictor, "model", None)
     if not isinstance(predictor, TorchPredictor) or not isinstance(model, SentimentModel):
         raise InputError(
-            "The encoder gives probabilities but no embeddings, and examples are found by "
-            "embeddings. Name the run or model folder it was exported from "
-            "(strategy.examples.encoder)."
+            "This encoder gives no embeddings, which finding similar examples needs. Name the run "
+            "or model folder it was exported from (strategy.examples.encoder)."
         )
     tokenized = tokenize([texts], classifier.word_pieces, classifier.max_length)
     device = torch.device(predictor.device)
@@ -61,16 +60,16 @@ def read_texts(classifier: EncoderClassifier, texts: list[str]) -> Reading:
             logits[rows] = model.head(model.pooled(states, mask)).float().cpu().numpy()
             means = pool(states.float(), mask, "mean")
             embeddings[rows] = torch.nn.functional.normalize(means, dim=1).cpu().numpy()
-    return Reading(classifier.probabilities(logits), embeddings)
+    return _ForwardPass(classifier.probabilities(logits), embeddings)
 
 
 def choose_examples(
     examples: Examples, evaluated: Examples, size: int | str, seed: int, where: str
 ) -> Examples:
-    """Choose the examples that may be shown.
+    """Choose the examples that prompts may show.
 
-    No text of the evaluated split is among them, whatever its case, Unicode form and white space,
-    and no text twice.
+    Each text occurs once, and no text of the evaluated split occurs, ignoring case, Unicode form
+    and white space.
     """
     seen = {canonical_text(text) for batch in evaluated.batches() for text in batch["text"]}
     rows = []
@@ -81,8 +80,8 @@ def choose_examples(
             rows.append(row)
     if not rows or (size != "all" and len(rows) < int(size)):
         raise InputError(
-            f"strategy.examples.pool asks for {size}; {where} has {len(rows):,} labelled texts "
-            "that are not in the split to label. Ask for fewer, or take another split or dataset."
+            f"strategy.examples.pool is {size}, but {where} has {len(rows):,} labelled texts "
+            "that are not in the split to label. Lower it, or name another split or dataset."
         )
     if size == "all":
         return examples.select(rows)
@@ -91,7 +90,7 @@ def choose_examples(
 
 
 class Pool:
-    """Labelled texts to be shown, as many of each as a strategy needs."""
+    """The labelled texts that prompts may show."""
 
     def __init__(
         self,
@@ -106,11 +105,11 @@ class Pool:
             own = np.array(labels, dtype=object)
             self.groups = [np.flatnonzero(own == name) for name in classes]
         for name, group in zip(classes if needed.balanced else ("",), self.groups, strict=True):
-            # One may be the text that is asked about.
+            # One of them may be the text to label.
             if len(group) <= needed.k:
                 raise InputError(
-                    f"The strategy shows {needed.k} examples{f' of {name}' if name else ''}, and "
-                    f"there are {len(group)} to choose from; one more is needed. Set strategy.k "
+                    f"The strategy shows {needed.k} examples{f' of {name}' if name else ''}, so it "
+                    f"needs {needed.k + 1} to choose from; there are {len(group)}. Set strategy.k "
                     "lower or strategy.examples.pool higher."
                 )
 
@@ -120,10 +119,10 @@ class Pool:
         queries: NDArray[np.float32],
         texts: Sequence[str],
     ) -> NDArray[np.int32]:
-        """Return the rows of the most similar texts, (queries, shown), the most alike first.
+        """Return the rows of the most similar texts, (queries, shown), the most similar first.
 
-        Balanced, they come class by class in the order of the classes, k each. A text that differs
-        from the query in nothing but case, Unicode form and white space is passed over.
+        If balanced, there are k of each class, in the order of the classes. The query itself is
+        skipped, ignoring case, Unicode form and white space.
         """
         own_rows: dict[str, list[int]] = {}
         for row, text in enumerate(self.texts):
@@ -142,7 +141,7 @@ class Pool:
         source = np.random.default_rng(seed)
         draws = [source.choice(group, self.needed.k, replace=False) for group in self.groups]
         rows = np.concatenate(draws).tolist()
-        # In an order that does not tell the label.
+        # The order must not reveal the label.
         source.shuffle(rows)
         return self.shown(rows)
 
@@ -155,7 +154,7 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     if k < similarities.shape[1]:
         columns = np.sort(np.argpartition(-similarities, k - 1, axis=1)[:, :k], axis=1)
         least = np.take_along_axis(similarities, columns, axis=1).min(axis=1, keepdims=True)
-        # Of equal values for the last place, partitioning takes any.
+        # Among equal values for the last place, partitioning chooses arbitrarily.
         tied = np.flatnonzero((similarities >= least).sum(axis=1) > k)
         columns[tied] = np.argsort(-similarities[tied], axis=1, kind="stable")[:, :k]
         columns.sort(axis=1)
@@ -167,7 +166,7 @@ def _best(similarities: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 class Retriever:
-    """Finds labelled texts that an encoder embeds near another one."""
+    """Finds the labelled texts whose embeddings are nearest to a text's."""
 
     def __init__(
         self, encoder: EncoderClassifier, name: str, components: StrategyComponents
@@ -175,20 +174,20 @@ class Retriever:
         self.encoder = encoder
         examples = _chosen_examples(components)
         self.pool = _pool_of(examples, components)
-        #: All that decides what is found, as JSON values.
+        #: Everything that determines the results, as JSON values.
         self.identity = [name, examples.fingerprint(), repr(self.pool.needed)]
 
     def find(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Prediction]]:
-        """Return the rows of the pool for each text, and what the encoder predicts of it."""
-        reading = read_texts(self.encoder, list(texts))
-        nearest = self.pool.nearest(self._embeddings, reading.embeddings, texts)
-        return nearest.tolist(), list(predictions(reading.probabilities, self.encoder.scheme))
+        """Return the rows of the pool, and the encoder's prediction, for each text."""
+        found = embed(self.encoder, list(texts))
+        nearest = self.pool.nearest(self._embeddings, found.embeddings, texts)
+        return nearest.tolist(), list(predictions(found.probabilities, self.encoder.scheme))
 
     @cached_property
     def _embeddings(self) -> NDArray[np.float32]:
         texts, embeddings = iter(self.pool.texts), []
         while window := list(islice(texts, _WINDOW)):
-            embeddings.append(read_texts(self.encoder, window).embeddings)
+            embeddings.append(embed(self.encoder, window).embeddings)
         return np.concatenate(embeddings)
 
 
@@ -210,8 +209,8 @@ def _chosen_examples(components: StrategyComponents) -> Examples:
     dataset, classes = components.examples_dataset, components.dataset.scheme.classes
     if dataset.scheme.classes != classes:
         raise InputError(
-            f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}; the "
-            f"dataset to label has {', '.join(classes)}. Give both the same label scheme."
+            f"strategy.examples.dataset has the classes {', '.join(dataset.scheme.classes)}, but "
+            f"the dataset to label has {', '.join(classes)}. Give both the same label scheme."
         )
     return choose_examples(
         dataset.split(options.split, labelled=False),

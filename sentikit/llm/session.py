@@ -1,4 +1,4 @@
-"""The session of a labelling job that asks LLMs: one journal, one budget, one event loop."""
+"""The session of a labelling job with LLMs: one journal, one budget, one event loop."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from sentikit.llm.requests.loop import (
     Row,
     cut_answers,
 )
-from sentikit.llm.requests.pacing import Patience, patiently
+from sentikit.llm.requests.pacing import Patience, with_retries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import Limits, RequestOptions
 from sentikit.tracking import LLMCall
 
 Result = TypeVar("Result")
 
-#: Default name of the file that keeps answers, beside the run's folder.
+#: Default name of the file of answers, beside the run's folder.
 CACHE = "answers.sqlite"
 #: Tries of opening a backend.
 _TRIES = 4
@@ -57,21 +57,21 @@ _TRIES = 4
 class RequestSession(Session):
     """What the LLMs of one labelling job share; use as a context manager.
 
-    The journal and the event loop, which runs in a thread of its own, start with the first LLM:
-    a job without one leaves no file.
+    The journal and the event loop, which has its own thread, start with the first LLM: a job
+    without one writes no file.
 
     Args:
-        run: the job's id; answers it pays for are its own when it is resumed.
-        cache: the file of answers; made where it is not there.
-        limits: budget and failures, of all LLMs together.
+        run: the job's id; a resumed job recognises the answers it paid for by it.
+        cache: the file of answers; created if missing.
+        limits: on cost and failures, for all LLMs together.
         reporter: shows progress and messages.
         stop_requested: whether the user asked to stop; checked several times a second.
-        batch_folder: where files for batch services are written; None asks live.
+        batch_folder: the folder of batch files; None for live calls.
 
     Attributes:
-        tally: what all calls came to so far.
-        watch: told of every call; None where nobody listens.
-        opening_cost: picodollars spent on finding out what servers can do; None if unknown.
+        tally: the totals of all calls so far.
+        watch: called with every call, if set.
+        opening_cost: picodollars spent on probing the servers; None if unknown.
     """
 
     def __init__(
@@ -112,25 +112,24 @@ class RequestSession(Session):
 
     @property
     def collecting(self) -> bool:
-        """Whether requests are collected and not asked."""
+        """Whether requests are collected instead of sent."""
         return self._collectors is not None
 
     def collect(self, collectors: Callable[[LLMMember], Collector] | None) -> None:
-        """Give requests to collectors from now on, or, without any, ask again.
+        """Hand requests to collectors from now on; None sends them again.
 
-        While requests are collected, every row not answered before is `pending`.
+        While requests are collected, every row without a cached answer is `pending`.
         """
         self._collectors = collectors
         for member in self._members.values():
             member.collector = None if collectors is None else collectors(member)
             member.begin()
 
-    def fill_by_batches(self, go_through: Callable[[], None], models: int = 1) -> None:
-        """Let the providers' batch services answer what a job asks, before it asks live.
+    def fill_by_batches(self, classify_all: Callable[[], None], models: int = 1) -> None:
+        """Answer a job's requests through the batch services, before live calls begin.
 
-        `go_through` puts the job's rows through its classifier. Where that asks several `models`,
-        and the questions to one may depend on another's answers, it is called again until nothing
-        new is asked.
+        `classify_all` classifies the job's rows. With several `models`, whose requests may depend
+        on each other's answers, it is called until there are no new requests.
         """
         rounds: list[BatchRound] = []
 
@@ -152,7 +151,7 @@ class RequestSession(Session):
             rounds.clear()
             self.collect(collector)
             try:
-                go_through()
+                classify_all()
                 asked = self.call(_submit_all(rounds))
             finally:
                 for batches in rounds:
@@ -162,7 +161,7 @@ class RequestSession(Session):
         self.collect(None)
 
     def check(self, backend: LLMBackend, options: RequestOptions) -> None:
-        """Refuse what cannot work before a job begins, and warn of what ends or has no price."""
+        """Check a backend before a job begins; warn if its model ends soon or has no price."""
         if id(backend) in self._checked:
             return
         facts = model_facts(backend.model, provider=backend.provider)
@@ -170,8 +169,8 @@ class RequestSession(Session):
             self.reporter.say(warning)
         if backend.billed and prices_for(facts, options.prices, backend.billed) is None:
             self.reporter.say(
-                f"The price of {backend.model} is not known, so neither is the cost."
-                f"{model_hint(backend.model)} Give it, in USD per million tokens, as "
+                f"The cost is unknown, because the price of {backend.model} is."
+                f"{model_hint(backend.model)} Set it, in USD per million tokens, with "
                 "llm.prices.prompt and llm.prices.completion."
             )
         if self.batch_folder is not None:
@@ -182,15 +181,15 @@ class RequestSession(Session):
     def ask(
         self, member: LLMMember, questions: Iterable[Question[Row]]
     ) -> Generator[AnsweredQuestion[Row], None, None]:
-        """Yield what becomes of each question to a member, in order.
+        """Yield the outcome of each question to a member, in order.
 
-        Questions are made in another thread, some hundreds ahead; some thousands of answers wait
-        to be taken at most.
+        Another thread makes questions some hundreds ahead; at most some thousands of answers wait
+        for the caller.
 
         Raises:
             Interrupted: the user asked to stop.
-            InputError: a ceiling too low for one call.
-            SentikitError: no call can succeed, an outage, too many failing rows, no money left.
+            InputError: the budget is too low for one call.
+            SentikitError: no call can succeed, an outage, too many failed rows, no budget left.
         """
         loop: RequestLoop[Row] = RequestLoop(member, self.limits, self.stop_requested, self._tick)
         work = self._submit(self._answer(loop, questions))
@@ -214,7 +213,7 @@ class RequestSession(Session):
         read_label: LabelReader,
         labels: tuple[str, ...],
     ) -> LLMMember:
-        """Return the member of a backend, opened when it is asked for first."""
+        """Return the member of a backend; the first call opens it."""
         with self._opening:
             found = self._members.get(id(backend))
             if found is None:
@@ -223,15 +222,15 @@ class RequestSession(Session):
             return found
 
     def recall(self, key: str) -> Any:
-        """Return what this job remembered under `key` (JSON), or None."""
+        """Return the JSON value that this job stored under `key`, or None."""
         return self._with_journal(lambda journal: journal.recall(f"{self.run} {key}"))
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value for a resumed job."""
+        """Store a JSON value for a resumed job."""
         self._with_journal(lambda journal: journal.remember(f"{self.run} {key}", value))
 
     def forget(self) -> None:
-        """Drop what this job remembered."""
+        """Delete the values that this job stored."""
         if self._journal is not None:
             self._with_journal(lambda journal: journal.forget(f"{self.run} "))
 
@@ -252,10 +251,7 @@ class RequestSession(Session):
 
     @property
     def spent(self) -> int | None:
-        """Picodollars this job paid, answers that were lost at their worst; None where none asks.
-
-        A call whose cost is unknown makes it None.
-        """
+        """Picodollars paid, lost answers at their reservation; None if unknown or nothing was."""
         if self._journal is None or self.tally.paid.known is None:
             return None
         return self._with_journal(lambda journal: journal.spent(self.run))
@@ -286,7 +282,7 @@ class RequestSession(Session):
         except BudgetSpentError as spent:
             raise _explain(spent, self.tally) from spent
         finally:
-            # The caller waits for the end of the answers even when the journal cannot be written.
+            # The caller waits for the end of the answers even if the journal cannot be written.
             try:
                 self._tick()
             finally:
@@ -333,12 +329,12 @@ class RequestSession(Session):
         budget: Budget,
         options: RequestOptions,
     ) -> None:
-        """Call `check` or `open`, again after a while where the server fails."""
+        """Call `check` or `open`, with retries while the server fails."""
         opening = Opening(budget, getattr(options, "probabilities", True), self.reporter)
         patience = Patience(options.patience, options.longest_wait)
         try:
-            await patiently(
-                lambda: opening.lend_to(get_ready), patience, _TRIES, self.stop_requested
+            await with_retries(
+                lambda: opening.run(get_ready), patience, _TRIES, self.stop_requested
             )
         except BudgetSpentError as error:
             raise _explain(error, self.tally) from error
@@ -354,9 +350,9 @@ class RequestSession(Session):
             raise unknown_price(backend.model)
         if self.limits.max_cost is not None and prices and prices.worst(1, 1, tier) is None:
             raise InputError(
-                f"The price of {backend.model} in the service tier {tier!r} is not known, so "
-                "--max-cost cannot be kept. Leave llm.service_tier or --max-cost out, or give "
-                f"llm.prices.tiers.{tier}."
+                f"--max-cost needs the price of {backend.model} in the service tier {tier!r}, "
+                f"which is unknown. Set llm.prices.tiers.{tier}, or leave out llm.service_tier "
+                "or --max-cost."
             )
         return Budget(
             backend,
@@ -371,7 +367,7 @@ class RequestSession(Session):
         )
 
     def _open_journal(self) -> AnswerJournal:
-        """Open the journal once; while requests are only counted, none is made."""
+        """Open the journal once; an estimate without one uses a temporary file."""
         if self._journal is None:
             path = self.cache
             if self._collectors is not None and self.batch_folder is None and not path.exists():
@@ -398,11 +394,9 @@ class RequestSession(Session):
 
 
 def spent_usd(run: str, cache: Path) -> float:
-    """Return the USD that a job's calls were billed so far; calls in flight count at their worst.
+    """Return a job's cost in USD so far from its id and file of answers.
 
-    Args:
-        run: the job's id.
-        cache: the file of answers.
+    Calls in flight count at their worst-case cost.
     """
     if not cache.exists():
         return 0.0
@@ -411,9 +405,9 @@ def spent_usd(run: str, cache: Path) -> float:
 
 
 def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
-    """Say what to do about a ceiling that was reached, or never left room."""
+    """Add what to do about a budget that is used up or too low for one call."""
     if not tally.calls:
-        return InputError(f"{error.message} Nothing was asked. Raise it, or lower llm.max_tokens.")
+        return InputError(f"{error.message} Nothing was sent. Raise it, or lower llm.max_tokens.")
     return SentikitError(
         f"{error.message} Stopped after {tally.rows:,} rows; all answers are kept. Resume with "
         "--resume and a higher --max-cost."
@@ -421,7 +415,7 @@ def _explain(error: BudgetSpentError, tally: Tally) -> SentikitError:
 
 
 async def _submit_all(rounds: Sequence[BatchRound]) -> int:
-    """Submit what was collected, all of it or nothing, and return how many requests that was."""
+    """Submit all collected requests or none, and return their number."""
     for batches in rounds:
         batches.prepare()
     return sum(await asyncio.gather(*(batches.finish() for batches in rounds)))

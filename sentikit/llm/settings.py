@@ -1,4 +1,4 @@
-"""The sections of a prompt recipe: the core's own keys, beside those of the components."""
+"""The schema of prompt recipes: the keys that every backend and strategy shares."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from sentikit.tracking import Trackers
 
 
 class RequestOptions(ComponentSettings):
-    """How calls are made, counted and kept."""
+    """Settings of requests, their cost and their cache."""
 
     in_flight: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
-        "auto", description="most calls at a time; auto starts at 20 and finds out"
+        "auto", description="maximum number of concurrent calls; auto starts at 20 and adapts"
     )
     requests_per_minute: float | None = Field(
-        None, gt=0, description="calls the server allows, where its limit is known"
+        None, gt=0, description="the server's limit on calls, if known"
     )
     tokens_per_minute: float | None = Field(
-        None, gt=0, description="tokens the server allows, prompts and answers together"
+        None, gt=0, description="the server's limit on tokens of prompts and answers together"
     )
-    timeout: float = Field(120, gt=0, description="seconds a call may take")
-    tries: int = Field(6, ge=1, le=10, description="tries of a call the server fails at")
+    timeout: float = Field(120, gt=0, description="seconds until a call times out")
+    tries: int = Field(6, ge=1, le=10, description="attempts at a call that the server fails")
     patience: float = Field(
         120, gt=0, description="seconds without any answer after which the run stops"
     )
     longest_wait: float = Field(
-        600, gt=0, description="longest wait a server may ask for; the run stops above it"
+        600, gt=0, description="the run stops if a server asks to wait longer, in seconds"
     )
-    repair: bool = Field(True, description="ask once more where the answer is no label")
+    repair: bool = Field(True, description="ask once more if the answer is not a label")
     cache: Path | None = Field(
-        None,
-        description="the file that keeps every answer; default: answers.sqlite beside the run",
+        None, description="the file of answers; default: answers.sqlite beside the run"
     )
     prices: Prices | None = Field(
         None, description="USD per million tokens: prompt, completion, cached, cache_writes, tiers"
@@ -49,43 +48,43 @@ class LLMOptions(RequestOptions):
     """Keys of the ``llm`` section that work with every backend."""
 
     temperature: float | None = Field(
-        0.0, ge=0, description="of sampling; null leaves it to the server, as reasoning models need"
+        0.0, ge=0, description="sampling temperature; null for reasoning models, which refuse it"
     )
     samples: int = Field(
         1,
         ge=1,
         le=64,
-        description="answers to each question; shares of the labels become probabilities",
+        description="answers per text; the shares of the labels become probabilities",
     )
-    max_tokens: int = Field(64, ge=1, description="most tokens of an answer, reasoning included")
+    max_tokens: int = Field(64, ge=1, description="limit on an answer's tokens, reasoning included")
     probabilities: bool = Field(
-        True, description="ask for log-probabilities over the labels, where the server has them"
+        True, description="request log-probabilities of the labels from servers that offer them"
     )
 
     @model_validator(mode="after")
     def _samples_differ(self) -> LLMOptions:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
-                f"samples: {self.samples} answers at temperature 0 are all alike; set "
-                "llm.temperature above 0, as 0.7"
+                f"samples: {self.samples} answers at temperature 0 are all the same; set "
+                "llm.temperature above 0, for example 0.7"
             )
         return self
 
 
 class ExamplesOptions(ComponentSettings):
-    """Where a strategy's examples come from: ``strategy.examples``."""
+    """The source of a strategy's examples: ``strategy.examples``."""
 
     encoder: str | None = Field(
-        None, description="a model that embeds the texts; without it, strategy.adviser"
+        None, description="the model that embeds the texts; default: strategy.adviser"
     )
     dataset: dict[str, Any] | None = Field(
-        None, description="a dataset's name and settings; without it, the recipe's own"
+        None, description="a dataset's name and settings; default: the recipe's dataset"
     )
     split: str = Field("validation", description="the split examples are taken from")
     pool: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        "all", description="how many of the split to choose from: a number (the paper's 300) or all"
+        "all", description="number of examples to choose from (300 in the study), or all"
     )
-    seed: int = Field(42, ge=0, description="decides which ones, where not all")
+    seed: int = Field(42, ge=0, description="seed that draws the pool")
 
 
 class StrategyOptions(ComponentSettings):
@@ -98,19 +97,19 @@ class StrategyOptions(ComponentSettings):
     )
     encoder: str | None = Field(None, description="the old name of adviser")
     label_column: str | None = Field(
-        None, description="of a file: the column with the encoder's labels"
+        None, description="if adviser is a file: the column with its labels"
     )
     probabilities_column: str | None = Field(
-        None, description="of a file: the column with the encoder's probabilities"
+        None, description="if adviser is a file: the column with its probabilities"
     )
     examples: ExamplesOptions = Field(
-        default_factory=ExamplesOptions, description="where examples come from"
+        default_factory=ExamplesOptions, description="the source of examples"
     )
     rationale: bool = Field(
-        False, description="ask for a reason before the label, kept in a column of its own"
+        False, description="ask for a reason before the label and store it in its own column"
     )
     not_as_trained: bool = Field(
-        False, description="the model was fine-tuned on other messages; this is intended"
+        False, description="accept a model that was fine-tuned on other messages"
     )
 
     @model_validator(mode="before")
@@ -119,7 +118,7 @@ class StrategyOptions(ComponentSettings):
         if not isinstance(values, dict) or values.get("encoder") is None:
             return values
         if values.get("adviser") is not None:
-            raise ValueError("encoder is the old name of adviser; give adviser alone")
+            raise ValueError("encoder is the old name of adviser; give only adviser")
         return {**values, "adviser": values["encoder"], "encoder": None}
 
 
@@ -127,7 +126,7 @@ class PromptRecipe(ComponentSettings):
     """Label a split with an LLM: ``kind: prompt``."""
 
     kind: Literal["prompt"] = "prompt"
-    description: str = Field("", description="one line for the lists")
+    description: str = Field("", description="one line for `sentikit recipes list`")
     dataset: Section = Field(description="a dataset's name and settings")
     split: str = Field("test", description="the split to label")
     llm: Section = Field(description="an LLM backend's name (as backend:) and settings")
@@ -142,14 +141,14 @@ class PromptRecipe(ComponentSettings):
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """So many failing rows, or such a share of all rows, end the run."""
+    """The number, or share, of failed rows that ends a run."""
 
     count: int | None = None
     share: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> FailureLimit:
-        """Read ``10`` as ten rows, ``0.05`` and ``5%`` as one row in twenty."""
+        """Parse ``10`` as ten rows, ``0.05`` and ``5%`` as one row in twenty."""
         stripped = text.strip()
         with contextlib.suppress(ValueError):
             if stripped.isdigit() and int(stripped) > 0:
@@ -159,8 +158,8 @@ class FailureLimit:
             if 0 < share <= 1 and not stripped.isdigit():
                 return cls(share=share)
         raise InputError(
-            f"--fail-on-error {text!r} must be a count of rows from 1, as 10, or a fraction, as "
-            "0.05 or 5%."
+            f"--fail-on-error {text!r} must be a number of rows, such as 10, or a fraction, such "
+            "as 0.05 or 5%."
         )
 
     def reached(self, failed: int, total: int) -> bool:
@@ -174,7 +173,7 @@ class FailureLimit:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a user allows a job: USD, failing rows, and the rows there are, each where known."""
+    """A job's limits on USD and failed rows, and its number of rows; None where unlimited."""
 
     max_cost: float | None = None
     failure_limit: FailureLimit | None = None

@@ -1,4 +1,4 @@
-"""Chat messages, and the prompt strategies that turn an example into them."""
+"""Prompt strategies, which turn an example into chat messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat; the content is sent as it is."""
+    """One chat message; the content is sent unchanged."""
 
     role: Role
     content: str
 
     def to_json(self) -> dict[str, str]:
-        """Return the message as chat interfaces and fine-tuning files write it."""
+        """Return the message in the form of chat APIs and fine-tuning files."""
         return {"role": self.role, "content": self.content}
 
 
@@ -40,7 +40,7 @@ def training_line(messages: Sequence[Message], label: str) -> str:
 
 @dataclass(frozen=True)
 class RetrievedExample:
-    """A labelled text like the one that is asked about."""
+    """A labelled text that is shown in a prompt."""
 
     text: str
     label: str
@@ -51,13 +51,13 @@ class PromptInput:
     """Everything a strategy may put into its messages.
 
     Attributes:
-        text: the text to classify, as it is.
+        text: the text to classify, unchanged.
         classes: the labels to choose from.
-        adviser_prediction: what the adviser predicts, where the strategy needs it; it has a label.
-        examples: labelled texts like this one, the most alike first (or class by class), where the
-            strategy needs them.
-        id: of the row; "" where it has none.
-        source: where the text comes from, or None.
+        adviser_prediction: the adviser's prediction, which has a label; None unless needed.
+        examples: labelled examples, the most similar first (or class by class); empty unless
+            needed.
+        id: the row's id, or "".
+        source: the text's source, or None.
         columns: the row's other columns, by name.
     """
 
@@ -78,13 +78,13 @@ class PromptInput:
 
 @dataclass(frozen=True)
 class ExamplesNeeded:
-    """How many labelled texts a strategy shows.
+    """The labelled examples that a strategy shows.
 
     Attributes:
-        k: how many; of each class where `balanced`.
-        balanced: the same number of each class, class by class in the order of the classes.
-        nearest: those most like the text, found by an encoder; else every prompt shows the same
-            ones, drawn with the recipe's seed.
+        k: how many; per class if `balanced`.
+        balanced: show k examples of each class, in the order of the classes.
+        nearest: show the texts most similar to this one, by an encoder's embeddings; otherwise
+            every prompt shows the same examples, drawn with the recipe's seed.
     """
 
     k: int
@@ -94,16 +94,15 @@ class ExamplesNeeded:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a strategy needs beside the text.
+    """What a strategy needs besides the text.
 
     Attributes:
         label: the adviser's label.
         probabilities: the adviser's probabilities.
-        examples: labelled texts that an encoder finds alike, or None.
-        free_text: an answer in free text: no label guarantee is laid over it, and `parse` finds the
-            label.
-        tokens: tokens an answer is expected to have, for estimates; the answer's limit is raised to
-            twice as many where ``llm.max_tokens`` is lower. 0: a label alone.
+        examples: labelled examples, or None.
+        free_text: an answer in free text, in which `parse` finds the label.
+        tokens: expected tokens of an answer, for estimates; ``llm.max_tokens`` is raised to twice
+            as many if it is lower. 0: only a label.
     """
 
     label: bool = False
@@ -130,31 +129,31 @@ class Needs:
 
 
 class PromptStrategy(Component, ABC):
-    r"""Turns a text, and what an adviser predicts of it, into messages, and an answer into a label.
+    r"""Turns a text and an adviser's prediction into messages, and an answer into a label.
 
-    A whole strategy::
+    A complete strategy::
 
         class Terse(sentikit.extension.PromptStrategy):
             def messages(self, given):
                 choices = " or ".join(given.classes)
                 return [sentikit.extension.Message("user", f"{given.text}\n\nAnswer {choices}:")]
 
-    One that shows the adviser's label also says so::
+    A strategy that shows the adviser's label declares it::
 
             def needs(self):
                 return sentikit.extension.Needs(label=True)
     """
 
     def needs(self) -> Needs:
-        """Say what `messages` needs beside the text; nothing unless overridden."""
+        """Return what `messages` needs besides the text; nothing by default."""
         return Needs()
 
     @abstractmethod
     def messages(self, given: PromptInput) -> list[Message]:
-        """Return the messages to send, the same ones for the same input."""
+        """Return the messages to send; they depend on nothing but the input."""
 
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
-        """Return the label in a free-text answer, or None if the answer is invalid."""
+        """Return the label in an answer, or None if the answer is invalid."""
         return parse_label(answer, classes)
 
 

@@ -1,1 +1,1 @@
-"""Recipes: YAML files that name components and settings, checked before anything runs."""
+"""Recipes: YAML files that name components and their settings."""

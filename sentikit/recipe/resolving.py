@@ -1,4 +1,4 @@
-"""Resolved recipes: a file with what it extends and what ``--set`` overrides laid in."""
+"""Resolution of recipes: a file merged with the one it extends and with ``--set`` overrides."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
-    """A recipe with everything it extends and every override laid in.
+    """A recipe merged with everything it extends and every override.
 
-    `origins` holds ``file, line N`` or ``--set KEY`` of each path. `notes` and `warnings`, the
-    latter of old names, are sentences.
+    `origins` maps each path to its ``file, line N`` or ``--set KEY``. `notes` and `warnings`, about
+    old names, are sentences.
     """
 
     name: str
@@ -36,18 +36,17 @@ class ResolvedRecipe:
     warnings: tuple[str, ...] = ()
 
     def describe(self, problem: Problem) -> str:
-        """Write a problem with the place the value came from."""
+        """Return a problem as text, with the origin of its value."""
         origin = self.origin(problem.path)
         if origin == f"--set {dotted(problem.path)}":
             return f"{origin}: {problem.message}"
         return f"{origin}: {problem}" if origin else f"recipe {self.name}: {problem}"
 
     def to_yaml(self) -> str:
-        """Write the recipe so that it can be read again as it is."""
         return dump_yaml(self.values)
 
     def origin(self, path: Path) -> str:
-        """Return the origin of the value, or of the nearest section around it."""
+        """Return the origin of a value, or of the nearest enclosing section."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -61,17 +60,17 @@ def recipe_path(name: str, registry: Registry) -> FilePath:
         return FilePath(registry.find("register_recipes", name).target)
     except InputError as error:
         if FilePath(name).exists():
-            raise InputError(f"{name} is no recipe: recipe files end in .yaml.") from error
+            raise InputError(f"{name} is not a recipe; recipe files end in .yaml.") from error
         raise
 
 
 def resolve_recipe(
     name: str, overrides: Sequence[str] = (), registry: Registry | None = None
 ) -> ResolvedRecipe:
-    """Read a recipe by name or path, with what it extends and with ``--set`` overrides.
+    """Read a recipe by name or path, with everything it extends and ``--set`` overrides.
 
     Raises:
-        InputError: unknown name, unreadable file, a circle of `extends`, a malformed override.
+        InputError: an unknown name, an unreadable file, circular `extends`, a malformed override.
     """
     registry = registry or default_registry()
     warnings: list[str] = []
@@ -84,12 +83,16 @@ def resolve_recipe(
     notes += _dropped(values, changes, "--set ")
     merged = merge(values, changes)
     return ResolvedRecipe(
-        FilePath(name).stem, merged, _laid(changed, origins), tuple(notes), tuple(warnings)
+        FilePath(name).stem,
+        merged,
+        _merged_origins(changed, origins),
+        tuple(notes),
+        tuple(warnings),
     )
 
 
 def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> ResolvedRecipe:
-    """Wrap sections that come from a program or a manifest."""
+    """Resolve the sections of a program or a manifest."""
     warnings: list[str] = []
     origins = dict.fromkeys(paths_of(values), origin)
     renamed, origins = _with_new_names(dict(values), origins, {}, warnings)
@@ -103,14 +106,14 @@ def _read_chain(
     warnings: list[str],
     notes: list[str],
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Read `path` and, first, whatever it extends; `notes` are for files that a user wrote."""
+    """Read `path` after everything it extends; `notes` are for files that a user wrote."""
     real = FilePath(os.path.realpath(path))
     if real in below:
         circle = " → ".join(p.name for p in (*below, path))
         raise InputError(f"{path}: recipes extend each other in a circle: {circle}.")
     document = read_yaml_file(path)
     if not isinstance(document.value, dict):
-        raise InputError(f"{path}: expected a mapping of sections, as 'dataset: …'.")
+        raise InputError(f"{path}: expected a mapping of sections, such as 'dataset: …'.")
     own = dict(document.value)
     origins = {key: f"{path}, line {line}" for key, line in document.lines.items() if key}
     parent = own.pop("extends", None)
@@ -129,7 +132,7 @@ def _read_chain(
     own, origins = _with_new_names(own, origins, inherited, warnings)
     notes += _dropped(inherited, own, f"{path}: ")
     own_description = {"description": own.get("description", "")}
-    return merge(inherited, own | own_description), _laid(origins, inherited_origins)
+    return merge(inherited, own | own_description), _merged_origins(origins, inherited_origins)
 
 
 #: Old keys that work for one release: a section, the old and the new name.
@@ -144,7 +147,7 @@ _RENAMED = (
 def _with_new_names(
     own: dict[str, Any], origins: dict[Path, str], base: Mapping[str, Any], warnings: list[str]
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Rename old keys before they are laid over what they change, so that the later value wins."""
+    """Rename old keys before merging, so that the later value wins."""
     made: dict[str, Any] = {}
     for section, old, new in _RENAMED:
         given, inherited = own.get(section), base.get(section)
@@ -153,7 +156,7 @@ def _with_new_names(
         where = origins[section, old]
         renamed = f"{where}: {section}.{old} is the old name of {section}.{new}"
         if new in given and new not in made:
-            raise InputError(f"{renamed}; give {section}.{new} alone.")
+            raise InputError(f"{renamed}; give only {section}.{new}.")
         known = inherited.get(new) if isinstance(inherited, Mapping) else None
         value = given[old]
         at: Path = (section, new)
@@ -170,12 +173,12 @@ def _with_new_names(
             (*at, *path[2:]) if path[:2] == (section, old) else path: origin
             for path, origin in origins.items()
         }
-        warnings.append(f"{renamed}, and works until the next release.")
+        warnings.append(f"{renamed}. It works until the next release.")
     return own, origins
 
 
-def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
-    """Lay origins over inherited ones; those inside a value that is replaced go with it."""
+def _merged_origins(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
+    """Merge origins with inherited ones, except those inside replaced values."""
     sections = {path[:length] for path in own for length in range(1, len(path))}
     values = own.keys() - sections
     kept = {
@@ -188,7 +191,7 @@ def _laid(own: dict[Path, str], inherited: dict[Path, str]) -> dict[Path, str]:
 
 Path = tuple[str | int, ...]
 
-#: Keys inside one another, beyond which no recipe has any.
+#: Maximum nesting of a recipe's keys.
 _DEEPEST = 20
 #: The keys by which a section names its component.
 PART_KEYS = ("name", "backend", "provider")
@@ -209,47 +212,45 @@ def parse_overrides(
         keys = key.strip().split(".")
         if not equals or not all(keys):
             shown = quoted(assignment)
-            raise InputError(f"--set {shown} is not of the form KEY=VALUE, as {example}.")
+            raise InputError(f"--set {shown} is not of the form KEY=VALUE, such as {example}.")
         if len(keys) > _DEEPEST:
-            raise InputError(f"--set {quoted(key)} is {len(keys):,} keys deep; no key is.")
+            raise InputError(f"--set {quoted(key)} is nested too deeply ({len(keys):,} keys).")
         value = parse_yaml(text, f"--set {key.strip()}").value
         if comment := comment_of(text):
-            # YAML would leave it out silently: ``label=# Stars`` is a column's name.
-            advice = "Leave it out, or quote the words it belongs to."
+            # YAML would drop it silently, but in ``label=# Stars`` it is a column's name.
+            advice = "Remove it, or quote the text that contains it."
             if text.strip()[0] not in "{[\"'":
                 whole = json.dumps(text.strip(), ensure_ascii=False)
                 advice = f"Quote the value: --set {shlex.quote(f'{key.strip()}={whole}')}"
-            raise InputError(f"--set {key.strip()}: YAML takes {comment!r} for a comment. {advice}")
+            raise InputError(f"--set {key.strip()}: in YAML, {comment!r} is a comment. {advice}")
         assign(result, keys, value)
     return result
 
 
 def parse_dataset_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn texts about a dataset section into one; keys come with or without ``dataset.``.
-
-    Raises:
-        InputError: as for `parse_overrides`; or a whole section at once.
-    """
+    """Parse overrides of a dataset section; the prefix ``dataset.`` is optional."""
     own = [assignment.strip().removeprefix("dataset.") for assignment in assignments]
     section = parse_overrides(own, "labels=five")
     if "dataset" in section:
-        raise InputError("--set dataset=… gives a whole section. Set its keys, as labels=five.")
+        raise InputError(
+            "--set dataset=… is a whole section. Set its keys instead, such as labels=five."
+        )
     return section
 
 
 def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Set one key in nested sections; a component's name keeps the settings that came before."""
+    """Set one key in nested sections; setting a component's name keeps earlier settings."""
     *sections, last = keys
     for number, section in enumerate(sections, 1):
         inner = target.setdefault(section, {})
         if isinstance(inner, str):
-            # The short form of a component: its name, to which a setting is added now.
+            # The short form of a component, its name, becomes a section.
             inner = target[section] = {"name": inner}
         if not isinstance(inner, dict):
             outer = ".".join(sections[:number])
             raise InputError(
-                f"{'.'.join(keys)} cannot be set: {outer}={inner} says that {outer} is no section. "
-                "Leave one of them out."
+                f"{'.'.join(keys)} cannot be set, because {outer}={inner} is not a section. Leave "
+                "out one of the two."
             )
         target = inner
     settings = target.get(last)
@@ -258,12 +259,12 @@ def assign(target: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` onto `base`, section by section.
+    """Merge `over` into `base`, section by section.
 
-    A section that changes its component's ``name`` (``backend``, ``provider``) starts afresh: the
-    keys it would inherit belong to another component.
+    A section that changes its component's ``name`` (``backend``, ``provider``) inherits nothing,
+    because the inherited keys belong to another component.
     """
-    if _other_part(base, over) is not None:
+    if _changed_name(base, over) is not None:
         return dict(over)
     result = dict(base)
     for key, value in over.items():
@@ -275,16 +276,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _other_part(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | None:
-    """Return the key by which `over` names another component than `base`, if it does."""
+def _changed_name(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | None:
+    """Return the key by which `over` names another component than `base`, or None."""
     return next((key for key in PART_KEYS if key in over and over[key] != base.get(key)), None)
 
 
 def _dropped(
     base: Mapping[str, Any], over: Mapping[str, Any], where: str, at: Path = ()
 ) -> Iterator[str]:
-    """Say which inherited keys `merge` drops, because `over`, given at `where`, names another."""
-    key = _other_part(base, over)
+    """Yield a sentence on the keys that `merge` drops, because `over` names another component."""
+    key = _changed_name(base, over)
     if key is not None:
         lost = [name for name in base if name != key and name not in over]
         was = f" of {base[key]!r}" if base.get(key) else ""
@@ -299,7 +300,7 @@ def _dropped(
 
 
 def paths_of(value: Any, prefix: Path = ()) -> list[Path]:
-    """Return the path of every section and leaf of a nested mapping."""
+    """Return the paths of all sections and leaves of a nested mapping."""
     if not isinstance(value, Mapping):
         return [prefix]
     inner = [path for key, item in value.items() for path in paths_of(item, (*prefix, str(key)))]
@@ -317,7 +318,7 @@ COMMANDS = {
 
 
 def kind_of(recipe: ResolvedRecipe) -> str:
-    """Return a recipe's kind; without the key it is ``train``."""
+    """Return a recipe's kind; the default is ``train``."""
     return str(recipe.values.get("kind", "train"))
 
 
@@ -364,7 +365,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ListedRecipe:
-    """A registered recipe; one that cannot be read has no kind, and says why as its description."""
+    """A registered recipe; if it cannot be read, it has no kind and its description says why."""
 
     name: str
     kind: str
@@ -373,21 +374,21 @@ class ListedRecipe:
 
 
 def list_recipes(registry: Registry, kind: str | None = None) -> list[ListedRecipe]:
-    """Return the recipes that plugins offer, e2 before e10; of one kind where it is given."""
+    """Return the registered recipes, of one kind if given, in natural order (e2 before e10)."""
     listed = []
     for name in sorted(registry.names("register_recipes"), key=_natural_order):
-        plugin, found, said = registry.find("register_recipes", name).plugin, "", ""
+        plugin, found, description = registry.find("register_recipes", name).plugin, "", ""
         try:
             recipe = resolve_recipe(name, registry=registry)
-            found, said = kind_of(recipe), str(recipe.values.get("description", ""))
+            found, description = kind_of(recipe), str(recipe.values.get("description", ""))
         except SentikitError as error:
-            said = error.message
-        listed.append(ListedRecipe(name, found, said, plugin))
+            description = error.message
+        listed.append(ListedRecipe(name, found, description, plugin))
     return [recipe for recipe in listed if kind in (None, recipe.kind)]
 
 
 def needed_recipe(recipe: str | None, kind: str, registry: Registry) -> str:
-    """Return the recipe; where none was given, refuse with a list of those of the kind."""
+    """Return the recipe; without one, raise an error that lists the recipes of the kind."""
     if recipe:
         return recipe
     choices = list_recipes(registry, kind)

@@ -1,1 +1,1 @@
-"""Training: plans of batches, rates, the loop, and the engines it runs on."""
+"""Training: data, settings, the training loop, checkpoints and engines."""

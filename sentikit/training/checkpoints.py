@@ -1,8 +1,8 @@
-"""Saves and finds the state of training, so that a killed run goes on to the same result.
+"""Checkpoints, from which a killed training run resumes to the same result.
 
-A checkpoint is a folder of safetensors and JSON: whole weights, whole optimizer state, and where
-training stands. Data order and dropout follow from seed, epoch, step and rank, so no generator
-needs saving, and a checkpoint fits any number of processes.
+A checkpoint is a folder of safetensors and JSON: all weights, the optimizer state and the position
+in training. Data order and dropout depend only on seed, epoch, step and rank, so no random state
+is saved, and a checkpoint fits any number of processes.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _MOST_WRITING = 2
 
 @dataclass
 class TrainingState:
-    """Where training stands; `identity` hashes whatever must not change between parts of a run."""
+    """The position in training; `identity` hashes what must not change when a run resumes."""
 
     identity: str
     epoch: int = 0  # epochs done
-    batch: int = 0  # batches done in the present epoch
+    batch: int = 0  # batches done in the current epoch
     step: int = 0  # optimizer steps done
     best_value: float | None = None  # of the watched metric
     best_epoch: int = 0  # from 1
     highest_macro_f1: float = 0.0  # whichever metric is watched
-    stopping_best: float | None = None  # what early stopping compares with
+    stopping_best: float | None = None  # the value early stopping compares with
     stale_epochs: int = 0  # since it was reached
-    plateau_factor: float = 1.0  # what reduce_on_plateau has made of the rate
+    plateau_factor: float = 1.0  # by which reduce_on_plateau has multiplied the rate
     plateau_best: float | None = None
     plateau_stale: int = 0  # evaluations since plateau_best was reached
     epoch_loss: float = 0.0  # sum of the batches' losses in this epoch, up to the last log line
@@ -69,15 +69,15 @@ class Checkpoint:
 
 
 class _OtherRunError(InputError):
-    """The checkpoint is of another run: an older one would be, too."""
+    """A checkpoint of another run, like all older ones beside it."""
 
 
 class CheckpointFolder:
     """The checkpoints of one run, and the best weights so far.
 
-    Files are written in a thread, in order: training goes on meanwhile, and waits only before it
-    would be two files ahead, an epoch's best weights and its checkpoint. An error of the thread
-    comes out at a later call.
+    A thread writes the files in order while training continues. Training waits only if two files,
+    an epoch's best weights and its checkpoint, are still to be written. A later call raises the
+    thread's error.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -87,7 +87,7 @@ class CheckpointFolder:
         self._writing: deque[Future[None]] = deque()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Begin to write a checkpoint, which replaces the oldest ones."""
+        """Start writing a checkpoint, which replaces the oldest one."""
         state = replace(checkpoint.state, changes=list(checkpoint.state.changes))
         self._begin(self._save, replace(checkpoint, state=state))
 
@@ -101,7 +101,7 @@ class CheckpointFolder:
         before = self._writing[-1] if self._writing else None
 
         def in_turn() -> None:
-            # A checkpoint must not name best weights that could not be written.
+            # If the best weights could not be written, their checkpoint must not be either.
             if before is not None:
                 before.result()
             write(*what)
@@ -119,9 +119,9 @@ class CheckpointFolder:
         self._prune_best(checkpoint.state.best_epoch)
 
     def latest(self, identity: str, tell: Callable[[str], None]) -> Checkpoint | None:
-        """Read the newest checkpoint that is whole, or return None where there is none."""
+        """Return the newest undamaged checkpoint, or None if there is none."""
         self.flush()
-        # Put back or remove what kills have left of writing checkpoints.
+        # Complete or remove checkpoints whose writing was killed.
         for name in {path.name.split(".")[1] for path in self.folder.glob(f".{_PREFIX}*")}:
             remove_leftovers(self.folder / name)
         found = self._found()
@@ -132,7 +132,7 @@ class CheckpointFolder:
                 raise
             except InputError as error:
                 if path == found[0]:
-                    advice = f"Remove {self.folder} to begin anew."
+                    advice = f"Remove {self.folder} to start again."
                     raise InputError(f"{error.message} {advice}") from error
                 tell(f"{error.message} Resuming from the checkpoint before it.")
         return None
@@ -141,15 +141,15 @@ class CheckpointFolder:
         state = _read_state(path / _STATE)
         if state.identity != identity:
             raise _OtherRunError(
-                f"{path} was made with another recipe, dataset or code version of the "
-                "model. Resume with the settings it was started with, or choose another --output."
+                f"{path} was saved with another recipe, dataset or code version of the model. "
+                "Resume with the original settings, or choose another --output."
             )
         if state.best_epoch and not self._best(state.best_epoch).is_file():
             raise InputError(f"{self._best(state.best_epoch)} is missing.")
         return Checkpoint(state, read_weights(path / _WEIGHTS), read_weights(path / _OPTIMIZER))
 
     def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
-        """Begin to write the best weights so far; those a checkpoint names stay beside them."""
+        """Start writing the best weights so far; those that a checkpoint names are kept."""
         self._begin(self._save_best, weights, epoch)
 
     def _save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
@@ -168,8 +168,8 @@ class CheckpointFolder:
         return read_weights(self._best(epoch))
 
     def _best(self, epoch: int) -> Path:
-        # One file an epoch: a run killed after a better epoch, but before its checkpoint recorded
-        # that epoch as the best, resumes with the weights that the checkpoint names.
+        # One file per epoch: a run killed between saving better weights and saving the checkpoint
+        # that names them resumes with the earlier weights.
         return self.folder / f"{_BEST_PREFIX}{epoch:05d}.safetensors"
 
     def _prune_best(self, epoch: int) -> None:
@@ -183,7 +183,6 @@ class CheckpointFolder:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove everything; a finished run needs none of it."""
         self.flush()
         shutil.rmtree(self.folder, ignore_errors=True)
 

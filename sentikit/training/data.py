@@ -1,4 +1,4 @@
-"""The data of a training run: splits, model inputs, and batches of texts of like length."""
+"""The data of a training run: splits, model inputs, and batches of texts of similar length."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Rows = NDArray[np.int64]
 
 
 class ModelInputs(Protocol):
-    """What a model is fed with: tokenised texts, or features of a frozen encoder."""
+    """Inputs of a model: tokenized texts, or features of a frozen encoder."""
 
     def __len__(self) -> int: ...
 
@@ -44,7 +44,7 @@ class ModelInputs(Protocol):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs of a split and the class number of each."""
+    """The inputs of a split and their class numbers."""
 
     inputs: ModelInputs
     gold: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Splits:
-    """The examples of a training run; None where the dataset has none."""
+    """The examples of a training run; None for a split that the dataset lacks."""
 
     train: Examples
     validation: Examples | None
@@ -64,35 +64,36 @@ class Splits:
 
 
 def load_splits(components: TrainData, validated: bool = True) -> Splits:
-    """Load what training needs; `validated` says whether it needs a validation split."""
-    dataset, judge = components.dataset, components.dataset_for("validation")
-    if validated and "validation" not in judge.splits:
+    """Load the splits; `validated` is whether training needs a validation split."""
+    dataset, evaluation = components.dataset, components.dataset_for("validation")
+    if validated and "validation" not in evaluation.splits:
         raise InputError(
-            f"The dataset {judge.name!r} has no validation split to "
-            "choose the best epoch by. Set dataset.validation_holdout, as 10% or 500."
+            f"The dataset {evaluation.name!r} has no validation split, which chooses the best "
+            "epoch. Set dataset.validation_holdout, for example to 10% or 500."
         )
     train = dataset.split("train")
     present = set(train.values("label"))
     if len(present) < 2:
         raise InputError(
             f"The training split of {dataset.name!r} has only the class "
-            f"{present.pop()!r}. At least two classes are needed to learn anything."
+            f"{present.pop()!r}. Training needs at least two."
         )
     test, validation = (
-        judge.split(name) if name in judge.splits else None for name in ("test", "validation")
+        evaluation.split(name) if name in evaluation.splits else None
+        for name in ("test", "validation")
     )
     if validated and validation is not None and len(validation) < len(dataset.scheme.classes):
         raise InputError(
             f"The validation split has {len(validation)} texts for {len(dataset.scheme.classes)} "
-            "classes; the best epoch cannot be chosen by it. Raise dataset.validation_holdout, "
-            "as 10%."
+            "classes, too few to choose the best epoch. Raise dataset.validation_holdout, for "
+            "example to 10%."
         )
     return Splits(train, validation, test)
 
 
-#: Validation texts below which the choice of the best epoch is mostly chance.
+#: With fewer validation texts, the choice of the best epoch is mostly chance.
 FEW_VALIDATION = 30
-#: Share of unknown word pieces from which a tokenizer does not suit the texts.
+#: Share of unknown word pieces above which a tokenizer does not suit the texts.
 MANY_UNKNOWN = 0.05
 
 
@@ -105,20 +106,20 @@ def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
         )
     if batch_size > len(train):
         yield (
-            f"training.batch_size is {batch_size}, and there are {len(train):,} training texts: "
-            "every epoch is one step. Lower it."
+            f"training.batch_size is {batch_size}, but there are only {len(train):,} training "
+            "texts, so an epoch is one step. Lower it."
         )
-    learnt = text_hashes(train.values("text"))
+    trained = text_hashes(train.values("text"))
     for name, other in splits.items()[1:]:
-        shared = int(np.isin(text_hashes(other.values("text")), learnt).sum())
+        shared = int(np.isin(text_hashes(other.values("text")), trained).sum())
         if shared == len(other):
-            yield f"Every {name} text is a training text too; its scores are too good to be true."
+            yield f"Every {name} text is also a training text, so its scores are too optimistic."
         elif shared:
             yield (
-                f"{shared:,} of {len(other):,} {name} texts ({shared / len(other):.1%}) are "
-                "training texts too; scores on them are too good."
+                f"{shared:,} of {len(other):,} {name} texts ({shared / len(other):.1%}) are also "
+                "training texts, so scores on them are too optimistic."
             )
-    yield from _conflicting_labels(train, learnt)
+    yield from _conflicting_labels(train, trained)
 
 
 def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator[str]:
@@ -134,13 +135,13 @@ def _conflicting_labels(train: Examples, hashes: NDArray[np.uint64]) -> Iterator
         text = train.select([row]).texts[0]
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         yield (
-            f"{len(conflicting):,} training texts have several labels, as {shown!r}: {before} and "
-            f"{label}. Correct or remove them."
+            f"{len(conflicting):,} training texts have several labels, for example {shown!r}: "
+            f"{before} and {label}. Correct or remove them."
         )
 
 
 def repeated_rows(examples: Examples, wanted: str | Mapping[str, int]) -> NDArray[np.int64]:
-    """Return the rows to train on, some of them several times."""
+    """Return the rows to train on, repeated for oversampling."""
     rows = np.arange(len(examples), dtype=np.int64)
     if wanted == "none":
         return rows
@@ -155,7 +156,7 @@ def repeated_rows(examples: Examples, wanted: str | Mapping[str, int]) -> NDArra
     for name in wanted:
         if name not in known:
             raise InputError(
-                f"training.oversample: {name!r} is no source or class of the training split. "
+                f"training.oversample: {name!r} is not a source or class of the training split. "
                 f"{did_you_mean(name, sorted(known))}"
             )
     pairs = zip(keys["source"], keys["class"], strict=True)
@@ -166,7 +167,7 @@ def repeated_rows(examples: Examples, wanted: str | Mapping[str, int]) -> NDArra
 
 @dataclass(frozen=True)
 class SelectedInputs:
-    """Rows of other inputs, some of them several times."""
+    """Selected rows of other inputs, possibly repeated."""
 
     inputs: ModelInputs
     rows: NDArray[np.int64]
@@ -185,29 +186,29 @@ class SelectedInputs:
 def token_warnings(
     inputs: Mapping[str, TokenizedTexts], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Iterator[str]:
-    """Yield what is suspect about tokenised splits: texts cut, and unknown word pieces."""
+    """Warn about truncated texts and unknown word pieces."""
     for name, texts in inputs.items():
         cut = texts.cut
         if cut:
             yield (
                 f"{cut:,} of {len(texts):,} {name} texts ({cut / len(texts):.1%}) are longer than "
-                f"encoder.max_length ({max_length}), and part of them is left out. Raise it, or "
-                "set encoder.long_texts to chunks."
+                f"encoder.max_length ({max_length}) and are truncated. Raise it, or set "
+                "encoder.long_texts to chunks."
             )
     unknown = tokenizer.unk_token_id
     pieces = inputs["train"].pieces
-    # Of a byte-level tokenizer the unknown piece is never used, or is another one's name.
+    # A byte-level tokenizer never uses its unknown token, or shares its id with another token.
     share = float((pieces == unknown).mean()) if unknown is not None and len(pieces) else 0.0
     if share > MANY_UNKNOWN:
         yield (
             f"{share:.1%} of the word pieces of the training texts are unknown to the encoder's "
-            "tokenizer. Use an encoder made for their language and script."
+            "tokenizer. Use an encoder for their language and script."
         )
 
 
 @dataclass(frozen=True)
 class EmbeddedTexts:
-    """Pooled texts of a frozen encoder."""
+    """Pooled embeddings from a frozen encoder."""
 
     vectors: NDArray[np.float32]
     tokens: TokenizedTexts
@@ -224,7 +225,7 @@ class EmbeddedTexts:
 
 
 class HeadOnly(nn.Module):
-    """The head of a model whose encoder is frozen; its weights bear the whole model's names."""
+    """The head of a model with a frozen encoder; its weights have the same names as there."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -238,7 +239,7 @@ class HeadOnly(nn.Module):
 def embed(
     model: SentimentModel, inputs: TokenizedTexts, engine: Engine, precision: str
 ) -> EmbeddedTexts:
-    """Embed every text once, without dropout; processes share the work."""
+    """Embed every text once, without dropout, divided among the processes."""
     hidden, device = int(model.encoder.config.hidden_size), engine.device
     model.eval()
     batches = list(batches_by_length(inputs.lengths, *BATCH_LIMITS[device.type]))
@@ -257,7 +258,7 @@ def embed(
 def exchange_rows(
     engine: Engine, batches: Sequence[NDArray[np.int64]], rows: NDArray[np.float32]
 ) -> None:
-    """Fill in the rows of other processes: batch b is worked out by process b mod processes."""
+    """Fill in the rows that other processes computed: batch b belongs to process b mod n."""
     if engine.processes == 1:
         return
     nothing, processes = np.empty(0, np.int64), engine.processes
@@ -267,13 +268,13 @@ def exchange_rows(
         rows[share] = piece
 
 
-#: Batches in a pool that is sorted by length: more means less padding and less randomness.
+#: Batches in a pool that is sorted by length: more mean less padding and less randomness.
 POOL_BATCHES = 50
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one process passes forward at once.
+    """The rows of one forward pass of one process.
 
     Attributes:
         rows: row numbers; never empty, see `weights`.
@@ -285,11 +286,11 @@ class MicroBatch:
 
 
 def plan_epoch(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[Rows]:
-    """Return the batches of an epoch, every row once; only one batch may be smaller.
+    """Return the batches of an epoch, with every row once; one batch may be smaller.
 
-    Texts are shuffled, sorted by length within pools of some batches, and the batches shuffled:
-    they are nearly without padding and still random (about 93 % of a batch is text, against 42 %
-    in random order). One optimizer step takes one batch, however many processes share it.
+    Texts are shuffled and sorted by length within pools of some batches, then the batches are
+    shuffled. They are random, with little padding (about 93 % of a batch is text, against 42 % in
+    random order). A batch is one optimizer step, whatever the number of processes.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -310,10 +311,10 @@ def share(
     most_rows: int,
     most_tokens: int,
 ) -> list[MicroBatch]:
-    """Return one process's part of a batch, cut into micro-batches.
+    """Return one process's share of a batch, split into micro-batches.
 
-    Every process gets as many micro-batches, since engines synchronise in each; a process with
-    nothing left repeats a row with weight 0.
+    Every process gets the same number of micro-batches, because engines synchronise in each; a
+    process without further rows repeats one with weight 0.
     """
     parts = [batch[number::processes] for number in range(processes)]
     cuts = [_cut(part, lengths, most_rows, most_tokens) for part in parts]
@@ -324,7 +325,7 @@ def share(
 
 
 def _cut(rows: Rows, lengths: NDArray[np.int64], most_rows: int, most_tokens: int) -> list[Rows]:
-    """Cut rows into pieces of like length, longest first, as few as the limits allow."""
+    """Split rows into as few pieces of similar length as the limits allow, longest first."""
     ordered = rows[np.argsort(-lengths[rows], kind="stable")]
     pieces: list[Rows] = []
     start = 0
@@ -341,7 +342,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def pinned(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Return tensors that a GPU can fetch while it computes, or as they are for other devices."""
+    """Return tensors in pinned memory for a GPU, unchanged for other devices."""
     if device.type != "cuda":
         return tensors
     return tuple(tensor.pin_memory() for tensor in tensors)
@@ -354,7 +355,7 @@ Batch = TypeVar("Batch")
 def prefetched(
     plans: Iterable[Plan], make: Callable[[Plan], Batch], workers: int, ahead: int
 ) -> Iterator[tuple[Plan, Batch]]:
-    """Yield each plan with what `make` makes of it, in order, `ahead` of them made in threads."""
+    """Yield each plan with the result of `make`, in order; threads make `ahead` of them early."""
     if ahead == 0:
         yield from ((plan, make(plan)) for plan in plans)
         return

@@ -1,4 +1,4 @@
-"""The interface of an engine, which runs training steps, and the memory that one needs."""
+"""The interface of engines, which run training steps, and their memory needs."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What the memory of a training depends on.
+    """The sizes that determine the memory of training.
 
     Attributes:
-        parameters: of the whole model.
-        trained: those that are not frozen.
-        moments: numbers the optimizer keeps for each trained parameter; Adam two.
+        parameters: number of parameters of the model.
+        trained: number of parameters that are not frozen.
+        moments: numbers that the optimizer keeps per trained parameter; 2 for Adam.
     """
 
     parameters: int
@@ -56,13 +56,13 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of one process with its gradients; everything is kept in float32.
+    """Bytes that one process needs, with everything in float32.
 
     Attributes:
-        weights: parameters, and copies of them that the optimizer works on.
-        gradients: of the trained parameters.
-        optimizer: its moments.
-        buffers: what the exchange between processes needs besides.
+        weights: parameters, and the optimizer's copies of them.
+        gradients: gradients of the trained parameters.
+        optimizer: moments of the optimizer.
+        buffers: buffers for the exchange between processes.
     """
 
     weights: int
@@ -77,19 +77,19 @@ class MemoryNeed:
 
 
 def replicated(size: ModelSize) -> MemoryNeed:
-    """Return what a process needs that keeps everything itself."""
+    """Return the need of a process that keeps a full copy of everything."""
     trained = FLOAT32 * size.trained
     return MemoryNeed(FLOAT32 * size.parameters, trained, size.moments * trained)
 
 
 def out_of_memory(error: BaseException) -> SentikitError | None:
-    """Return what to tell the user where the memory of the device or machine was full."""
-    said = str(error).lower()
-    full = "out of memory" in said or "can't allocate memory" in said
+    """Return the user's error if the memory of the device or machine was full, else None."""
+    message = str(error).lower()
+    full = "out of memory" in message or "can't allocate memory" in message
     if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and full):
         return None
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    graphs = " With the engine torch, engine.graphs=false needs less." if "cuda" in said else ""
+    graphs = " With the engine torch, engine.graphs=false needs less." if "cuda" in message else ""
     return SentikitError(
         f"There is not enough memory ({reason}). Lower training.micro_batch_size or "
         f"training.micro_batch_tokens, and resume with --resume.{graphs}"
@@ -98,15 +98,15 @@ def out_of_memory(error: BaseException) -> SentikitError | None:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What an engine needs to know of the steps to come.
+    """The settings of an engine's steps.
 
     Attributes:
-        optimizer: which one, with its arguments.
+        optimizer: name and arguments.
         clip_norm: limit of the gradient norm, or None.
         precision: fp32, bf16 or fp16.
         batch_size: texts per optimizer step, over all processes.
-        micro_batch_size: most texts in one forward pass of one process.
-        micro_batch_tokens: most word pieces in it, padding counted.
+        micro_batch_size: maximum texts in one forward pass of one process.
+        micro_batch_tokens: maximum word pieces in one forward pass, padding included.
     """
 
     optimizer: Optimizer
@@ -122,8 +122,8 @@ class Engine(Component, ABC):
 
     Attributes:
         rank: this process's number, from 0.
-        processes: how many take part.
-        device: where this process computes.
+        processes: the number of processes.
+        device: this process's device.
     """
 
     rank: int = 0
@@ -133,7 +133,7 @@ class Engine(Component, ABC):
     @classmethod
     @abstractmethod
     def suits(cls, hardware: Hardware) -> int:
-        """Return how well the engine fits the machine; ``auto`` takes the highest, 0 is never."""
+        """Return how well the engine suits the machine; ``auto`` chooses the highest above 0."""
 
     @abstractmethod
     def start(self, device: str) -> None:
@@ -141,11 +141,11 @@ class Engine(Component, ABC):
 
     @abstractmethod
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
-        """Take over the model: move it to the device and build the optimizer over `groups`."""
+        """Move the model to the device and build the optimizer over `groups`."""
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return float32 logits of inputs given on the CPU; dropout as set by `training_mode`."""
+        """Return float32 logits of inputs on the CPU; `training_mode` decides about dropout."""
 
     @abstractmethod
     def training_mode(self, on: bool) -> None:
@@ -153,37 +153,37 @@ class Engine(Component, ABC):
 
     @abstractmethod
     def micro_step(self, last: bool) -> AbstractContextManager[object]:
-        """Surround the forward and backward pass of one micro-batch; `last` of its step or not."""
+        """Wrap the forward and backward pass of one micro-batch; `last` if it ends the step."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients; the last micro-batch of a step also exchanges them.
+        """Accumulate the loss's gradients; the last micro-batch of a step also exchanges them.
 
-        The gradients of a step are the mean over the processes of their losses' gradients.
+        A step's gradients are the mean over the processes.
         """
 
     @abstractmethod
     def step(self, rates: Sequence[float]) -> Tensor | float:
-        """Clip, apply the gradients with one rate a group, clear them; return their norm."""
+        """Clip and apply the gradients with one rate per group; clear them, return their norm."""
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights by name in float32, whole, on the CPU.
+        """Return all weights by name, unsharded, in float32 on the CPU.
 
-        Every process must call it; only the main process gets them, the others nothing.
+        Every process must call it; only the main process gets the weights.
         """
 
     @abstractmethod
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set all weights, given to every process; the inverse of `weights`."""
+        """Set all weights, which every process passes; the inverse of `weights`."""
 
     @abstractmethod
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors as ``parameter/key``, whole, on the CPU; as `weights`."""
+        """Return the optimizer's tensors as ``parameter/key``, like `weights`."""
 
     @abstractmethod
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
-        """Set the optimizer's tensors, given to every process; after `load_weights`."""
+        """Set the optimizer's tensors, which every process passes; after `load_weights`."""
 
     @abstractmethod
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -195,44 +195,44 @@ class Engine(Component, ABC):
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
-        """Return the JSON-like value that process 0 has."""
+        """Return the JSON-like value of process 0."""
 
     @abstractmethod
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return, on the CPU, the tensors by name that process 0 has; what others give is ignored.
+        """Return the named tensors of process 0, on the CPU, and ignore those of the others.
 
-        Only process 0 reads checkpoints: the machines of a job may share no disk.
+        Only process 0 reads checkpoints, because the machines of a job may not share a disk.
         """
 
     def memory(self, size: ModelSize, processes: int) -> dict[str, MemoryNeed]:
-        """Return what one of the processes would need, by the engine's ways to spread the state.
+        """Return the need of one process, by the engine's ways to distribute the state.
 
-        Asked by ``--dry-run``, before `start`.
+        ``--dry-run`` calls it before `start`.
         """
         return {"every process": replicated(size)}
 
-    def remarks(self) -> list[str]:
-        """Return what the user should know of how the steps run; asked once, after `prepare`."""
+    def warnings(self) -> list[str]:
+        """Return warnings about how the steps run; called once, after `prepare`."""
         return []
 
     def finish(self) -> None:
-        """Release what the training held; the process may go on and train again."""
+        """Release the resources; the process may train again."""
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and shows messages."""
         return self.rank == 0
 
 
-#: Texts and word pieces a process passes forward at once where the recipe leaves it open.
+#: Default texts and word pieces per forward pass.
 _MICRO_BATCH = {"cpu": (32, 4096), "cuda": (1024, 16_384), "mps": (64, 4096)}
 
 
 def check_alike(engine: Engine, identity: str) -> None:
-    """Refuse processes that would train on other data than the first: machines may differ."""
+    """Refuse processes with other data than the first, as machines may have different files."""
     if engine.broadcast(identity) != identity:
         raise InputError(
-            f"{socket.gethostname()}: the data or the recipe of process {engine.rank} are not "
+            f"{socket.gethostname()}: the data or recipe of process {engine.rank} differ from "
             "those of process 0. Give every machine the same files and start the same command."
         )
 
@@ -256,8 +256,8 @@ def step_plan(
 def check_processes(training: LoopSettings, processes: int, section: str = "training") -> None:
     if processes > training.batch_size:
         raise InputError(
-            f"{section}.batch_size is {training.batch_size}, fewer than the {processes} "
-            "processes. Raise it or start fewer processes."
+            f"{section}.batch_size is {training.batch_size}, less than the number of processes "
+            f"({processes}). Raise it or start fewer processes."
         )
 
 
@@ -265,14 +265,14 @@ class DistributedEngine(ProcessGroup, Engine):
     """An engine that exchanges numbers, arrays, tensors and JSON over torch.distributed.
 
     Attributes:
-        needs_group: whether a process on its own joins a group too, as some libraries ask.
+        needs_group: whether a single process joins a group too, as some libraries require.
     """
 
     needs_group: ClassVar[bool] = False
     device: torch.device
 
     def start(self, device: str) -> None:
-        """Choose the device, join the group and meet the others.
+        """Choose the device and join the group.
 
         Raises:
             InputError: no such device, or one that several processes cannot share.
@@ -286,7 +286,7 @@ AUTO = "auto"
 def check_engine(
     registry: Registry, raw: Any, prefix: Path
 ) -> tuple[Component | None, list[Problem]]:
-    """Make the engine of a recipe's section, or say what is wrong with it."""
+    """Make the engine of a recipe's section, or return its problems."""
     if not isinstance(raw, Mapping):
         return None, [Problem(prefix, "must be a section with a name.")]
     if raw.get("name", AUTO) != AUTO:
@@ -303,7 +303,7 @@ def _best(registry: Registry) -> str:
     return max(ranks, key=lambda name: ranks[name], default=AUTO)
 
 
-def _passed_on(name: str) -> Any:
+def _delegated(name: str) -> Any:
     def method(self: EngineWrapper, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.inner, name)(*args, **kwargs)
 
@@ -311,10 +311,10 @@ def _passed_on(name: str) -> Any:
 
 
 class EngineWrapper(Engine):
-    """An engine around another one: a subclass overrides what it changes, the rest is passed on.
+    """An engine that delegates to another one; a subclass overrides what it changes.
 
     Attributes:
-        inner: the engine that does the work; its settings are the key ``wraps``.
+        inner: the wrapped engine; its settings are the key ``wraps``.
     """
 
     class Settings(ComponentSettings):
@@ -333,29 +333,29 @@ class EngineWrapper(Engine):
 
     @classmethod
     def suits(cls, hardware: Hardware) -> int:
-        """Never be chosen by ``auto``."""
+        """Return 0: ``auto`` never chooses a wrapper."""
         return 0
 
     def start(self, device: str) -> None:
-        """Start the inner engine, and take over its rank, processes and device."""
+        """Start the inner engine and copy its rank, processes and device."""
         self.inner.start(device)
         self.rank, self.processes = self.inner.rank, self.inner.processes
         self.device = self.inner.device
 
-    prepare = _passed_on("prepare")
-    forward = _passed_on("forward")
-    training_mode = _passed_on("training_mode")
-    micro_step = _passed_on("micro_step")
-    backward = _passed_on("backward")
-    step = _passed_on("step")
-    weights = _passed_on("weights")
-    load_weights = _passed_on("load_weights")
-    optimizer_state = _passed_on("optimizer_state")
-    load_optimizer_state = _passed_on("load_optimizer_state")
-    sum = _passed_on("sum")
-    gather = _passed_on("gather")
-    broadcast = _passed_on("broadcast")
-    broadcast_tensors = _passed_on("broadcast_tensors")
-    memory = _passed_on("memory")
-    remarks = _passed_on("remarks")
-    finish = _passed_on("finish")
+    prepare = _delegated("prepare")
+    forward = _delegated("forward")
+    training_mode = _delegated("training_mode")
+    micro_step = _delegated("micro_step")
+    backward = _delegated("backward")
+    step = _delegated("step")
+    weights = _delegated("weights")
+    load_weights = _delegated("load_weights")
+    optimizer_state = _delegated("optimizer_state")
+    load_optimizer_state = _delegated("load_optimizer_state")
+    sum = _delegated("sum")
+    gather = _delegated("gather")
+    broadcast = _delegated("broadcast")
+    broadcast_tensors = _delegated("broadcast_tensors")
+    memory = _delegated("memory")
+    warnings = _delegated("warnings")
+    finish = _delegated("finish")

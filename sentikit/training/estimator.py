@@ -1,4 +1,4 @@
-"""Training from Python: `train` for a recipe, and an estimator for scikit-learn."""
+"""Training from Python: `sentikit.train` and the scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def train(
     threads: int | None = None,
     **settings: Any,
 ) -> TrainedRun:
-    """Train what a recipe describes and save a run folder, as ``sentikit train``.
+    """Train the model of a recipe and save a run folder, like ``sentikit train``.
 
     Args:
         recipe: a recipe by name or file, or its sections.
@@ -59,11 +59,11 @@ def train(
         resume: resume the run that was stopped or killed.
         device: auto, cpu, cuda, cuda:1, mps.
         threads: CPU threads, or None.
-        settings: what to change: a key of the training section (``epochs=2``), a section
+        settings: changes to the recipe: a key of the training section (``epochs=2``), a section
             (``dataset={"name": "demo"}``), or a path (``training__early_stopping__patience=3``).
 
     Raises:
-        InputError: the recipe, a setting or the data cannot be used.
+        InputError: the recipe, a setting or the data are invalid.
         SentikitError: the disk failed, or the loss became NaN at once.
         Interrupted: the user asked to stop; the run can be resumed.
     """
@@ -78,13 +78,13 @@ def train(
 def _resolved(
     recipe: str | Path | Mapping[str, Any], settings: Mapping[str, Any]
 ) -> ResolvedRecipe:
-    """Read a recipe and lay settings given as keyword arguments over it."""
+    """Resolve a recipe and apply the settings given as keyword arguments."""
     if isinstance(recipe, Mapping):
         resolved = resolve_values(recipe, "recipe", "the recipe")
     else:
         resolved = resolve_recipe(str(recipe))
     changes: dict[str, Any] = {}
-    # Whole sections come first: searches give arguments in the order of the alphabet.
+    # Whole sections come first, because searches pass arguments in alphabetical order.
     for path, value in sorted(((_path(k), v) for k, v in settings.items()), key=_depth):
         assign(changes, path, copy.deepcopy(value))
     values = merge(resolved.values, changes)
@@ -92,7 +92,7 @@ def _resolved(
 
 
 def _path(key: str) -> list[str]:
-    """Return the keys that lead to what a keyword argument changes."""
+    """Return the path of keys that a keyword argument changes."""
     first, *inner = key.split("__")
     if first in TrainRecipe.model_fields:
         return [first, *inner]
@@ -109,16 +109,16 @@ def _depth(setting: tuple[list[str], Any]) -> int:
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn estimator over a recipe: texts in, labels out.
 
-    Of the training texts a tenth chooses an encoder's best epoch, unless
-    ``dataset__validation_holdout`` says otherwise.
+    To choose an encoder's best epoch, a tenth of the training texts is held out; set
+    ``dataset__validation_holdout`` to change that.
 
     Attributes:
         recipe: name or file of a recipe of kind ``train``, or its sections; its dataset is not
             used.
         output: the folder of the run, or None to keep nothing on disk.
         device: auto, cpu, cuda, …
-        classes_: the labels, sorted, once it is fitted.
-        classifier_: the `sentikit.Classifier` behind it, once it is fitted.
+        classes_: after fitting, the sorted labels.
+        classifier_: after fitting, the underlying `sentikit.Classifier`.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._settings = settings
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the recipe and all settings, as given."""
+        """Return the recipe and all settings as the user gave them."""
         return {name: getattr(self, name) for name in _NAMES} | self._settings
 
     def set_params(self, **params: Any) -> SentimentClassifier:
@@ -153,22 +153,24 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit(self, texts: Any, labels: Any) -> SentimentClassifier:
-        """Train on texts and labels, as many of each.
+        """Train on texts and their labels.
 
         Args:
             texts: a list, array or series of strings.
-            labels: of any kind that can be sorted: strings or numbers.
+            labels: one for each text, strings or numbers.
 
         Raises:
-            InputError: the texts are none, as a DataFrame, or the labels do not fit.
+            InputError: `texts` is a table or an array of another shape, or the labels do not fit.
         """
         given = _texts(texts)
         gold = np.asarray(labels)
         if gold.shape != (len(given),):
-            raise InputError(f"{len(given)} texts and labels of shape {gold.shape} do not fit.")
+            raise InputError(
+                f"{len(given)} texts need as many labels, not an array of shape {gold.shape}."
+            )
         classes, numbers = np.unique(gold, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"At least two classes are needed; there is {len(classes)}.")
+            raise InputError(f"Training needs at least two classes, not {len(classes)}.")
         names = [str(name) for name in classes.tolist()]
         examples = Examples.from_columns(given, [names[number] for number in numbers])
         with tempfile.TemporaryDirectory(prefix="sentikit-") as temporary:
@@ -194,24 +196,20 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         run_training(components, path, JobOptions(device=self.device, quiet=True))
 
     def predict(self, texts: Any) -> NDArray[Any]:
-        """Return the label of each text.
-
-        Raises:
-            InputError: the texts are none, as a DataFrame.
-        """
+        """Return the label of each text."""
         best = self.predict_proba(texts).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, texts: Any) -> NDArray[np.float64]:
-        """Return probabilities, (texts, classes), columns as in `classes_`; raises as `predict`."""
+        """Return probabilities, (texts, classes), with columns in the order of `classes_`."""
         if not hasattr(self, "classifier_"):
-            raise NotFittedError("This SentimentClassifier is not fitted yet: call fit first.")
+            raise NotFittedError("This SentimentClassifier is not fitted yet. Call fit first.")
         found = self.classifier_.predict_proba(_texts(texts))
         columns = [self.classifier_.labels.index(str(name)) for name in self.classes_.tolist()]
         return np.asarray(found[:, columns])
 
     def __sklearn_tags__(self) -> Any:
-        """Say that texts go in."""
+        """Declare that the inputs are strings."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -219,7 +217,7 @@ class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-#: Keys of a recipe's dataset section that serve data in memory too.
+#: Keys of a recipe's dataset section that also apply to data in memory.
 _SPLITTING = ("validation_holdout", "sample", "seed", "threshold")
 
 
@@ -246,9 +244,9 @@ def _texts(given: Any) -> list[str]:
     if hasattr(given, "columns"):
         columns = ", ".join(map(str, list(given.columns)[:5]))
         raise InputError(
-            f"A table was given where a list of texts is needed; it would be read as its column "
-            f"names ({columns}). Give the column with the texts, as table['text']."
+            f"texts must be a list of strings, not a table (columns {columns}). Give the column "
+            "with the texts, for example table['text']."
         )
     if getattr(given, "ndim", 1) != 1:
-        raise InputError(f"An array of shape {given.shape} was given where texts are needed.")
+        raise InputError(f"texts must be one-dimensional, not of shape {given.shape}.")
     return [str(text) for window in windows(given) for text in window]

@@ -1,4 +1,4 @@
-"""The loss, the logits of a split, and what an epoch's scores mean for the rest of training."""
+"""The loss, the logits of a split, and the use of an epoch's scores for early stopping."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """What training minimises."""
+    """The loss that training minimises."""
 
     def total_weight(self, batch: Rows) -> float:
-        """Return what a whole batch's loss is divided by."""
+        """Return the divisor of a batch's loss."""
 
     def loss(self, logits: Tensor, micro_batch: MicroBatch, total_weight: float) -> Tensor:
-        """Return a micro-batch's part of its batch's mean loss; the parts add up to the mean."""
+        """Return a micro-batch's share of the batch's mean loss; the shares add up to it."""
 
 
 @dataclass
@@ -75,9 +75,9 @@ class CrossEntropy:
 def class_weights(
     wanted: str | dict[str, float], gold: NDArray[np.int64], classes: tuple[str, ...]
 ) -> NDArray[np.float32]:
-    """Return one weight a class.
+    """Return one weight per class.
 
-    ``balanced`` is examples / (classes · examples of the class), as scikit-learn's.
+    ``balanced`` is examples / (classes · examples of the class), as in scikit-learn.
     """
     if wanted == "none":
         return np.ones(len(classes), np.float32)
@@ -100,10 +100,10 @@ def class_weights(
 
 
 def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[np.float32]:
-    """Return the logits of all texts, (texts, classes), on every process; of chunks their mean.
+    """Return the logits of all texts, (texts, classes), on every process; chunks are averaged.
 
-    Batches of like length are dealt out in turn. Where the last round is incomplete, a process
-    repeats a batch and drops the result: engines may need every process in every pass.
+    The processes take turns at batches of similar length. In an incomplete last round, a process
+    repeats a batch and drops the result, because engines may need every process in every pass.
     """
     import torch
 
@@ -126,11 +126,11 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
             if logits.shape != (len(rows), classes):
                 raise SentikitError(
                     f"The engine {type(engine).__name__} returned logits of shape "
-                    f"{tuple(logits.shape)}; {(len(rows), classes)} is needed, (texts, classes)."
+                    f"{tuple(logits.shape)} instead of (texts, classes), {(len(rows), classes)}."
                 )
             if position < len(batches):
                 found.append((rows, logits))
-    # Fetched only now: a GPU works on meanwhile.
+    # Fetched only now, so that a GPU never waits between batches.
     for rows, logits in found:
         own[rows] = logits.cpu().numpy()
     engine.training_mode(True)
@@ -139,7 +139,7 @@ def shared_logits(engine: Engine, inputs: ModelInputs, classes: int) -> NDArray[
     return tokens.by_text(own) if isinstance(tokens, TokenizedTexts) else own
 
 
-#: A validation score this far below the highest, with one class answered throughout, is a collapse.
+#: A collapse is a score this far below the highest, with only one class predicted.
 _COLLAPSE_DROP = 0.2
 
 
@@ -157,7 +157,7 @@ def watch_patience(stopping: EarlyStopping, state: TrainingState, value: float) 
 
 
 def reason_to_stop(stopping: EarlyStopping, state: TrainingState, value: float) -> str:
-    """Say why training should end after this epoch, or return ""."""
+    """Return why training should end after this epoch, or ""."""
     if stopping.reached(value):
         return f"{stopping.metric} reached its target {stopping.target}"
     if stopping.patience and state.stale_epochs >= stopping.patience:
@@ -183,20 +183,20 @@ def watch_plateau(settings: LoopSettings, state: TrainingState, value: float) ->
 
 
 def collapse(state: TrainingState, scores: Scores) -> str:
-    """Say that a model answers one class only, at the start or after it had learnt more; or ""."""
+    """Return a warning if the model predicts only one class, at first or after a collapse."""
     answered = {name for row in scores.confusion.values() for name, n in row.items() if n}
     if len(answered) > 1:
         return ""
     if state.epoch == 1:
         return (
-            f"After epoch 1 every validation text is called {answered.pop()!r}: nothing is learnt "
-            "yet. If this lasts, change the lr, train longer or set class_weights to balanced."
+            f"After epoch 1 the model predicts {answered.pop()!r} for every validation text. If "
+            "this persists, change the lr, train longer or set class_weights to balanced."
         )
     if state.highest_macro_f1 - scores.macro_f1 <= _COLLAPSE_DROP:
         return ""
     return (
-        f"Training collapsed in epoch {state.epoch}: every text is called {answered.pop()!r} "
-        f"(macro-F1 {scores.macro_f1:.3f}, {state.highest_macro_f1:.3f} at its highest). "
-        f"The weights of epoch {state.best_epoch} are kept; a lower lr, more warmup or a "
-        "clip_norm prevents it."
+        f"Training collapsed in epoch {state.epoch}: the model predicts {answered.pop()!r} for "
+        f"every text (macro-F1 {scores.macro_f1:.3f}, at best {state.highest_macro_f1:.3f}). "
+        f"The weights of epoch {state.best_epoch} are kept. A lower lr, more warmup or a "
+        "clip_norm can prevent it."
     )

@@ -1,4 +1,4 @@
-"""A whole training run: from a recipe's components to a finished run folder."""
+"""The training job: from a recipe's components to a finished run folder."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a user decides at the command line and not in the recipe."""
+    """Options of the command line that are not part of the recipe."""
 
     device: str = "auto"
     threads: int | None = None
@@ -83,9 +83,9 @@ class TrainedRun:
     """A finished training run.
 
     Attributes:
-        path: the run's folder, which `sentikit.load` takes.
-        results: scores on the test split, or on validation where there is none.
-        best_epoch: whose weights were kept, from 1; None where a classifier trained itself.
+        path: the run's folder, which `sentikit.load` loads.
+        results: scores on the test split, or on validation if there is none.
+        best_epoch: the epoch whose weights were kept, from 1; None if a classifier trained itself.
     """
 
     path: Path
@@ -94,23 +94,23 @@ class TrainedRun:
 
     @property
     def split(self) -> str:
-        """The split that the scores are of."""
+        """The split of the scores."""
         return self.results.split
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds; scores are fractions."""
+        """The content of ``metrics.json``; scores are fractions."""
         return self.results.metrics()
 
 
 def train(
     components: TrainComponents | ClassifierComponents, path: Path, options: JobOptions
 ) -> TrainedRun:
-    """Train, keep the best epoch, predict the test split, and leave a run in `path`.
+    """Train, keep the best epoch, predict the test split, and save the run in `path`.
 
     Raises:
         Interrupted: the user asked to stop; the run can be resumed.
-        InputError: the data or the recipe cannot be used; nothing is written.
+        InputError: the data or the recipe are invalid; nothing is written.
         SentikitError: the disk failed, or the loss became NaN at once.
     """
     set_threads(options.threads)
@@ -134,18 +134,16 @@ def train(
 def _train_classifier(
     components: ClassifierComponents, run: RunFolder, splits: Splits
 ) -> TrainedRun:
-    """Let a plugin's classifier learn, and leave a run; what was killed begins anew."""
+    """Train a plugin's classifier and save the run; it cannot resume, only start again."""
     if process_count() > 1:
-        raise InputError("A classifier that trains itself uses one process. Leave --nproc out.")
+        raise InputError("A classifier that trains itself uses one process. Leave out --nproc.")
     scheme = components.dataset.scheme
     plan = _plan(components, splits)
     split, examples = plan.split.split, plan.split.examples
     with RunWriter(run, plan) as writer:
         writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
         if split == "train":
-            tell(
-                "There is no validation or test split: the scores are those of the training texts."
-            )
+            tell("There is no validation or test split, so the scores are of the training texts.")
         for warning in [*data_warnings(splits, 1), *components.dataset.warnings()]:
             tell(warning)
         started = time.monotonic()
@@ -164,7 +162,7 @@ def _train_classifier(
 
 
 def _plan(components: TrainData, splits: Splits) -> RunPlan:
-    """Return what the run is before it begins; its predictions are those of the last split."""
+    """Return the plan of the run, which predicts the last split."""
     prints = {
         name: describe_split(
             components.dataset_for(name).name,
@@ -231,7 +229,7 @@ class _Job:
         check_shapes(model, len(self.classes), names)
         self._limit_length(model)
         trainer = self._trainer(model, tokenizer)
-        self.notes += [*trainer.remarks(), *self.components.dataset.warnings()]
+        self.notes += [*trainer.warnings(), *self.components.dataset.warnings()]
         state = trainer.resume(self.identity, tell, self.options.resume)
         with _memory_errors(), self.writer:
             if not self.engine.is_main_process:
@@ -261,8 +259,8 @@ class _Job:
         if most is not None and wanted > most:
             self.max_length = most
             self.notes.append(
-                f"encoder.max_length is {wanted}; this encoder reads {most} word pieces, and "
-                "that many are used."
+                f"encoder.max_length is {wanted}, but this encoder has {most} positions; "
+                f"{most} is used."
             )
 
     def _trainer(self, model: SentimentModel, tokenizer: PreTrainedTokenizerBase) -> Trainer:
@@ -303,7 +301,7 @@ class _Job:
         )
 
     def _trainable(self, model: SentimentModel, precision: str) -> nn.Module:
-        """Return what the engine trains: the model, or its head over texts embedded once."""
+        """Return the module to train: the model, or its head over precomputed embeddings."""
         if self.components.training.finetune_layers != "none" or model.pooling == "head":
             return model
         model.to(self.engine.device)
@@ -317,7 +315,7 @@ class _Job:
         return HeadOnly(model.head)
 
     def _write_recipe(self, state: TrainingState) -> None:
-        """Write the recipe with what the user has changed so far: it trains the same again."""
+        """Write the recipe with the user's changes so far, so that it trains the same again."""
         values = self.components.recipe.values
         training = dict(values.get("training") or {})
         known = [c.model_dump(exclude_none=True) for c in self.components.training.changes]
@@ -330,7 +328,7 @@ class _Job:
     def _finish(
         self, state: TrainingState, tokenizer: PreTrainedTokenizerBase, model: SentimentModel
     ) -> TrainedRun:
-        """Save the best model, predict, score; every process takes part in the passes."""
+        """Save the best model, predict and score; every process takes part."""
         weights = self.frozen_weights | self.engine.weights()
         lora = self.components.encoder_options.lora
         if lora is not None:
@@ -367,7 +365,7 @@ class _Job:
         return TrainedRun(self.folder.path, results, state.best_epoch)
 
     def _calibrated(self, logits: NDArray[np.float32], temperature: float | None) -> dict[str, Any]:
-        """Return how the probabilities do once the logits are divided by the temperature."""
+        """Return the calibration after temperature scaling."""
         if temperature is None:
             return {}
         gold = self.components.dataset.scheme.numbers(self.writer.plan.split.examples.labels)
@@ -383,7 +381,7 @@ class _Job:
             return Labelled(inputs, gold)
         rows = repeated_rows(examples, self.components.training.oversample)
         if tokens.owners is not None:
-            # Every chunk of a text learns its label.
+            # Every chunk of a text has the text's label.
             first = np.searchsorted(tokens.owners, np.arange(len(examples) + 1))
             gold = gold[tokens.owners]
             rows = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
@@ -409,7 +407,7 @@ class _Job:
 
 
 def build_model(components: TrainComponents, pretrained: bool = True) -> SentimentModel:
-    """Build the encoder with a new head, whose weights follow from the seed."""
+    """Build the encoder with a new head, initialised from the seed."""
     import torch
 
     encoder, lora = components.encoder, components.encoder_options.lora
@@ -420,8 +418,8 @@ def build_model(components: TrainComponents, pretrained: bool = True) -> Sentime
     if lora is not None:
         if components.training.finetune_layers != "all":
             raise InputError(
-                "encoder.lora trains adapters in place of layers. Leave "
-                "training.finetune_layers at all."
+                "encoder.lora trains adapters instead of layers. Leave training.finetune_layers at "
+                "all."
             )
         add_adapters(backbone, lora)
     head = components.head.build_on(backbone.config, len(components.dataset.scheme.classes))
@@ -429,7 +427,7 @@ def build_model(components: TrainComponents, pretrained: bool = True) -> Sentime
 
 
 def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
-    """Pass two short texts through a model, and refuse NaN and shapes that do not fit."""
+    """Pass two short texts through a model, and refuse NaN and wrong shapes."""
     import torch
 
     hidden = int(model.encoder.config.hidden_size)
@@ -448,15 +446,15 @@ def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) 
 
 def _check(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
     if tuple(found.shape) != wanted:
-        raise SentikitError(f"{what} returned shape {tuple(found.shape)}; {wanted} is needed.")
+        raise SentikitError(f"{what} returned shape {tuple(found.shape)} instead of {wanted}.")
     if not found.isfinite().all():
         raise SentikitError(f"{what} returned NaN or infinite numbers: its weights are damaged.")
 
 
 def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
-    """Hash what must be the same when a run is resumed: the recipe's components and the data.
+    """Return a hash of what must not change when a run resumes: components, settings and data.
 
-    How often to save, how steps run and when to stop may change.
+    The settings in `CHANGEABLE` may change.
     """
     fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
     prints = {name: examples.fingerprint() for name, examples in splits.items()}

@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters are trained, and with which rate and weight decay."""
+"""Parameter groups: the trained parameters with their rates and weight decay."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a rate.
+    """Parameters that share a learning rate.
 
     Attributes:
-        name: as ``layer 11`` or ``head``, with ``, no decay`` for biases and norms.
+        name: such as ``layer 11`` or ``head``, with ``, no decay`` for biases and norms.
         parameters: name to parameter.
         lr: base rate, before the schedule.
-        weight_decay: of these parameters.
+        weight_decay: their weight decay.
     """
 
     name: str
@@ -43,13 +43,13 @@ def encoder_layers(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == wanted:
             return name, module
     raise InputError(
-        f"The encoder {type(encoder).__name__} has no list of layers, so training.layer_decay and "
-        "training.finetune_layers cannot be used with it. Leave them at 1.0 and all."
+        f"The encoder {type(encoder).__name__} has no list of layers, which training.layer_decay "
+        "and training.finetune_layers need. Leave them at 1.0 and all."
     )
 
 
 def add_adapters(backbone: PreTrainedModel, lora: Lora) -> None:
-    """Put low-rank adapters beside the backbone's linear layers, and freeze all else."""
+    """Add low-rank adapters to the backbone's linear layers, and freeze everything else."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -68,7 +68,7 @@ def add_adapters(backbone: PreTrainedModel, lora: Lora) -> None:
 
 
 def merged_adapters(weights: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
-    """Return weights by their plain names, with the adapters added to those they stand beside."""
+    """Return the weights under their original names, with the adapters merged in."""
     scale = lora.alpha / lora.rank
     merged = {}
     for name, tensor in weights.items():
@@ -84,9 +84,9 @@ def merged_adapters(weights: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]
 
 
 def freeze(model: SentimentModel, finetune_layers: int | str) -> None:
-    """Stop gradients of the encoder parts that are not to be trained.
+    """Freeze the layers of the encoder that are not trained.
 
-    Must run before groups are built and before an engine sees the model.
+    Call it before the groups are built and the engine gets the model.
     """
     if finetune_layers == "all":
         return
@@ -96,8 +96,8 @@ def freeze(model: SentimentModel, finetune_layers: int | str) -> None:
     _, layers = encoder_layers(model.encoder)
     if int(finetune_layers) > len(layers):
         raise InputError(
-            f"training.finetune_layers: {finetune_layers} layers are asked for, the encoder has "
-            f"{len(layers)}. Use at most {len(layers)}, or all."
+            f"training.finetune_layers is {finetune_layers}, but the encoder has {len(layers)} "
+            f"layers. Use at most {len(layers)}, or all."
         )
     for layer in layers[-int(finetune_layers) :]:
         layer.requires_grad_(True)
@@ -106,8 +106,8 @@ def freeze(model: SentimentModel, finetune_layers: int | str) -> None:
 def parameter_groups(model: SentimentModel, settings: TrainingSettings) -> list[ParameterGroup]:
     """Put each trainable parameter into exactly one group.
 
-    The head has its own rate; the i-th layer from the top (from 0) has lr · decay^i; what lies
-    below the layers (embeddings and their projection) lr · decay^layers; what lies above them lr.
+    The head has its own rate. The i-th layer from the top (from 0) has lr · decay^i, the modules
+    below the layers (embeddings and their projection) lr · decay^layers, those above them lr.
     """
     tiers = _tiers(model, settings)
     skipped = set() if settings.decay_biases else _biases_and_norms(model)
@@ -150,5 +150,5 @@ def _tiers(
 
 
 def _biases_and_norms(model: nn.Module) -> set[str]:
-    """Return the parameters weight decay does harm to: vectors, and whatever a norm holds."""
+    # Weight decay harms vectors: biases, and the parameters of norms.
     return {name for name, parameter in model.named_parameters() if parameter.ndim < 2}

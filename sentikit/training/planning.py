@@ -1,4 +1,4 @@
-"""What a training run would do: counts, steps, parameters and memory, without touching anything."""
+"""The plan of a training run, for ``--dry-run``: counts, steps, parameters and memory."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What would be done.
+    """The plan of a training run.
 
-    `counts` are examples by split and label, or the reason why they are not known here; `memory`
-    is what one process needs, by the engine's ways to spread the state. A classifier that trains
-    itself has neither engine nor parameters.
+    `counts` are examples by split and label, or the reason why they are unknown; `memory` is what
+    one process needs, by the engine's ways to distribute the state. A classifier that trains itself
+    has neither engine nor parameters.
     """
 
     recipe: str
@@ -45,19 +45,19 @@ class TrainingPlan:
         if self.engine:
             lines.append(f"engine          {self.engine}")
         if isinstance(self.counts, str):
-            lines.append(f"examples        not known here: {self.counts}")
+            lines.append(f"examples        unknown: {self.counts}")
         else:
             for name, labels in self.counts.items():
                 by_label = ", ".join(f"{label} {count:,}" for label, count in labels.items())
                 lines.append(f"{name:<15} {sum(labels.values()):,} ({by_label})")
         if self.total_steps:
             lines.append(
-                f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} an epoch)"
+                f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} per epoch)"
             )
         if self.parameters:
             lines += [
                 f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
-                f"memory          of one of {self.processes} processes, activations left out",
+                f"memory          per process ({self.processes} in all), without activations",
                 *(_memory_line(name, need) for name, need in self.memory.items()),
             ]
         return "\n".join([*lines, "Nothing was written."])
@@ -71,14 +71,14 @@ def _memory_line(name: str, need: MemoryNeed) -> str:
 def plan_training(
     components: TrainComponents | ClassifierComponents, processes: int = 1
 ) -> TrainingPlan:
-    """Plan a run; weights are never loaded, the model is built without memory."""
+    """Plan a run without loading weights; the model is built on the meta device."""
     splits, recipe = _splits(components), components.recipe.to_yaml()
     counts = (
         splits if isinstance(splits, str) else _counts(splits, components.dataset.scheme.classes)
     )
     if isinstance(components, ClassifierComponents):
         return TrainingPlan(recipe, counts, processes)
-    training, model = components.training, shape_of(components)
+    training, model = components.training, meta_model(components)
     freeze(model, training.finetune_layers)
     groups = [
         {
@@ -111,7 +111,7 @@ def plan_training(
     )
 
 
-def shape_of(components: TrainComponents) -> SentimentModel:
+def meta_model(components: TrainComponents) -> SentimentModel:
     """Build the model on the meta device: shapes without weights."""
     import torch
 
@@ -120,7 +120,7 @@ def shape_of(components: TrainComponents) -> SentimentModel:
 
 
 def _splits(components: TrainData) -> Splits | str:
-    """Load the data, or return why they are not here, which is no mistake yet."""
+    """Load the splits, or return why they are not available, which does not stop a plan."""
     try:
         return load_splits(components, validated=not isinstance(components, ClassifierComponents))
     except InputError:

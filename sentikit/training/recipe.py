@@ -1,4 +1,4 @@
-"""The recipe of kind `train`: its sections, and the components they name."""
+"""Recipes of kind `train`: their schema and components."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class TrainRecipe(ComponentSettings):
     """Train an encoder with a head, or a classifier that trains itself: ``kind: train``."""
 
     kind: Literal["train"] = "train"
-    description: str = Field("", description="one line for the lists")
+    description: str = Field("", description="one line for `sentikit recipes list`")
     dataset: Section = Field(description="a dataset's name and settings")
     evaluation_dataset: Section | None = Field(
-        None, description="another dataset to validate and test on"
+        None, description="another dataset for validation and test"
     )
     encoder: Section | None = Field(None, description="an encoder's name and settings")
     head: Section | None = Field(None, description="a head's name and settings, and pooling")
@@ -95,7 +95,7 @@ def train_components(
 def check_train(
     recipe: ResolvedRecipe, registry: Registry, dataset: OpenedDataset | None = None
 ) -> tuple[TrainComponents | ClassifierComponents | None, list[Problem]]:
-    """Make the components, or say all that is wrong; no data and no model is touched."""
+    """Make the components, or return every problem, without reading data or models."""
     settings, problems = validate(TrainRecipe, recipe.values)
     raw = recipe.values
     made: dict[str, Any] = {}
@@ -113,11 +113,11 @@ def check_train(
         problems += more
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
-    problems += _judge_problems(made)
+    problems += _evaluation_problems(made)
     if settings is not None and made.get("dataset") is not None:
         metric = settings.training.early_stopping.metric
-        if said := unsuitable_metric(metric, made["dataset"].scheme, registry):
-            problems.append(Problem(("training", "early_stopping", "metric"), said))
+        if message := unsuitable_metric(metric, made["dataset"].scheme, registry):
+            problems.append(Problem(("training", "early_stopping", "metric"), message))
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)
@@ -131,34 +131,37 @@ def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:
     sections = ("encoder", "head")
     if "classifier" not in raw:
         return [
-            Problem((name,), "this section is needed, or a classifier section instead.")
+            Problem((name,), "this section is missing. Add it, or a classifier section instead.")
             for name in sections
             if name not in raw
         ]
-    idle = [name for name in (*sections, "engine") if name in raw]
-    message = "has no use beside a classifier, which trains itself. Leave one of the two out."
-    return [Problem((name,), message) for name in idle]
+    unused = [name for name in (*sections, "engine") if name in raw]
+    message = "is not used by a classifier, which trains itself. Leave out one of the two."
+    return [Problem((name,), message) for name in unused]
 
 
 def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], list[Problem]]:
     part, problems = check_component(registry, "register_classifiers", raw, path)
     if part is not None and not cast("PluginClassifier", part).learns():
-        message = f"{raw['name']!r} needs no training. Give its name to sentikit predict."
+        message = f"{raw['name']!r} needs no training. Use it directly with sentikit predict."
         problems.append(Problem((*path, "name"), message))
     return {}, problems
 
 
-def _judge_problems(made: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find what does not fit between the dataset that is learnt and the one that judges."""
-    dataset, judge = made.get("dataset"), made.get("evaluation_dataset")
-    if dataset is None or judge is None:
+def _evaluation_problems(made: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the conflicts between the dataset and the evaluation dataset."""
+    dataset, evaluation = made.get("dataset"), made.get("evaluation_dataset")
+    if dataset is None or evaluation is None:
         return
     if dataset.options.validation_holdout:
-        message = "has no use where evaluation_dataset validates. Leave one of the two out."
+        message = "is not used if evaluation_dataset is set. Leave out one of the two."
         yield Problem(("dataset", "validation_holdout"), message)
-    if dataset.scheme.classes != judge.scheme.classes:
-        learnt, judged = (", ".join(opened.scheme.classes) for opened in (dataset, judge))
-        message = f"the classes are {judged}, those of dataset {learnt}. Give both the same labels."
+    if dataset.scheme.classes != evaluation.scheme.classes:
+        trained, evaluated = (", ".join(d.scheme.classes) for d in (dataset, evaluation))
+        message = (
+            f"the classes are {evaluated}, but those of dataset are {trained}. Give both the same "
+            "labels."
+        )
         yield Problem(("evaluation_dataset", "labels"), message)
 
 
@@ -180,11 +183,11 @@ def _head(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any], lis
     )
     only = part.only_pooling if isinstance(part, Head) else None
     if only is None and options is not None and options.pooling == "head":
-        message = f"the head {raw.get('name')!r} does not pool; use cls, mean, max or last."
+        message = f"the head {raw.get('name')!r} does not pool. Use cls, mean, max or last."
         problems = [*problems, Problem((*path, "pooling"), message)]
     if only is not None and isinstance(options, HeadOptions) and options.pooling != only:
         if "pooling" in options.model_fields_set:
-            message = f"the head {raw['name']!r} works with pooling {only} alone"
+            message = f"the head {raw['name']!r} works only with pooling {only}."
             problems = [*problems, Problem((*path, "pooling"), message)]
         options = HeadOptions(pooling=only)
     return {"head": part, "head_options": options}, problems

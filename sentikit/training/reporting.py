@@ -1,4 +1,4 @@
-"""Reports of a training run, and the dialogue by which a user steers it."""
+"""Reports of a training run, and the interactive dialogue between epochs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sentikit.training.settings import Change
 
 
 class Journal(Protocol):
-    """Where the loop reports to; a fine-tuner's session is one.
+    """Receives the reports of the training loop; a fine-tuner's session is one.
 
     A record has a ``kind``: ``step``, ``epoch``, or ``change`` of settings by the user.
     """
@@ -34,7 +34,7 @@ class Journal(Protocol):
 
 
 class SilentJournal:
-    """The journal of all but the main process."""
+    """The journal of every process but the main one."""
 
     def _ignore(self, *values: Any, **named: Any) -> None: ...
 
@@ -72,7 +72,7 @@ def tell(message: str) -> None:
 
 
 def read_line() -> str:
-    """Read a line the user types, "" at the end of input; Ctrl-C means ``quit``."""
+    """Read a line that the user types, "" at the end of input; Ctrl-C means ``quit``."""
     click.echo("> ", nl=False, err=True)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -83,14 +83,14 @@ def read_line() -> str:
         signal.signal(signal.SIGINT, before)
 
 
-#: What may be typed: the settings of a `Change`, and these.
+#: The commands of the dialogue: the settings of a `Change`, and these.
 COMMANDS = {
-    "continue": "go on; with a number: ask again after so many epochs",
+    "continue": "continue; with a number: ask again after that many epochs",
     **{name: field.description or "" for name, field in Change.model_fields.items()},
     "save": "write a checkpoint now",
     "memory": "show memory in use",
     "help": "show this list",
-    "quit": "save and stop; --resume goes on",
+    "quit": "save and stop; resume later with --resume",
 }
 del COMMANDS["after_epoch"]
 
@@ -104,7 +104,7 @@ class Decision:
 
 
 class EpochDialogue:
-    """Asks at the end of every epoch, or of every N."""
+    """Asks the user for changes after every epoch, or every N epochs."""
 
     def __init__(self, read: Callable[[], str], say: Callable[[str], None]) -> None:
         self._read = read
@@ -112,23 +112,23 @@ class EpochDialogue:
         self._silent = 0
 
     def ask(self, epoch: int, memory: Callable[[], str]) -> Decision:
-        """Talk with the user until training goes on or ends; the end of input means go on."""
+        """Ask the user until training continues or ends; the end of input means continue."""
         if self._silent > 0:
             self._silent -= 1
             return Decision()
-        self._say(f"Epoch {epoch} is done. Enter goes on, help lists what can be changed.")
+        self._say(f"Epoch {epoch} is done. Press Enter to continue, or type help for a list.")
         decision, over = Decision(), False
         while not over:
             try:
                 words = self._read().replace("=", " ").split() or ["continue"]
-                over = self._carry_out(words, decision, memory)
+                over = self._run_command(words, decision, memory)
             except InputError as error:
                 self._say(error.message)
         self._silent = decision.silent_epochs - 1
         return decision
 
-    def _carry_out(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
-        """Carry out a command; return whether the dialogue is over."""
+    def _run_command(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
+        """Run a command; return whether the dialogue is over."""
         command, *values = words
         if command == "continue":
             decision.silent_epochs = int(_change("epochs", values, command)) if values else 1
@@ -150,9 +150,9 @@ class EpochDialogue:
 
 
 def _change(setting: str, values: list[str], command: str) -> float:
-    """Return the value typed after a command, checked as one of the setting."""
+    """Return the number after a command, validated as the setting's value."""
     if len(values) != 1:
-        raise InputError(f"{command} takes a number, as: {command} 3")
+        raise InputError(f"{command} needs one number, for example: {command} 3")
     change, problems = validate(Change, {"after_epoch": 1, setting: values[0]})
     refuse(replace(problem, path=(command,)) for problem in problems)
     number: float = getattr(change, setting)
@@ -165,12 +165,12 @@ def memory_in_use() -> str:
     try:
         import resource
     except ImportError:
-        text = "main memory: not known on Windows"
+        text = "peak memory: unknown on Windows"
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-        text = f"main memory, at its highest: {peak:,.0f} MiB"
+        text = f"peak memory: {peak:,.0f} MiB"
     if torch.cuda.is_available():
         used, most = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-        text += f"; GPU: {used / 2**20:,.0f} MiB, at its highest {most / 2**20:,.0f} MiB"
+        text += f"; GPU: {used / 2**20:,.0f} MiB, peak {most / 2**20:,.0f} MiB"
     return text

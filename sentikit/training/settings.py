@@ -1,4 +1,4 @@
-"""Settings of a training: optimizers, schedules, when to stop and save, the training section."""
+"""The training section: optimizers, schedules, early stopping and checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class _OptimizerSettings(ComponentSettings):
-    """An optimizer of torch.optim; its arguments bear torch's names."""
+    """An optimizer of torch.optim; its arguments have torch's names."""
 
     _always: ClassVar[int] = 1
 
@@ -38,16 +38,16 @@ class _OptimizerSettings(ComponentSettings):
         return self._always + sum(bool(getattr(self, option, False)) for option in options)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Build the optimizer over parameter groups that carry their own lr and weight decay.
+        """Build the optimizer over parameter groups with their own lr and weight decay.
 
-        The fused kernels are taken where torch has them: one pass over the parameters a step.
+        It uses torch's fused kernels where they exist.
         """
         import torch
 
         optimizer_class = getattr(torch.optim, type(self).__name__)
         arguments = self.model_dump(exclude={"name"})
         on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
-        # torch has no fused RMSprop, and a fused Adagrad for the CPU alone.
+        # torch has no fused RMSprop, and a fused Adagrad only for the CPU.
         if type(self).__name__ != "RMSprop" and (type(self).__name__ != "Adagrad" or on_cpu):
             arguments["fused"] = True
         built: torch.optim.Optimizer = optimizer_class(list(groups), **arguments)
@@ -114,8 +114,8 @@ Optimizer = Annotated[
 ]
 
 
-# Schedules are pure functions of the step, so that nothing of them needs saving; of
-# `reduce_on_plateau` alone, which depends on scores, the loop keeps a factor in its state.
+# Schedules are pure functions of the step, so they have no state to save. Only
+# `reduce_on_plateau` depends on scores; the loop keeps its factor in the training state.
 
 Rate = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]
@@ -130,7 +130,7 @@ class Moment:
 
     @property
     def epochs(self) -> float:
-        """Epochs done, with the fraction of the present one."""
+        """Epochs done, including the fraction of the current one."""
         return self.step / self.steps_per_epoch
 
     @property
@@ -145,10 +145,10 @@ class _ScheduleSettings(ComponentSettings, ABC):
 
     @abstractmethod
     def rate(self, base: float, moment: Moment) -> float:
-        """Return a group's rate, from its base rate."""
+        """Return a group's rate from its base rate."""
 
     def longest_epochs(self) -> float:
-        """Return the epochs before which the schedule does nothing, or 0."""
+        """Return the epochs after which the schedule has taken effect, or 0."""
         return 0
 
 
@@ -181,12 +181,12 @@ class Cosine(_ScheduleSettings):
         return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * moment.progress)) / 2
 
 
-#: Far less than a step, in epochs, and far more than what sums of periods are off by.
+#: In epochs: far less than a step, and far more than the rounding error of a sum of periods.
 _ROUNDING = 1e-9
 
 
 class CosineWarmRestarts(_ScheduleSettings):
-    """Cosine annealing that starts anew every `t_0` epochs, each period `t_mult` times longer."""
+    """Cosine annealing that restarts every `t_0` epochs, each period `t_mult` times longer."""
 
     name: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
     t_0: Annotated[float, Field(gt=0)] = 5
@@ -194,8 +194,8 @@ class CosineWarmRestarts(_ScheduleSettings):
     eta_min: Rate = 0.0
 
     def rate(self, base: float, moment: Moment) -> float:
-        """Return the rate within the present period (arXiv:1608.03983, equation 5)."""
-        # Of a step that lies on a restart, rounding must not make the last of the period before.
+        """Return the rate within the current period (arXiv:1608.03983, equation 5)."""
+        # Rounding must not move a step at a restart into the previous period.
         epochs = moment.epochs + _ROUNDING
         begun, period = 0.0, self.t_0
         if self.t_mult == 1:
@@ -248,7 +248,7 @@ class Exponential(_ScheduleSettings):
 
 
 class Cyclic(_ScheduleSettings):
-    """Swings in a triangle between `low_factor` · base and base (Smith, arXiv:1506.01186)."""
+    """Cycles linearly between `low_factor` · base and base (Smith, arXiv:1506.01186)."""
 
     name: Literal["cyclic"] = "cyclic"
     epochs_up: Annotated[float, Field(gt=0)] = 1
@@ -307,20 +307,20 @@ def rate_at(schedule: _ScheduleSettings, base: float, moment: Moment) -> float:
     return rate
 
 
-#: What early stopping can watch without any plugin.
+#: The metrics that early stopping can watch without a plugin.
 OWN_METRICS = ("macro_f1", "accuracy", "loss")
 
 
 class EarlyStopping(ComponentSettings):
-    """When to stop before the last epoch.
+    """The conditions for stopping before the last epoch.
 
-    ``patience`` epochs without an improvement of more than ``tolerance``, or ``target`` reached.
-    The weights that are kept are the best ones, by however little.
+    Training stops after ``patience`` epochs without an improvement of more than ``tolerance``, or
+    once ``target`` is reached. The best weights are kept, even if they are only slightly better.
     """
 
     metric: str = Field(
         "macro_f1",
-        description="what is watched on the validation split: macro_f1, accuracy, loss, or a "
+        description="the metric to watch on the validation split: macro_f1, accuracy, loss, or a "
         "plugin's metric",
     )
     patience: int | None = Field(None, ge=1, description="epochs without improvement; null: never")
@@ -349,16 +349,16 @@ def unsuitable_metric(metric: str, scheme: LabelScheme, registry: Registry) -> s
     if metric in known:
         return ""
     if metric in registry.names(METRICS):
-        return f"the metric {metric!r} does not suit the classes {', '.join(scheme.classes)}."
+        return f"the metric {metric!r} cannot score the classes {', '.join(scheme.classes)}."
     return f"there is no metric {metric!r}. {did_you_mean(metric, known)}"
 
 
 class Checkpoints(ComponentSettings):
-    """When the state is saved, so that a killed run goes on."""
+    """How often the state is saved, from which a killed run resumes."""
 
     every_epochs: int | None = Field(1, ge=1, description="epochs between checkpoints; null: none")
     every_minutes: float | None = Field(10, gt=0, description="minutes between checkpoints")
-    keep: int = Field(1, ge=1, description="checkpoints kept; older ones are removed")
+    keep: int = Field(1, ge=1, description="number of checkpoints to keep")
 
 
 class Change(ComponentSettings):
@@ -366,9 +366,9 @@ class Change(ComponentSettings):
 
     after_epoch: int = Field(ge=1, description="epochs done when the change takes effect")
     lr: float | None = Field(
-        None, gt=0, description="learning rate of the top layer; the others in proportion"
+        None, gt=0, description="learning rate of the top layer; the others change in proportion"
     )
-    epochs: int | None = Field(None, ge=1, description="epochs in all")
+    epochs: int | None = Field(None, ge=1, description="total number of epochs")
     patience: int | None = Field(
         None, ge=0, description="epochs without improvement before stopping; 0: never stop"
     )
@@ -377,8 +377,8 @@ class Change(ComponentSettings):
     checkpoint: int | None = Field(None, ge=1, description="epochs between checkpoints")
 
 
-#: Settings that may change when a run is resumed: how often to save, how steps run, when to stop.
-#: Changes that have taken effect are kept in the checkpoint.
+#: Settings that may change when a run resumes. `changes` that have taken effect are in the
+#: checkpoint.
 CHANGEABLE = frozenset(
     "changes checkpoints early_stopping log_every micro_batch_size micro_batch_tokens prefetch "
     "workers".split()
@@ -386,35 +386,35 @@ CHANGEABLE = frozenset(
 
 
 class LoopSettings(ComponentSettings):
-    """How a model is trained, whatever it is. Sizes count texts, rates are per optimizer step."""
+    """Settings of the training loop. Sizes count texts; rates are per optimizer step."""
 
     epochs: int = Field(3, ge=1, description="passes over the training split")
     batch_size: int = Field(
         32, ge=1, description="texts per optimizer step, over all processes and micro-batches"
     )
     micro_batch_size: int | None = Field(
-        None, ge=1, description="texts per forward pass and process; null: as many as sensible"
+        None, ge=1, description="texts per forward pass and process; null: chosen by device"
     )
     micro_batch_tokens: int | None = Field(
-        None, ge=8, description="word pieces per forward pass and process; null: what fits easily"
+        None, ge=8, description="word pieces per forward pass and process; null: chosen by device"
     )
     lr: float = Field(5e-5, gt=0, description="learning rate")
-    optimizer: Optimizer = Field(default_factory=AdamW, description="name and own arguments")
+    optimizer: Optimizer = Field(default_factory=AdamW, description="name and arguments")
     weight_decay: float = Field(0.01, ge=0, description="decoupled for adamw, L2 for the others")
-    schedule: Schedule = Field(default_factory=Linear, description="name and own arguments")
+    schedule: Schedule = Field(default_factory=Linear, description="name and arguments")
     warmup: float = Field(
-        0.1, ge=0, description="steps of rising rate: a count, or a share of all steps below 1"
+        0.1, ge=0, description="warm-up steps: a number, or below 1 a share of all steps"
     )
     clip_norm: float | None = Field(1.0, gt=0, description="gradient norm limit; null: none")
     early_stopping: EarlyStopping = Field(default_factory=EarlyStopping)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device is faster with it, else fp32"
+        "auto", description="auto: bf16 if it is faster on the device, else fp32"
     )
     prefetch: int = Field(
-        2, ge=0, le=64, description="batches made ready ahead of their step; 0: none"
+        2, ge=0, le=64, description="batches prepared ahead of their step; 0: none"
     )
-    workers: int = Field(1, ge=1, le=64, description="threads that make batches ready")
+    workers: int = Field(1, ge=1, le=64, description="threads that prepare batches")
     log_every: int = Field(
         10, ge=1, description="steps between two log lines; each makes the device wait"
     )
@@ -422,13 +422,13 @@ class LoopSettings(ComponentSettings):
         (), description="settings that change between epochs, as --interactive records them"
     )
     seed: int = Field(
-        42, ge=0, lt=2**63, description="decides initial weights, data order and dropout"
+        42, ge=0, lt=2**63, description="seed of initial weights, data order and dropout"
     )
 
     def deciding(self) -> dict[str, Any]:
-        """Return, as JSON values, all settings but those that may change on a resume.
+        """Return the settings that must not change when a run resumes, as JSON values.
 
-        When to stop may change, but not by what: the best value so far is one of the metric's.
+        They include the metric of early stopping, because the best value so far is a value of it.
         """
         deciding = self.model_dump(mode="json", exclude=set(CHANGEABLE))
         return deciding | {"early_stopping": {"metric": self.early_stopping.metric}}
@@ -438,7 +438,7 @@ class LoopSettings(ComponentSettings):
 
         Args:
             epochs: epochs done.
-            changes: what a user changed on the way, besides the recipe's own.
+            changes: the user's changes during training, besides the recipe's.
         """
         own = [change.model_dump(exclude_none=True) for change in self.changes]
         update: dict[str, Any] = {}
@@ -468,23 +468,25 @@ class LoopSettings(ComponentSettings):
 
 
 class TrainingSettings(LoopSettings):
-    """How to train an encoder with its head."""
+    """Settings for training an encoder with its head."""
 
     lr: float = Field(5e-5, gt=0, description="learning rate of the encoder's top layer")
     head_lr: float | None = Field(None, gt=0, description="learning rate of the head; null: lr")
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each layer's rate is this times that of the layer above"
+        1.0, gt=0, le=1, description="factor on the rate from each layer to the one below"
     )
     finetune_layers: Annotated[int, Field(ge=1)] | Literal["all", "none"] = Field(
         "all", description="all, none (train only the head), or how many of the last layers"
     )
-    decay_biases: bool = Field(False, description="decay biases and norms as well")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all classes")
+    decay_biases: bool = Field(False, description="apply weight decay to biases and norms too")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="probability spread evenly over all classes"
+    )
     oversample: Literal["none", "source", "class"] | dict[str, Annotated[int, Field(ge=1)]] = Field(
         "none",
-        description="repeat training texts: until each source or class has about as many as the "
-        "largest, or a source or class: how often",
+        description="repeat training texts: source or class for about as many as the largest one, "
+        "or a mapping of sources or classes to how often",
     )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none", description="none, balanced (inverse frequency), or class: weight"
+        "none", description="none, balanced (inverse frequency), or a mapping of class to weight"
     )

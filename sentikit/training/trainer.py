@@ -1,6 +1,6 @@
-"""The training loop, read from top to bottom: rate, batch, step, log, evaluate, keep the best.
+"""The training loop: batches, steps, logs, evaluation and the best weights.
 
-`fit` is its interface for plugins that train a module of their own.
+Plugins that train their own module call `fit`.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Trainer:
-    """Trains what `engine` holds on `train`, keeping the weights that are best on `validation`.
+    """Trains the engine's model on `train` and keeps the weights that are best on `validation`.
 
     `changed` is called on the main process when the user has changed settings. `metrics` are those
-    of plugins; None means all installed ones that suit the classes' names.
+    of plugins; None means all installed ones that can score the classes.
     """
 
     engine: Engine
@@ -102,7 +102,7 @@ class Trainer:
             self.checkpoints.flush()
         if not state.best_epoch:
             raise SentikitError(
-                f"{state.stopped}, before an epoch was finished: nothing was learnt. "
+                f"{state.stopped}, before the end of the first epoch, so there is no model. "
                 f"Lower {self.section}.lr, raise {self.section}.warmup or set "
                 f"{self.section}.precision=fp32."
             )
@@ -117,7 +117,7 @@ class Trainer:
                 self._evaluate_epoch(state)
                 self.settings = self._base.after(state.epoch, state.changes)
                 self._save_when_due(state)
-                self._steer(state)
+                self._ask_user(state)
 
     def total_steps(self) -> int:
         return self.settings.epochs * self._steps_per_epoch()
@@ -141,7 +141,7 @@ class Trainer:
             state.batch += 1
             state.seconds += time.monotonic() - started
             if state.step % self.settings.log_every == 0 or state.batch == len(batches):
-                self._settle(state, pending)
+                self._add_losses(state, pending)
                 self._log(state, rates, norm)
             if not state.stopped:
                 self._between_steps(state, pending, rates, norm)
@@ -149,7 +149,7 @@ class Trainer:
                 return
 
     def _assemble(self, numbered: tuple[int, Rows]) -> _Batch:
-        """Return this process's share of a batch, with all that can be made ready in a thread."""
+        """Return this process's share of a batch, prepared in a thread."""
         step, rows = numbered
         micro_batches = share(
             rows,
@@ -178,7 +178,7 @@ class Trainer:
             with self.engine.micro_step(last=number == len(batch.pieces)):
                 logits = self.engine.forward(*inputs)
                 loss = self.objective.loss(logits, micro_batch, batch.total_weight)
-                # Engines average gradients over processes; the parts of a batch must add up.
+                # Engines average gradients over processes, but the shares of a batch must add up.
                 self.engine.backward(loss * self.engine.processes)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -198,10 +198,10 @@ class Trainer:
     def _steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.train.inputs), self.plan.batch_size)
 
-    def _settle(self, state: TrainingState, pending: list[Tensor]) -> None:
-        """Add the steps' losses, of all processes, to the state, one by one.
+    def _add_losses(self, state: TrainingState, pending: list[Tensor]) -> None:
+        """Add the steps' losses of all processes to the state.
 
-        The sums are the same wherever a checkpoint falls between two log lines.
+        They are added one by one, so that the sums do not depend on where checkpoints fall.
         """
         import torch
 
@@ -233,27 +233,27 @@ class Trainer:
 
     def _end_in_nan(self, state: TrainingState, what: str) -> None:
         state.stopped = what
-        said = f"{what}; training ends here, the best weights are kept."
-        self.journal.alert("The loss is NaN", said)
+        message = f"{what}; training ends here, the best weights are kept."
+        self.journal.alert("The loss is NaN", message)
 
     def _between_steps(
         self, state: TrainingState, pending: list[Tensor], rates: list[float], norm: Any
     ) -> None:
-        """Save when minutes are up or the user wants to stop.
+        """Save if a checkpoint is due or the user asks to stop.
 
-        Several processes must decide alike; where asking each other makes a GPU wait, they do so
-        only after a log line, when they have just met.
+        All processes must take the same decision. If exchanging it makes a GPU wait, they do so
+        only after a log line, where they synchronise anyway.
         """
         if pending and self.engine.processes > 1 and self.engine.device.type != "cpu":
             return
         minutes = self.settings.checkpoints.every_minutes
         due = minutes is not None and time.monotonic() - self._saved_at > 60 * minutes
-        stop, due = self._anybody(self.stop_requested(), due)
+        stop, due = self._any_process(self.stop_requested(), due)
         if not (stop or due):
             return
-        self._settle(state, pending)
+        self._add_losses(state, pending)
         if not math.isfinite(state.interval_loss):
-            # A checkpoint of NaN weights could not be resumed: training ends.
+            # A run cannot resume from NaN weights, so training ends.
             self._log(state, rates, norm)
             return
         self.save(state, wait=stop)
@@ -261,7 +261,7 @@ class Trainer:
             raise Interrupted
 
     def _evaluate_epoch(self, state: TrainingState) -> None:
-        """Score the validation split, keep the weights if they are the best, end the epoch."""
+        """Score the validation split, keep the weights if they are the best, and end the epoch."""
         evaluated = self.evaluate(self.validation)
         if evaluated is None:
             self._end_in_nan(state, f"the validation loss became NaN in epoch {state.epoch + 1}")
@@ -271,9 +271,9 @@ class Trainer:
         value = watched_value(stopping, loss, scores)
         training_loss = state.epoch_loss / self._steps_per_epoch()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-        if said := collapse(state, scores):
-            title = "One class is answered" if state.epoch == 1 else "Training collapsed"
-            self.journal.alert(title, said)
+        if message := collapse(state, scores):
+            title = "Only one class is predicted" if state.epoch == 1 else "Training collapsed"
+            self.journal.alert(title, message)
         state.highest_macro_f1 = max(state.highest_macro_f1, scores.macro_f1)
         if stopping.is_better(value, state.best_value):
             state.best_value, state.best_epoch = value, state.epoch
@@ -303,7 +303,7 @@ class Trainer:
             self.journal.alert("Early stop", f"Training ends early: {state.stopped}.")
 
     def evaluate(self, split: Labelled) -> tuple[float, Scores] | None:
-        """Return mean cross-entropy and scores of a split; None where the model yields NaN."""
+        """Return mean cross-entropy and scores of a split; None if the model yields NaN."""
         logits = shared_logits(self.engine, split.inputs, len(self.classes))
         if not np.isfinite(logits).all():
             return None
@@ -317,15 +317,15 @@ class Trainer:
         every = self.settings.checkpoints.every_epochs
         if every and state.epoch % every == 0 and not state.stopped:
             self.save(state)
-        if self._anybody(self.stop_requested())[0]:
+        if self._any_process(self.stop_requested())[0]:
             self.save(state, wait=True)
             raise Interrupted
 
-    def _anybody(self, *wishes: bool) -> list[bool]:
-        return [count > 0 for count in self.engine.sum([float(wish) for wish in wishes])]
+    def _any_process(self, *flags: bool) -> list[bool]:
+        return [count > 0 for count in self.engine.sum([float(flag) for flag in flags])]
 
-    def _steer(self, state: TrainingState) -> None:
-        """Let the user change settings between epochs; all processes learn what was decided."""
+    def _ask_user(self, state: TrainingState) -> None:
+        """Let the user change settings between epochs, in all processes."""
         if self.dialogue is None or state.stopped or state.epoch >= self.settings.epochs:
             return
         decision = None
@@ -345,7 +345,7 @@ class Trainer:
             raise Interrupted
 
     def save(self, state: TrainingState, wait: bool = False) -> None:
-        """Write a checkpoint in the background; every process takes part in gathering it."""
+        """Write a checkpoint in the background; every process takes part."""
         weights, optimizer = self._weights(state), self.engine.optimizer_state()
         if self.engine.is_main_process:
             self.checkpoints.save(Checkpoint(state, weights, optimizer))
@@ -357,7 +357,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _weights(self, state: TrainingState) -> dict[str, Tensor]:
-        """Return the weights of this step, fetched once where an epoch's are the best and saved."""
+        """Return the weights of this step, fetched once for the best weights and a checkpoint."""
         step, weights = self._fetched
         if step != state.step:
             weights = self.engine.weights()
@@ -367,7 +367,7 @@ class Trainer:
     def resume(
         self, identity: str, tell: Callable[[str], None], wanted: bool = True
     ) -> TrainingState:
-        """Put the latest checkpoint into the engine; the main process alone looks for one."""
+        """Load the latest checkpoint into the engine; only the main process reads files."""
         checkpoint = None
         if wanted and self.engine.is_main_process:
             checkpoint = self.checkpoints.latest(identity, tell)
@@ -381,47 +381,47 @@ class Trainer:
         return TrainingState(**found)
 
     def announce(self, state: TrainingState, notes: Iterable[str]) -> None:
-        """Tell what is odd about the training, and where it begins."""
+        """Show warnings, and the step from which training resumes."""
         self.journal.rewind(state.step, state.epoch)
         for note in notes:
             self.journal.say(note)
         if state.step:
             self.journal.say(f"Resuming after step {state.step:,}.")
 
-    def remarks(self) -> Iterator[str]:
-        """Yield what is odd about the plan but no mistake for sure; refuse what cannot work."""
+    def warnings(self) -> Iterator[str]:
+        """Warn about a suspicious but valid plan; refuse one that cannot work."""
         total, warmup, settings = self.total_steps(), self.warmup_steps(), self.settings
         watched = settings.early_stopping.metric
         known = [*OWN_METRICS, *(metric.name for metric in self.scored())]
         if watched not in known:
             raise InputError(
-                f"{self.section}.early_stopping.metric: {watched!r} does not score these classes. "
+                f"{self.section}.early_stopping.metric: {watched!r} cannot score these classes. "
                 f"{did_you_mean(watched, known)}"
             )
         if warmup >= total:
             raise InputError(
-                f"{self.section}.warmup: {warmup} steps of warm-up, training has {total}. Give "
-                "fewer, or a share such as 0.1."
+                f"{self.section}.warmup is {warmup} steps, but training has only {total}. Lower "
+                "it, or set a share such as 0.1."
             )
         longest = settings.schedule.longest_epochs()
         if longest > settings.epochs:
             yield (
-                f"{self.section}.schedule {settings.schedule.name} changes only after {longest:g} "
-                f"epochs, training has {settings.epochs}: it will not run its course."
+                f"{self.section}.schedule {settings.schedule.name} needs {longest:g} epochs, but "
+                f"training has only {settings.epochs}, so it has no full effect."
             )
         if self.plan.precision == "bf16" and not half_precision_pays(self.engine.device):
             yield (
-                f"{self.section}.precision bf16 is several times slower than fp32 on this device; "
-                "auto chooses fp32 here."
+                f"{self.section}.precision bf16 is several times slower than fp32 on this device. "
+                "Use fp32 or auto."
             )
         for split, examples in (("training", self.train), ("validation", self.validation)):
             counts = np.bincount(examples.gold, minlength=len(self.classes))
             for name in [self.classes[number] for number in np.flatnonzero(counts == 0)]:
                 yield (
                     f"No {split} example is labelled {name!r}, whose F1 counts as 0 in macro-F1. "
-                    "For data of two classes set dataset.labels, as bin_neg or bin_pos."
+                    "For data with two classes, set dataset.labels to bin_neg or bin_pos."
                 )
-        yield from self.engine.remarks()
+        yield from self.engine.warnings()
 
 
 @dataclass(frozen=True)
@@ -434,13 +434,13 @@ class _Batch:
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Return the seed of one step of one process, so that no generator's state needs saving."""
+    """Return the seed of one step of one process; no random state needs saving."""
     mixed = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
     return int(mixed) & 0x7FFF_FFFF_FFFF_FFFF
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
-    """Seed the generators that a step draws from: ``torch.manual_seed`` asks every device."""
+    # Unlike torch.manual_seed, this seeds only the generators that a step uses.
     import torch
 
     if device.type == "cuda":
@@ -455,22 +455,22 @@ def _finite(value: float) -> float | None:
 
 
 class TrainingSession(Journal, Protocol):
-    """Whom the loop reports to and asks, as a fine-tuner's session."""
+    """A journal that can also stop training, such as a fine-tuner's session."""
 
     def stop_requested(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """A model and what it is trained on.
+    """A model, its data and its loss.
 
     Attributes:
-        model: its forward pass of a batch of `train` gives what `objective` reads, and of one of
-            `validation` logits, (rows, classes); its state dict holds all that is to be kept.
+        model: returns the input of `objective` for a batch of `train`, and logits, (rows, classes),
+            for a batch of `validation`; its state dict is saved.
         objective: the loss.
-        train: inputs and gold classes to learn from.
-        validation: to choose the best epoch by.
-        classes: their names.
+        train: inputs and gold classes to train on.
+        validation: inputs and gold classes that choose the best epoch.
+        classes: names of the classes.
     """
 
     model: nn.Module
@@ -482,13 +482,13 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class TrainingPlace:
-    """Where training runs, and the identity by which it resumes.
+    """The engine and the checkpoints of a training task.
 
     Attributes:
-        engine: started.
-        checkpoints: a folder for them.
-        identity: a hash of whatever must not change between the parts of a run.
-        section: of the recipe, for messages.
+        engine: a started engine.
+        checkpoints: the folder of checkpoints.
+        identity: a hash of everything that must not change when training resumes.
+        section: the section of the recipe, for messages.
     """
 
     engine: Engine
@@ -500,16 +500,16 @@ class TrainingPlace:
 def fit(
     task: TrainingTask, settings: LoopSettings, place: TrainingPlace, session: TrainingSession
 ) -> TrainingState | None:
-    """Train, or go on where training was killed, and leave the best epoch's weights in the model.
+    """Train or resume, and load the best epoch's weights into the model.
 
-    With several processes each calls this; only the main process reports.
+    Every process calls this; only the main process reports.
 
     Returns:
-        Where training ended; None where the user asked to stop. The checkpoints stay until
-        the caller has kept the model.
+        The final state; None if the user asked to stop. The caller removes the checkpoints after
+        saving the model.
 
     Raises:
-        InputError: the checkpoints belong to another training, or the settings cannot work.
+        InputError: the checkpoints belong to another training run, or the settings are invalid.
         SentikitError: the disk failed, or the loss became NaN at once.
     """
     engine = place.engine
@@ -532,7 +532,7 @@ def fit(
         stop_requested=session.stop_requested,
         section=place.section,
     )
-    notes = list(trainer.remarks())
+    notes = list(trainer.warnings())
     state = trainer.resume(place.identity, session.say)
     trainer.announce(state, notes)
     try:

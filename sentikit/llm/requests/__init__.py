@@ -1,1 +1,1 @@
-"""The request loop: many questions to an LLM backend, quickly, once each, within a budget."""
+"""Requests to LLM backends: calls, retries, pacing, budget, batches and the answer journal."""

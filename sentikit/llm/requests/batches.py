@@ -1,7 +1,7 @@
-"""Answers questions through a provider's batch service: the same requests, a day, half the price.
+"""Batch services of providers: the same requests at half the price, answered within a day.
 
-Whatever a batch answers goes into the journal, where the request loop finds it: what is left, such
-as repairs of invalid answers, is asked one by one afterwards.
+The answers go into the journal, where the request loop finds them. The loop then makes live calls
+for the rest, such as repairs of invalid answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import LLMMember, title_of
 from sentikit.llm.requests.journal import BatchPart, Record
-from sentikit.llm.requests.pacing import patiently, unless_stopped
+from sentikit.llm.requests.pacing import unless_stopped, with_retries
 from sentikit.llm.requests.progress import RequestReporter
 
 Result = TypeVar("Result")
@@ -36,18 +36,18 @@ Result = TypeVar("Result")
 #: The tier of prices that batches are billed by.
 BATCH_TIER = "batch"
 _PREPARED, _SUBMITTED, _FETCHED = "prepared", "submitted", "fetched"
-#: What a name of ours holds: a row that SQLite can keep, and the bytes of a SHA-256.
+#: Limits of the names made here: a row that fits SQLite, and the bytes of a SHA-256.
 _MOST_ROWS, _KEY_BYTES = 2**63, 32
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
-#: Tries of a call about a batch, a minute in all.
+#: Attempts at a call about a batch, over a minute in all.
 _TRIES = 8
 
 
 class BatchRound:
-    """Puts requests that the journal does not know yet through the batch service of one LLM.
+    """Sends the requests that have no answer yet to the batch service of one LLM.
 
-    A part is prepared, submitted, fetched, each noted in the journal. A process that is killed
-    after handing a part in finds it again by its tag, so that nothing is submitted twice.
+    The journal records when each part is prepared, submitted and fetched. After a kill, a
+    submitted part is found by its tag, so that nothing is submitted twice.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class BatchRound:
         self._prepared: list[BatchPart] = []
 
     async def begin(self) -> None:
-        """Finish the batches that an earlier sitting submitted."""
+        """Finish the batches that an earlier process submitted."""
         known = [part for part in self._journal.batches(self._batches) if part.state != _FETCHED]
         await self._finish(known, maybe_submitted=True)
 
     def add(self, row: int, key: bytes, request: ChatRequest) -> None:
-        """Write a request into the file of the next batch, unless it is there or was refused."""
+        """Add a request to the next batch, unless it is a duplicate or was refused before."""
         if self._writer is None:
             self._writer = _PartWriter(self._backend, self._folder, self._batches)
             self._writer.number = len(self._journal.batches(self._batches))
@@ -86,7 +86,7 @@ class BatchRound:
         self._writer.add(_name(row, key), request, self._worst(request))
 
     def prepare(self) -> None:
-        """Note all requests that were added, all or none, before they are submitted."""
+        """Record all added requests, or none, before they are submitted."""
         if self._writer is None:
             return
         self._writer.close()
@@ -98,7 +98,7 @@ class BatchRound:
         self._journal.keep_batches(self._batches, self._prepared)
 
     async def finish(self) -> int:
-        """Submit what was prepared, await its answers and return how many requests it held."""
+        """Submit the prepared requests, await their answers and return their number."""
         await self._finish(self._prepared, maybe_submitted=False)
         return len(self._seen)
 
@@ -113,7 +113,7 @@ class BatchRound:
             await self._fetch(part)
 
     def _worst(self, request: ChatRequest) -> int:
-        """Return the most an answer can cost; without a batch's price, what it costs elsewhere."""
+        """Return the worst-case cost, at the live price if the batch price is unknown."""
         worst = self._budget.worst(request, BATCH_TIER)
         return (self._budget.worst(request) if worst is None else worst) or 0
 
@@ -121,28 +121,28 @@ class BatchRound:
         ledger = self._budget.ledger
         if ledger.ceiling is not None and ledger.spent + worst > ledger.ceiling:
             raise InputError(
-                f"The batch may cost {describe_cost(worst)} at worst, and --max-cost "
+                f"The batch may cost up to {describe_cost(worst)}, but --max-cost "
                 f"{describe_cost(ledger.ceiling)} leaves "
-                f"{describe_cost(max(0, ledger.ceiling - ledger.spent))}. Raise it, lower "
-                "llm.max_tokens, or label fewer examples with --limit. Nothing was submitted."
+                f"{describe_cost(max(0, ledger.ceiling - ledger.spent))}. Nothing was submitted. "
+                "Raise it, lower llm.max_tokens, or label fewer examples with --limit."
             )
         ledger.spent += worst
 
     async def _submit(self, part: BatchPart, maybe_submitted: bool) -> BatchPart:
         if part.state == _SUBMITTED:
             return part
-        handed_in = maybe_submitted
+        attempted = maybe_submitted
 
-        async def hand_in() -> str:
-            nonlocal handed_in
-            # An answer that was lost, now or before a kill, may have been a batch's beginning.
-            found = await self._backend.find_batch(part.tag) if handed_in else None
-            handed_in = True
+        async def submit() -> str:
+            nonlocal attempted
+            # An earlier attempt may have created the batch, although its response was lost.
+            found = await self._backend.find_batch(part.tag) if attempted else None
+            attempted = True
             return found or await self._backend.submit_batch(
                 _path(self._folder, part.part), part.tag
             )
 
-        batch = await self._again(hand_in)
+        batch = await self._retried(submit)
         submitted = replace(part, batch=batch, state=_SUBMITTED)
         self._journal.keep_batches(self._batches, [submitted])
         self._reporter.say(f"Submitted {part.requests:,} requests as {batch}.")
@@ -152,13 +152,13 @@ class BatchRound:
         assert part.batch is not None
         batch, pause = part.batch, _FIRST_WAIT
         while True:
-            status: BatchStatus = await self._again(lambda: self._backend.batch_status(batch))
+            status: BatchStatus = await self._retried(lambda: self._backend.batch_status(batch))
             self._reporter.waiting(name, status.answered, status.total)
             if status.state == "failed":
                 self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED, cost=0)])
                 raise SentikitError(
-                    f"The batch {batch} failed: {status.message} Nothing of it was billed; mend "
-                    "it and resume with --resume, with or without --batch."
+                    f"The batch {batch} failed: {status.message} It was not billed. Fix the cause "
+                    "and resume with --resume, with or without --batch."
                 )
             if status.state == "done":
                 if status.message:
@@ -168,15 +168,15 @@ class BatchRound:
             pause = min(_LONGEST_WAIT, pause * 1.5)
 
     async def _fetch(self, part: BatchPart) -> None:
-        """Put a batch's answers into the journal, and forget what it was reserved for."""
-        # From the first answer, where it breaks off: what was kept before is kept once.
-        refused = await self._again(lambda: self._collect(part))
+        """Put a batch's answers into the journal and release its reservation."""
+        # A retry starts at the first answer again; the journal keeps each answer once.
+        refused = await self._retried(lambda: self._collect(part))
         if refused:
-            # Not put into the next batch: the loop asks them once more.
+            # They are left out of the next batch; the loop makes live calls for them.
             before = self._journal.recall(self._refusals) or []
             self._journal.remember(self._refusals, sorted({*before, *refused}))
         self._journal.keep_batches(self._batches, [replace(part, state=_FETCHED)])
-        # What it was reserved for gives way to what it really cost.
+        # The actual cost replaces the reservation.
         self._budget.ledger.spent = self._journal.spent(self._member.run)
         with disk_errors(self._folder):
             _path(self._folder, part.part).unlink(missing_ok=True)
@@ -184,7 +184,7 @@ class BatchRound:
                 self._folder.rmdir()
 
     async def _collect(self, part: BatchPart) -> list[str]:
-        """Keep a batch's answers, and return the names of the requests that have none."""
+        """Store a batch's answers, and return the names of the requests without one."""
         assert part.batch is not None
         refused: list[str] = []
         foreign, reasons = 0, list[str]()
@@ -204,26 +204,26 @@ class BatchRound:
                 refused.append(name)
                 reasons.append(answer)
         if foreign:
-            self._reporter.say(f"{foreign:,} answers of {part.batch} belong to no request of it.")
+            self._reporter.say(
+                f"Ignored {foreign:,} answers of {part.batch} that match none of its requests."
+            )
         if refused:
             self._reporter.say(
                 f"{len(refused):,} requests of {part.batch} have no answer ({reasons[0]}). They "
-                "are asked one by one, at the price of live calls."
+                "are sent as live calls, at their full price."
             )
         return refused
 
     def _cost(self, answer: Answer, part: BatchPart) -> int | None:
         cost = self._budget.cost(answer, BATCH_TIER)
         if cost is None and part.cost and self._budget.ledger.ceiling is not None:
-            # A share of what was reserved for the batch: together they come to all of it.
+            # An equal share of the batch's reservation.
             cost = -(-part.cost // part.requests)
         return cost
 
-    async def _again(self, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Make a call about a batch, patiently: the batch goes on whatever the network does."""
-        return await patiently(
-            call, self._member.patience, _TRIES, self._stop_requested, " Go on later with --resume."
-        )
+    async def _retried(self, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        advice = " The batch continues at the provider; resume later with --resume."
+        return await with_retries(call, self._member.patience, _TRIES, self._stop_requested, advice)
 
 
 def needed_batches(backend: LLMBackend) -> BatchBackend:
@@ -241,7 +241,7 @@ class _PartWriter:
         self.written: list[BatchPart] = []
 
     def add(self, name: str, request: ChatRequest, cost: int) -> None:
-        """Write a request, into another file where this one is full."""
+        """Write a request, starting another file if this one is full."""
         line = self._backend.batch_line(name, request) + b"\n"
         full = self._requests >= self._backend.batch_requests
         if full or self._bytes + len(line) > self._backend.batch_bytes:
@@ -256,7 +256,7 @@ class _PartWriter:
         self._cost += cost
 
     def close(self) -> None:
-        """Close the file that is being written; it is a whole part."""
+        """Close the current file, which completes a part."""
         if self._stream is None:
             return
         with disk_errors(self._folder):
@@ -274,12 +274,12 @@ def _path(folder: Path, part: int) -> Path:
 
 
 def _name(row: int, key: bytes) -> str:
-    """Name a request by its row and key, in few letters: services limit their number."""
+    """Return a request's name: its row and key, short because services limit the length."""
     return f"{row}.{base64.urlsafe_b64encode(key).decode().rstrip('=')}"
 
 
 def _parse_name(name: str) -> tuple[int, bytes] | None:
-    """Return a request's row and key; None where the name is none of ours."""
+    """Return the row and key in a request's name; None if `_name` did not make it."""
     row, _, key = name.partition(".")
     try:
         parsed = int(row), base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))

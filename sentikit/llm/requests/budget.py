@@ -1,4 +1,4 @@
-"""The budget of a job: tokens counted offline, money reserved under a ceiling, answers tallied."""
+"""The budget of a job: offline token counts, reservations under a ceiling, and totals."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from sentikit.llm.backend import (
 from sentikit.llm.prices import Prices, describe_cost, picodollars
 from sentikit.llm.requests.journal import AnswerJournal
 
-# Chat templates frame every message (OpenAI: three tokens and the role), then open the answer.
+# Chat templates add tokens to every message (OpenAI: three and the role) and before the answer.
 _PER_MESSAGE, _OPENING = 4, 3
-# Tokens a provider may add that no public rule counts, for bounds only.
+# Undocumented tokens that a provider may add; for upper bounds only.
 _SLACK = 32
-#: Tokens that a server which says nothing about usage may put before every prompt, such as a
-#: system message of its own.
+#: Tokens, such as a system message, that a server without usage reports may add to every prompt.
 _HIDDEN = 256
 
 
 class TokenCount(NamedTuple):
-    """Tokens of one request's prompt: those of its messages, and the most it can have in all."""
+    """Tokens of one request's prompt: the expected number and an upper bound."""
 
     expected: int
     most: int
@@ -43,8 +42,8 @@ class TokenCount(NamedTuple):
 class TokenCounter:
     """Counts with o200k, the tokenizer of OpenAI's models since GPT-4o.
 
-    For any other model the count is an estimate and the bound is the number of UTF-8 bytes: no
-    byte-level tokenizer has more tokens than bytes.
+    For other models the count is an estimate, and the upper bound is the number of UTF-8 bytes: a
+    byte-level tokenizer never produces more tokens than bytes.
     """
 
     def __init__(self, tokenizer: str) -> None:
@@ -56,14 +55,14 @@ class TokenCounter:
         return self._known and _o200k() is not None
 
     def count(self, text: str) -> int:
-        """Return the tokens of a text."""
+        """Return the number of tokens of a text."""
         encode = _o200k()
         if encode is None:
             return -(-len(text.encode("utf-8", "replace")) // 4)
         return len(encode(text))
 
     def request(self, request: ChatRequest, sent: Mapping[str, Any] | None = None) -> TokenCount:
-        """Count a request's prompt; `sent` is all that goes to the server, for the bounds."""
+        """Count a request's prompt; `sent` is the whole request, for the upper bound."""
         contents = [message.content for message in request.messages]
         framing = _PER_MESSAGE * len(contents) + _OPENING
         expected = sum(self.count(content) for content in contents) + framing
@@ -85,40 +84,40 @@ def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _tokens_beside(text: str) -> int:
-    """Count what is sent beside the messages, which is the same for most requests."""
+    # Most requests send the same text beside their messages, hence the cache.
     return len(_o200k()(text))
 
 
 @functools.cache
 def _o200k() -> Any:
-    """Return the encoder, loaded at first use, or None where its package has no build here."""
+    """Return the encoder, or None if its package has no build for this platform."""
     try:
         with warnings.catch_warnings():
-            # It opens its vocabularies by a function that Python 3.11 and 3.12 call deprecated.
+            # It calls an importlib.resources function that Python 3.11 and 3.12 deprecate.
             warnings.simplefilter("ignore", DeprecationWarning)
             import bpe_openai
     except ImportError:
         return None
-    # Names of special tokens in a review are ordinary text, hence encode_ordinary.
+    # encode_ordinary: the names of special tokens in a review are ordinary text.
     return bpe_openai.get_encoding("o200k_base").encode_ordinary
 
 
 class BudgetSpentError(SentikitError):
-    """The ceiling leaves no room for another call."""
+    """The ceiling does not allow another call."""
 
 
 class Reservation(NamedTuple):
-    """Picodollars for one call: the worst it was counted to cost, and what was set aside for it."""
+    """Picodollars for one call: its counted worst case, and the amount reserved."""
 
     worst: int = 0
     amount: int = 0
 
 
 class Ledger:
-    """Money in picodollars; asyncio, one event loop.
+    """The money spent and reserved, in picodollars; for one asyncio event loop.
 
     The first call runs alone: it shows whether the server bills more tokens than were counted, and
-    later reservations grow by as much.
+    later reservations are scaled by that ratio.
     """
 
     def __init__(self, ceiling: int | None, spent: int = 0) -> None:
@@ -129,10 +128,10 @@ class Ledger:
         self._changed = asyncio.Event()
 
     async def reserve(self, worst: int) -> Reservation:
-        """Set aside the worst a call can cost, waiting for others to settle where needed.
+        """Reserve the worst-case cost of a call, waiting for other calls to settle if needed.
 
-        It goes back to `settle`, `release` or `lose`. Where it does not fit and no call in flight
-        can make room, a `BudgetSpentError` says so.
+        Pass the result to `settle`, `release` or `lose`. Raises a `BudgetSpentError` if it does
+        not fit when no call is in flight.
         """
         if self.ceiling is None:
             return Reservation()
@@ -146,7 +145,7 @@ class Ledger:
             if not self._reserved:
                 left = describe_cost(max(0, self.ceiling - self.spent))
                 raise BudgetSpentError(
-                    f"--max-cost {describe_cost(self.ceiling)} leaves {left}, and the next call "
+                    f"--max-cost {describe_cost(self.ceiling)} leaves {left}, but the next call "
                     f"may cost {describe_cost(amount)}."
                 )
             self._changed.clear()
@@ -166,16 +165,16 @@ class Ledger:
         self._changed.set()
 
     def lose(self, reserved: Reservation) -> None:
-        """Book a call whose answer was lost: the provider may have billed it in full."""
+        """Count a call whose answer was lost as spent: the provider may have billed it."""
         self.spent += reserved.amount
         self.release(reserved)
 
 
 class InFlight:
-    """What a run without a ceiling may be billed for calls that have no answer.
+    """The worst-case cost of the calls in flight, for a run without a ceiling.
 
-    Those in flight are noted in the journal together, seldom and at their worst, so that a run that
-    is killed counts them; with a ceiling each has a reservation of its own.
+    Their sum is recorded in the journal from time to time, so that a killed run counts them. With
+    a ceiling, each call has its own reservation instead.
     """
 
     def __init__(self, journal: AnswerJournal, run: str) -> None:
@@ -192,15 +191,15 @@ class InFlight:
         self._worst -= worst
 
     def note(self) -> None:
-        """Bring the journal up to date; called now and then, and at the end."""
+        """Update the journal; called from time to time and at the end."""
         if self._worst != self._noted:
             self._journal.note(self._key, self._run, self._worst)
             self._noted = self._worst
 
 
 @dataclass
-class Money:
-    """Picodollars, with the calls whose price is unknown counted beside."""
+class Amount:
+    """An amount in picodollars, and the number of calls of unknown cost."""
 
     picodollars: int = 0
     unknown: int = 0
@@ -218,30 +217,30 @@ class Money:
 
 @dataclass
 class Tally:
-    """Counts of rows and calls, by the names that the log gives them."""
+    """Totals of rows and calls; the names are those of the log."""
 
     rows: int = 0
-    #: Rows without a valid answer, and those of them that the limit on tokens cut.
+    #: Rows without a valid answer, and those of them cut at the token limit.
     invalid: int = 0
     cut: int = 0
     failed: int = 0
     #: Rows whose second answer was valid.
     repaired: int = 0
-    #: Answers this run paid for, their tokens and cost, and those without a word on usage.
+    #: Answers this run paid for, their tokens and cost, and those without reported usage.
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
     calls_without_usage: int = 0
-    paid: Money = field(default_factory=Money)
-    #: Answers that were there before, and their cost at today's prices.
+    paid: Amount = field(default_factory=Amount)
+    #: Answers found in the journal, and their cost at today's prices.
     saved_calls: int = 0
-    saved: Money = field(default_factory=Money)
+    saved: Amount = field(default_factory=Amount)
     retries: int = 0
     rate_limit_episodes: int = 0
-    #: Service tier to answers, where the server says.
+    #: Number of answers by the service tier that the server reports.
     service_tiers: dict[str, int] = field(default_factory=dict)
 
     def add(self, answer: Answer, cost: int | None, own: bool) -> None:
-        """Count an answer: this run's own, or one that was there before."""
+        """Count an answer: this run's own, or one found in the journal."""
         if not own:
             self.saved_calls += 1
             self.saved.add(cost)
@@ -259,10 +258,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the calls to one model cost and may cost, in picodollars; None where it is unknown.
+    """Actual and worst-case costs of the calls to one model in picodollars; None if unknown.
 
     Attributes:
-        any_tier: whether a tier without a price of its own costs what the tier asked for does.
+        any_tier: whether a tier without its own price costs as much as the requested tier.
     """
 
     backend: LLMBackend
@@ -285,7 +284,7 @@ class Budget:
         return self.prices.worst(prompt, request.max_tokens, tier or self.backend.service_tier)
 
     def cost(self, answer: Answer, tier: str | None = None) -> int | None:
-        """Return the greater of our price for an answer and of what the provider says it cost."""
+        """Return the cost of an answer: the listed price or the billed cost, if that is higher."""
         cost = None
         if self.prices is not None:
             cost = self.prices.cost(answer.usage, tier or answer.service_tier)
@@ -296,7 +295,7 @@ class Budget:
         return max(cost or 0, picodollars(answer.billed_usd))
 
     async def reserve(self, key: bytes, worst: int | None) -> Reservation:
-        """Set aside the worst that a call can cost, in the journal too."""
+        """Reserve the worst-case cost of a call, in the journal too."""
         if self.ledger.ceiling is None:
             self.in_flight.add(worst or 0)
             return Reservation(worst or 0)
@@ -308,8 +307,8 @@ class Budget:
     def settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
         cost = self.cost(answer)
         if cost is None and self.ledger.ceiling is not None:
-            # Where usage, or the price of the tier that served, is unknown, the worst case stands,
-            # and thinking that the answer shows may go beyond the limit.
+            # If usage or the tier's price is unknown, the worst case counts; visible reasoning in
+            # the answer may exceed the token limit.
             most = max(request.max_tokens, self.counter.count(answer.raw))
             worst = self.worst(replace(request, max_tokens=most), unmetered=True)
             cost = max(reserved.amount, worst or 0)
@@ -319,7 +318,7 @@ class Budget:
         return cost
 
     def release(self, key: bytes, reserved: Reservation) -> None:
-        """Forget a reservation: the call was never billed."""
+        """Release the reservation of a call that was not billed."""
         if self.ledger.ceiling is None:
             self.in_flight.remove(reserved.worst)
         else:
@@ -327,7 +326,7 @@ class Budget:
             self.journal.release(key, self.run, reserved.amount)
 
     def unsettle(self, key: bytes, reserved: Reservation, error: BaseException) -> None:
-        """Give a failed call's reservation back, unless the provider may have billed its answer."""
+        """Release a failed call's reservation, unless the provider may have billed it."""
         refused = isinstance(error, RejectedError | FatalError) or (
             isinstance(error, RetryableError) and error.reason != "network"
         )

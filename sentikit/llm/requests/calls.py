@@ -1,4 +1,4 @@
-"""One call: answered out of the journal, else made with a slot, a reservation and retries."""
+"""Calls to an LLM: answered from the journal, or sent with a slot, a reservation and retries."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ from sentikit.llm.settings import RequestOptions
 from sentikit.registry import default_registry
 from sentikit.tracking import LLMCall
 
-#: Rejections in a row, with no answer before them, after which no row is expected to succeed.
-_HOPELESS = 20
-#: Rows without an answer at a run's end which are taken for rows that fail, not for an outage.
+#: Rejected calls in a row, without any answer before, after which the run stops.
+_MOST_REJECTED = 20
+#: Up to so many unanswered rows at a run's end count as failed rows, not as an outage.
 _LAST_FEW = 3
-#: Rows of the members of a job are numbered apart: by so many.
+#: Distance between the row numbers of two members of a job.
 _ROWS_OF_A_MEMBER = 2**40
-#: Reads the label out of an answer's text: one of the labels, or None where it is invalid.
+#: Parses an answer's text: returns one of the labels, or None if the answer is invalid.
 LabelReader = Callable[[str, Sequence[str]], str | None]
 
 
 class FailedCallError(Exception):
-    """This call cannot be answered; the row fails, others go on."""
+    """A failed call: its row fails, while others continue."""
 
 
 class PendingError(Exception):
-    """This call was collected to be made later, or to be counted."""
+    """A request that was collected for a batch or an estimate."""
 
 
 class StoppedError(Exception):
-    """No call is made any more, because the run is ending."""
+    """A call that was not made, because the run is ending."""
 
 
 class Collector(Protocol):
-    """Takes requests that are not answered yet instead of making calls; counts the `known` ones."""
+    """Takes the requests without an answer, so that no call is made; counts the `known` ones."""
 
     known: int
 
@@ -67,7 +67,7 @@ class Collector(Protocol):
 
 @dataclass(frozen=True)
 class Answered:
-    """What came back, what it cost in picodollars, and whether this row paid for it."""
+    """An answer, its cost in picodollars, and whether this row paid for it."""
 
     answer: Answer
     cost: int | None
@@ -79,9 +79,8 @@ class LLMMember:
 
     Attributes:
         collector: takes the requests without an answer while it is set, and no call is made.
-        stopping: set when the run ends: nothing new is tried.
-        last_rows: set when no more rows will come, so that a row that alone cannot be answered is
-            no outage.
+        stopping: set when the run ends: no new attempt starts.
+        last_rows: set when no more rows follow, so that a few unanswered rows are no outage.
         calling: the tasks that wait for an answer.
     """
 
@@ -126,21 +125,21 @@ class LLMMember:
         self._texts: Counter[int] = Counter()
 
     def occurrence(self, text: str) -> int:
-        """Return how often a text was asked about before, for a backend that tells them apart."""
+        """Return how often a text was sent before, if the backend's answer depends on it."""
         if not self.backend.by_occurrence:
             return 0
         self._texts[hash(text)] += 1
         return self._texts[hash(text)] - 1
 
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
-        """Answer a request; the same request is never on its way twice."""
+        """Answer a request; two equal requests are never in flight together."""
         canonical = self.backend.canonical(request)
         key = request_key({**canonical, "sample": request.sample} if request.sample else canonical)
         while True:
             found = self._found(key, row)
             if found is not None:
                 if self.collector is None:
-                    self._tell_found(request, found)
+                    self._report_found(request, found)
                 elif first:
                     self.collector.known += 1
                 return found
@@ -159,7 +158,7 @@ class LLMMember:
             done.set_result(None)
 
     def _found(self, key: bytes, row: int) -> Answered | None:
-        """Return an answer that was there before; another run's is priced as of today."""
+        """Return an answer from the journal; another run's is priced as of today."""
         record = self.journal.find(key)
         if record is None:
             return None
@@ -175,17 +174,17 @@ class LLMMember:
             try:
                 return await self._try(key, request, row, tries)
             except RetryableError as error:
-                self._check_hope(error)
+                self._stop_in_outage(error)
                 self.tally.retries += 1
                 tries.fail(error)
-                if tries.hopeless(self.options.tries, self.patience.last_answer):
+                if tries.gives_up(self.options.tries, self.patience.last_answer):
                     number = tries.number - 1
-                    raise FailedCallError(f"{error.message} ({number} tries)") from error
+                    raise FailedCallError(f"{error.message} ({number} attempts)") from error
                 await asyncio.sleep(tries.wait(error))
 
-    def _check_hope(self, error: RetryableError) -> None:
-        """End the run in an outage; the last rows of one that was answered fail by themselves."""
-        self.patience.heed(error)
+    def _stop_in_outage(self, error: RetryableError) -> None:
+        """End the run in an outage; if only a few last rows are left, fail those instead."""
+        self.patience.note_wait(error)
         if self.patience.exhausted:
             last_few = self.last_rows and len(self._asking) <= _LAST_FEW
             if last_few and self.tally.rows and error.reason != "unreachable":
@@ -204,23 +203,23 @@ class LLMMember:
             answer = await self._within_time(request)
         except BaseException as error:
             budget.unsettle(key, reserved, error)
-            reason, said = _reason(error), str(error) or type(error).__name__
-            self._tell(request, moment, attempt=tries.number, reason=reason, error=said)
-            self._blame(error, episode, self.pacer.answers - before)
+            reason, message = _reason(error), str(error) or type(error).__name__
+            self._report(request, moment, attempt=tries.number, reason=reason, error=message)
+            self._learn_from_error(error, episode, self.pacer.answers - before)
             raise
         finally:
             self.pacer.release()
         if problem := answer_problem(answer, request.labels):
-            # The provider may have billed it: what was reserved counts as spent.
+            # The provider may have billed it: the reservation counts as spent.
             self.ledger.lose(reserved)
-            said = f"{title_of(self.backend)}: {problem}"
-            self._tell(request, moment, attempt=tries.number, reason="fatal", error=said)
-            raise FatalError(said)
+            message = f"{title_of(self.backend)}: {problem}"
+            self._report(request, moment, attempt=tries.number, reason="fatal", error=message)
+            raise FatalError(message)
         answer = self.without_keys(answer)
         cost = budget.settle(request, reserved, answer)
         self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
         self._learn(answer)
-        self._tell(request, moment, attempt=tries.number, answer=answer, cost=plain_usd(cost))
+        self._report(request, moment, attempt=tries.number, answer=answer, cost=plain_usd(cost))
         return Answered(answer, cost, own=True)
 
     async def _slot(self, key: bytes, reserved: Reservation) -> int:
@@ -252,7 +251,7 @@ class LLMMember:
             self.calling.discard(task)
 
     def without_keys(self, answer: Answer) -> Answer:
-        """Return an answer without any key that the server, or a plugin, put into it."""
+        """Return an answer without API keys that the server or a plugin put into it."""
         if not any(key in answer.text or key in answer.raw for key in self._secrets):
             return answer
         return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
@@ -264,10 +263,10 @@ class LLMMember:
         used = answer.usage or Usage()
         self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
 
-    def _blame(self, error: BaseException, episode: int, answered: int) -> None:
-        """Update the pacing after a failed try; a rejection becomes the row's failure."""
+    def _learn_from_error(self, error: BaseException, episode: int, answered: int) -> None:
+        """Update the pacing after a failed attempt; a rejection fails the row."""
         if self.timeout and isinstance(error.__cause__, TimeoutError):
-            self._blame_queue(error, episode, answered)
+            self._retry_behind_queue(error, episode, answered)
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
             self.tally.rate_limit_episodes += self.pacer.refused(
                 episode, error.retry_after, error.exhausted
@@ -276,14 +275,14 @@ class LLMMember:
             return
         self.patience.answered()
         self._rejected_in_a_row += 1
-        if not self._any_answer and self._rejected_in_a_row >= _HOPELESS:
+        if not self._any_answer and self._rejected_in_a_row >= _MOST_REJECTED:
             raise FatalError(
-                f"The first {_HOPELESS} calls were refused, the last with: {error.message}"
+                f"The server rejected the first {_MOST_REJECTED} calls; the last: {error.message}"
             ) from error
         raise FailedCallError(error.message) from error
 
-    def _blame_queue(self, error: BaseException, episode: int, answered: int) -> None:
-        """Report once that calls wait behind others; such a timeout counts as no failure."""
+    def _retry_behind_queue(self, error: BaseException, episode: int, answered: int) -> None:
+        """Report once that calls wait behind others; such a timeout is not a failure."""
         before, timeout = self.pacer.limit, self.timeout or 0.0
         if not self.pacer.timed_out(episode, answered, timeout):
             return
@@ -298,7 +297,7 @@ class LLMMember:
             )
         raise RetryableError(str(error), "queue") from error
 
-    def _tell(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
+    def _report(self, request: ChatRequest, moment: float, **outcome: Any) -> None:
         if self.watch is None:
             return
         seconds = time.monotonic() - moment
@@ -316,16 +315,16 @@ class LLMMember:
             )
         )
 
-    def _tell_found(self, request: ChatRequest, found: Answered) -> None:
-        """Tell of an answer out of the journal; what an earlier sitting asked was told there."""
+    def _report_found(self, request: ChatRequest, found: Answered) -> None:
+        # An earlier process of this run has reported the calls it made.
         if self.watch is not None and (self.batched or not found.own):
-            cost = plain_usd(found.cost)
-            told = {"answer": found.answer, "cost": cost, "cached": not found.own}
-            self._tell(request, time.monotonic(), **told)
+            cost, cached = plain_usd(found.cost), not found.own
+            outcome = {"answer": found.answer, "cost": cost, "cached": cached}
+            self._report(request, time.monotonic(), **outcome)
 
 
 class Opening:
-    """What a backend may use while it opens: its calls are budgeted and booked like all others."""
+    """The `BackendSession` of `check` and `open`, whose calls count towards the budget."""
 
     def __init__(self, budget: Budget, probabilities: bool, reporter: RequestReporter) -> None:
         self._budget, self._key = budget, opening_key(budget.run)
@@ -334,8 +333,8 @@ class Opening:
         self.say = reporter.say
         self.recall, self.remember = budget.journal.recall, budget.journal.remember
 
-    async def lend_to(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
-        """Call `check` or `open`, and let go of what it set aside and did not settle."""
+    async def run(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
+        """Call `check` or `open`, and resolve a reservation that it did not settle."""
         try:
             await get_ready(self)
             self._lose()
@@ -366,13 +365,13 @@ class Opening:
         self._reserved = Reservation()
 
     def _lose(self) -> None:
-        """Count a call that was never settled at its worst: it may have been billed."""
+        """Count an unsettled call at its worst-case cost: it may have been billed."""
         self._budget.ledger.lose(self._reserved)
         self._reserved = Reservation()
 
 
 def title_of(backend: LLMBackend) -> str:
-    """Return what messages call a backend, its plugin included."""
+    """Return a backend's name in messages, with its plugin."""
     kind = type(backend)
     place = f"{kind.__module__}:{kind.__qualname__}"
     registered = default_registry().registrations("register_llm_backends")

@@ -1,4 +1,4 @@
-"""One SQLite file that is cache, journal and resume store of everything answered."""
+"""The answer journal: one SQLite file that caches answers and lets runs resume."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SCHEMA = (
 ) WITHOUT ROWID""",
     f"PRAGMA user_version = {_VERSION}",
 )
-#: From version 1, in which a key had one reservation, whichever run made it.
+#: Migration from version 1, in which a key had one reservation for all runs.
 _FROM_VERSION_1 = (
     "ALTER TABLE reservations RENAME TO reservations_1",
     _RESERVATIONS,
@@ -43,12 +43,12 @@ _FROM_VERSION_1 = (
     "DROP TABLE reservations_1",
     f"PRAGMA user_version = {_VERSION}",
 )
-#: Encoders made once: `json.dumps` makes one for every call.
+#: `json.dumps` would make an encoder for every call.
 _SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 #: Seconds to wait for other processes.
 _WAIT = 60.0
-# The row number of what a run paid before its first row.
+# The row number of the calls a run makes before its first row.
 _OPENING_ROW = -1
 
 
@@ -72,21 +72,20 @@ class BatchPart:
 
 
 def request_key(canonical: Mapping[str, Any]) -> bytes:
-    """Return the SHA-256 of all that decides an answer."""
+    """Return the SHA-256 of everything that determines an answer."""
     return hashlib.sha256(_SORTED.encode(canonical).encode("ascii")).digest()
 
 
 def opening_key(run: str) -> bytes:
-    """Return what stands for all calls a run makes before its first row."""
+    """Return the key of all calls that a run makes before its first row."""
     return f"opening:{run}".encode()
 
 
 class AnswerJournal:
-    """The file; use as a context manager.
+    """The answer journal; use as a context manager.
 
-    Every answer is committed before the row it belongs to is reported, in WAL mode
-    (https://sqlite.org/wal.html): a killed process loses only calls in flight. Several runs may
-    share the file at a time.
+    An answer is committed before its row is reported, in WAL mode (https://sqlite.org/wal.html):
+    a killed process loses only calls in flight. Several runs may use the file at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +102,7 @@ class AnswerJournal:
                 on_failure.callback(self._connection.close)
                 self._make_tables()
                 self._log_ahead()
-                # NORMAL survives a kill at any moment; a power cut may cost the last few answers.
+                # NORMAL survives a kill at any moment; a power cut may lose the last few answers.
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 on_failure.pop_all()
         return self
@@ -119,7 +118,7 @@ class AnswerJournal:
         return Record(run, row, cost, _read_answer(answer))
 
     def keep(self, key: bytes, record: Record, reserved: int = 0) -> None:
-        """Commit an answer; the first with a key stays."""
+        """Commit an answer; the first one with a key is kept."""
         values = (key, record.run, record.row, record.cost, _write_answer(record.answer))
         insert = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)"
         if not reserved:
@@ -127,12 +126,12 @@ class AnswerJournal:
             return
         with self._transaction():
             kept = self._connection.execute(insert, values).rowcount
-            # Where another run's answer was first, this one's bill stays in the reservations.
+            # If another run's answer was first, this run's cost stays in the reservations.
             billed = 0 if kept else record.cost or 0
-            self._let_go(key, record.run, reserved - billed)
+            self._reduce(key, record.run, reserved - billed)
 
     def spent(self, run: str) -> int:
-        """Return the picodollars a run has paid; calls and batches in flight at their worst."""
+        """Return the picodollars a run has paid; calls and batches in flight at worst case."""
         query = """SELECT (SELECT COALESCE(SUM(cost), 0) FROM answers WHERE run = ?1)
                         + (SELECT COALESCE(SUM(cost), 0) FROM reservations WHERE run = ?1)
                         + (SELECT COALESCE(SUM(cost), 0) FROM batches
@@ -141,7 +140,7 @@ class AnswerJournal:
         return int(self._one(query, run)[0])
 
     def add_opening(self, run: str, cost: int | None, reserved: int = 0) -> None:
-        """Book a call a run made before its first row, in place of what was reserved for it."""
+        """Record the cost of a call before a run's first row, and release its reservation."""
         key = opening_key(run)
         with self._transaction():
             self._connection.execute(
@@ -149,15 +148,15 @@ class AnswerJournal:
                 "ON CONFLICT (key) DO UPDATE SET cost = cost + excluded.cost",
                 (key, run, _OPENING_ROW, cost),
             )
-            self._let_go(key, run, reserved)
+            self._reduce(key, run, reserved)
 
     def opening_cost(self, run: str) -> int | None:
-        """Return what a run paid before its first row."""
+        """Return the picodollars a run paid before its first row."""
         found = self._one("SELECT cost FROM answers WHERE run = ? AND row = ?", run, _OPENING_ROW)
         return 0 if found is None else found[0]
 
     def reserve(self, key: bytes, run: str, cost: int) -> None:
-        """Note a call that is about to be made and what it may cost at worst."""
+        """Record a call that is about to be made, with its worst-case cost."""
         self._one(
             "INSERT INTO reservations VALUES (?, ?, ?) "
             "ON CONFLICT (key, run) DO UPDATE SET cost = cost + excluded.cost",
@@ -167,16 +166,15 @@ class AnswerJournal:
         )
 
     def note(self, key: bytes, run: str, cost: int) -> None:
-        """Put what may be billed under `key` in the place of what was noted there before."""
+        """Replace the amount reserved under `key`."""
         if cost:
             self._one("INSERT OR REPLACE INTO reservations VALUES (?, ?, ?)", key, run, cost)
         else:
             self._one("DELETE FROM reservations WHERE key = ? AND run = ?", key, run)
 
     def release(self, key: bytes, run: str, cost: int) -> None:
-        """Forget a reservation: the call was never billed."""
         with self._transaction():
-            self._let_go(key, run, cost)
+            self._reduce(key, run, cost)
 
     def recall(self, key: str) -> Any:
         found = self._one("SELECT value FROM memory WHERE key = ?", key)
@@ -186,7 +184,7 @@ class AnswerJournal:
         self._one("INSERT OR REPLACE INTO memory VALUES (?, ?)", key, json.dumps(value))
 
     def forget(self, prefix: str) -> None:
-        """Drop what was remembered under keys that begin with `prefix`."""
+        """Delete the values whose keys begin with `prefix`."""
         self._one("DELETE FROM memory WHERE substr(key, 1, ?) = ?", len(prefix), prefix)
 
     def batches(self, run: str) -> list[BatchPart]:
@@ -204,12 +202,12 @@ class AnswerJournal:
             )
 
     def _one(self, statement: str, *values: Any) -> Any:
-        """Execute a statement, in a transaction of its own, and return its first row, or None."""
+        """Execute a statement in its own transaction and return its first row, or None."""
         with self._errors():
             return self._connection.execute(statement, values).fetchone()
 
-    def _let_go(self, key: bytes, run: str, cost: int) -> None:
-        """Take `cost` off a reservation; what lost tries of the same call left there stays."""
+    def _reduce(self, key: bytes, run: str, cost: int) -> None:
+        """Subtract `cost` from a reservation, which may include lost attempts of the same call."""
         self._connection.execute(
             "UPDATE reservations SET cost = cost - ? WHERE key = ? AND run = ?", (cost, key, run)
         )
@@ -234,14 +232,14 @@ class AnswerJournal:
                 steps = _FROM_VERSION_1
             elif version != _VERSION:
                 raise InputError(
-                    f"{self.path} is not a file of answers this version of sentikit can read. Name "
-                    "another with --set llm.cache=FILE."
+                    f"{self.path} is not a file of answers that this version of sentikit can read. "
+                    "Name another with --set llm.cache=FILE."
                 )
             for step in steps:
                 self._connection.execute(step)
 
     def _log_ahead(self) -> None:
-        """Switch to WAL; SQLite itself waits for nobody here."""
+        # SQLite's own timeout does not apply to this statement.
         deadline = time.monotonic() + _WAIT
         while True:
             try:
@@ -259,13 +257,13 @@ class AnswerJournal:
             yield
         except sqlite3.OperationalError as error:
             raise SentikitError(
-                f"{self.path}: {error}. Every answer before this is kept; mend it (free space, "
-                "permissions) and resume with --resume."
+                f"{self.path}: {error}. All earlier answers are kept. Check the free space and "
+                "permissions, then resume with --resume."
             ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(
-                f"{self.path} is not a file of answers or is damaged ({error}). Move it away, or "
-                "name another with --set llm.cache=FILE."
+                f"{self.path} is damaged or not a file of answers ({error}). Move it away, or name "
+                "another with --set llm.cache=FILE."
             ) from error
 
 
@@ -281,7 +279,7 @@ def _write_answer(answer: Answer) -> str:
         "tier": answer.service_tier,
         "billed": answer.billed_usd,
     }
-    # In ASCII: an answer may hold half a surrogate pair, which SQLite cannot.
+    # ASCII, because an answer may contain a lone surrogate, which SQLite cannot store.
     return _COMPACT.encode(values)
 
 

@@ -1,4 +1,4 @@
-"""The request loop: takes questions, keeps calls running, hands answers back in order."""
+"""The request loop: makes many calls at once and delivers the answers in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.prices import plain_usd
-from sentikit.llm.requests.budget import Money
+from sentikit.llm.requests.budget import Amount
 from sentikit.llm.requests.calls import (
     Answered,
     FailedCallError,
@@ -32,79 +32,79 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Question(Generic[Row]):
-    """One row to ask about; `row` is whatever the caller wants back with the answer."""
+    """One row's request; `row` is returned with the answer."""
 
     row: Row
-    #: None where nothing is to be asked, as about a text without words.
+    #: None if there is nothing to ask, as for an empty text.
     request: ChatRequest | None
-    #: Why nothing can be asked, where that is a failure.
+    #: Why the row fails without a request, if it does.
     error: str | None = None
 
 
 @dataclass(frozen=True)
 class AnsweredQuestion(Generic[Row]):
-    """What became of one row."""
+    """The outcome of one row."""
 
     question: Question[Row]
-    #: One of the request's labels; None where no answer was valid or the row failed.
+    #: One of the request's labels; None if no answer was valid or the row failed.
     label: str | None
-    #: The first try and, where that was invalid, the repair; none where the row failed.
+    #: The first answer and, if that was invalid, its repair; empty if the row failed.
     answers: tuple[Answer, ...]
-    #: USD of the answers, and of those that were asked for this row; None where unknown.
+    #: USD of the answers, and of those that this row paid for; None if unknown.
     cost: float | None
     paid: float | None = None
-    #: Whether all answers were found in the cache: of an earlier run or an earlier row.
+    #: Whether all answers came from the cache.
     saved: bool = False
     error: str | None = None
-    #: Whether the request was collected, for a batch or an estimate, and not asked.
+    #: Whether the request was collected for a batch or an estimate.
     pending: bool = False
 
     @property
     def probabilities(self) -> dict[str, float] | None:
-        """Label to probability, of the answer that gave the label; 0 where it never came to one."""
+        """Label to probability, from the answer with the label; 0 for labels it does not rate."""
         request = self.question.request
         known = self.answers[-1].probabilities if self.answers else None
         if self.label is None or request is None or known is None:
             return None
         found = {label: known.get(label, 0.0) for label in request.labels}
-        # The tokens of free text need not be those of the label that its strategy reads.
+        # In free text, the tokens may differ from the label that the strategy parses.
         unlike = request.free_text and found[self.label] < max(found.values())
         return None if unlike else found
 
     @property
     def is_cut(self) -> bool:
-        """Whether the limit on tokens ended the answer before it was a label."""
+        """Whether the token limit cut the answer before it contained a label."""
         ended = self.answers[-1].finish_reason if self.answers else ""
         return self.label is None and ended == "length"
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all answers; None where there is no answer or one of them has no usage."""
+        """Tokens of all answers; None without an answer or if one reports no usage."""
         usages = [answer.usage for answer in self.answers]
         return None if None in usages or not usages else sum(filter(None, usages), Usage())
 
 
-#: Finish reasons after which asking again gives the same.
+#: Finish reasons after which a repair cannot help.
 _FINAL = frozenset({"content_filter", "length"})
-#: Rows after which a run stops where each of them was cut.
+#: A run stops if its first rows, so many, are all cut.
 _FIRST_ROWS = 20
 
 
 def cut_answers(number: int, request: ChatRequest) -> str:
     were = "answer was" if number == 1 else "answers were"
     return (
-        f"{number:,} {were} cut at llm.max_tokens={request.max_tokens}: raise it, or lower "
+        f"{number:,} {were} cut at llm.max_tokens={request.max_tokens}. Raise it, or lower "
         "llm.reasoning_effort."
     )
 
 
 def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
-    """Return the request that shows the model its answer and asks for one label."""
-    said = answer.text.strip() or "…"
+    """Return the request that shows the model its invalid answer and asks for a label."""
+    invalid = answer.text.strip() or "…"
     quoted = [f"'{label}'" for label in request.labels]
     choices = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
     asked = Message("user", f"Answer with exactly one word: {choices}.")
-    messages = (*request.messages, Message("assistant", said), asked)
+    messages = (*request.messages, Message("assistant", invalid), asked)
     return replace(request, messages=messages, rationale=False, free_text=False)
 
 
@@ -113,20 +113,20 @@ _TICK = 0.2
 
 Item = TypeVar("Item")
 
-#: Items made ahead of those that are taken.
-_MADE_AHEAD = 256
-#: Seconds that the making of items may take to stop.
+#: Items produced ahead of the consumer.
+_PREFETCHED = 256
+#: Seconds to wait for the producing thread to stop.
 _LONGEST_STOP = 20.0
-#: Items handed over before the event loop is told that there is room for as many.
+#: Items delivered together before the event loop learns of the room they leave.
 _TAKEN_AT_ONCE = 64
 
 
-class MadeAhead(Generic[Item]):
-    """Makes items in a thread of its own, some ahead: making them may run an encoder."""
+class Prefetcher(Generic[Item]):
+    """Iterates in its own thread, some items ahead: making an item may run an encoder."""
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._made: Queue[Item] = Queue(_MADE_AHEAD)
+        self._made: Queue[Item] = Queue(_PREFETCHED)
         self._arrived = asyncio.Event()
         self._ended = self._closed = False
         self._error: BaseException | None = None
@@ -148,12 +148,12 @@ class MadeAhead(Generic[Item]):
         return []
 
     def close(self) -> None:
-        """Hand out nothing more, whatever is waited for."""
+        """Make `take` return nothing from now on."""
         self._closed = True
         self._arrived.set()
 
     async def stop(self) -> None:
-        """End the thread; what waits for its next example is left alone after some seconds."""
+        """End the thread; if it blocks in its iterator, leave it after some seconds."""
         self.close()
         deadline = self._loop.time() + _LONGEST_STOP
         while self._thread.is_alive() and self._loop.time() < deadline:
@@ -188,7 +188,7 @@ class MadeAhead(Generic[Item]):
 
 
 class OrderedDelivery(Generic[Item]):
-    """Hands items from the event loop to a thread, in their order; holds a window of them."""
+    """Delivers items from the event loop to a thread in order, within a window."""
 
     def __init__(self, window: int = 4096) -> None:
         self._window = window
@@ -199,18 +199,18 @@ class OrderedDelivery(Generic[Item]):
         self._ready: SimpleQueue[Item | None] = SimpleQueue()
 
     async def room(self, index: int) -> None:
-        """Wait until the item of `index` may be started, or nothing more will be delivered."""
+        """Wait until the item of `index` fits the window, or until `close`."""
         while index - self._taken >= self._window and not self._closed:
             self._moved.clear()
             await self._moved.wait()
 
     def close(self) -> None:
-        """Release the tasks that wait for room."""
+        """Release the tasks that wait in `room`."""
         self._closed = True
         self._moved.set()
 
     def put(self, index: int, item: Item) -> None:
-        """Hand in an item; it and those waiting behind it are delivered when it is their turn."""
+        """Deliver an item, and those waiting behind it, when it is their turn."""
         self._early[index] = item
         while self._next in self._early:
             self._ready.put(self._early.pop(self._next))
@@ -220,12 +220,12 @@ class OrderedDelivery(Generic[Item]):
         self._ready.put(None)
 
     def take(self, number: int) -> None:
-        """Make room: so many more items were taken."""
+        """Move the window: `number` more items were consumed."""
         self._taken += number
         self._moved.set()
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """Yield, in another thread, lists of the items that are ready; report them to `take`."""
+        """Yield lists of the items that are ready, in another thread, which then calls `take`."""
         while True:
             number = min(_TAKEN_AT_ONCE, max(1, self._ready.qsize()))
             taken = [self._ready.get() for _ in range(number)]
@@ -250,26 +250,26 @@ class RequestLoop(Generic[Row]):
         self._open: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._ending: BaseException | None = None
-        self._made: MadeAhead[Question[Row]] | None = None
-        #: The last request whose answer was cut at the limit on tokens.
+        self._made: Prefetcher[Question[Row]] | None = None
+        #: The last request whose answer was cut at the token limit.
         self.cut: ChatRequest | None = None
 
     async def run(self, questions: Iterable[Question[Row]]) -> None:
-        """Answer all questions; their making and every call under way ends before an error."""
+        """Answer all questions; an error is raised after calls in flight and the prefetcher end."""
         self._member.stopping = self._member.last_rows = False
-        # Opening may take minutes, and a batch a day: silence begins now.
+        # Opening may take minutes, and a batch a day: an outage is measured from now.
         self._member.patience.answered()
         ticker = asyncio.create_task(self._ticks())
-        made = self._made = MadeAhead(questions)
+        made = self._made = Prefetcher(questions)
         try:
             try:
                 await self._dispatch(made)
             except Exception as error:
-                # A question that cannot be made; the calls under way are paid all the same.
+                # A question that cannot be made: calls in flight are paid, so they finish first.
                 self._end(error)
             self._member.last_rows = True
             while self._open and self._ending is None:
-                await self._someone_done()
+                await self._any_done()
             if self._ending is not None:
                 await self._cancel(self._open - self._member.calling)
                 raise self._ending
@@ -281,10 +281,10 @@ class RequestLoop(Generic[Row]):
             await made.stop()
 
     def stop(self) -> None:
-        """End the loop as if the user asked to stop: calls under way may finish."""
+        """End the loop as if the user asked to stop: calls in flight may finish."""
         self._end(Interrupted())
 
-    async def _dispatch(self, made: MadeAhead[Question[Row]]) -> None:
+    async def _dispatch(self, made: Prefetcher[Question[Row]]) -> None:
         indices = itertools.count()
         while self._ending is None:
             taken = await made.take()
@@ -294,7 +294,7 @@ class RequestLoop(Generic[Row]):
                 index = next(indices)
                 await self.answered.room(index)
                 while len(self._open) >= 2 * self._member.pacer.limit and self._ending is None:
-                    await self._someone_done()
+                    await self._any_done()
                 if self._ending is not None:
                     return
                 self._start(index, next(self._member.numbers), question)
@@ -312,7 +312,7 @@ class RequestLoop(Generic[Row]):
         if not isinstance(task.exception(), StoppedError):
             self._end(task.exception())
 
-    async def _someone_done(self) -> None:
+    async def _any_done(self) -> None:
         self._freed.clear()
         await self._freed.wait()
 
@@ -335,7 +335,7 @@ class RequestLoop(Generic[Row]):
     async def _asked(
         self, number: int, question: Question[Row], request: ChatRequest, calls: list[Answered]
     ) -> AnsweredQuestion[Row]:
-        """Ask, and once more where the answer is no label; if that call fails it stays invalid."""
+        """Ask, and once more if the answer is invalid; it stays invalid if that call fails."""
         member, read = self._member, self._member.read_label
         calls.append(await member.call(request, number))
         label = read(calls[-1].answer.text, request.labels)
@@ -352,7 +352,7 @@ class RequestLoop(Generic[Row]):
         if row.pending:
             return
         asked = row.question.request
-        # Further answers to one question are no further rows.
+        # Further samples of one question are not further rows.
         if asked is None or asked.sample == 0:
             tally.rows += 1
             tally.failed += row.error is not None
@@ -365,16 +365,16 @@ class RequestLoop(Generic[Row]):
         limit = self._limits.failure_limit
         if row.error and limit and limit.reached(tally.failed, self._limits.total or 0):
             raise SentikitError(
-                f"{tally.failed} rows have failed, as many as --fail-on-error {limit} allows; the "
-                f"last: {row.error} Continue with --resume: answered rows are kept."
+                f"{tally.failed} rows have failed, which reaches --fail-on-error {limit}; the "
+                f"last: {row.error} Answered rows are kept; resume with --resume."
             )
         if self.cut is not None and tally.cut == tally.rows == _FIRST_ROWS:
             raise SentikitError(
-                f"The first {cut_answers(tally.cut, self.cut)} Nothing more was asked."
+                f"The first {cut_answers(tally.cut, self.cut)} The run stopped there."
             )
 
     def _end(self, why: BaseException | None) -> None:
-        """Start nothing new; calls under way may finish, for they are paid."""
+        """Start no new call; those in flight may finish, because they are paid."""
         if self._ending is None and why is not None:
             self._ending = why
             self._member.stopping = True
@@ -404,7 +404,7 @@ class RequestLoop(Generic[Row]):
 def _answered(
     question: Question[Row], label: str | None, calls: list[Answered]
 ) -> AnsweredQuestion[Row]:
-    cost, paid = Money(), Money()
+    cost, paid = Amount(), Amount()
     for call in calls:
         cost.add(call.cost)
         if call.own:

@@ -1,4 +1,4 @@
-"""The pace of calls: how many at a time, when none may start, when a failed one is tried again."""
+"""The pacing of calls: concurrency, rate limits and retries."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sentikit.stopping import Interrupted
 
 START = 20
 MOST = 256
-#: What a rate-limit episode leaves of the limit, and seconds without growth after one (the values
-#: of inspect_ai's adaptive concurrency).
+#: Factor on the limit after a rate-limit episode, and seconds without growth after it (as in
+#: inspect_ai's adaptive concurrency).
 SHRINK, COOL_DOWN = 0.8, 15.0
-# Growing must raise the rate by this share of the growth, else the limit goes back and stays.
-_WORTHWHILE, _SETTLED = 0.25, 60.0
+# A higher limit must raise the rate by this share of its growth; otherwise it is undone.
+_LEAST_GAIN, _SETTLED_SECONDS = 0.25, 60.0
 #: Seconds between steps up once a server has refused calls.
-_SLOWLY = 2.0
+_STEP_SECONDS = 2.0
 _SHORTEST_PHASE, _FEWEST_ANSWERS = 0.25, 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-#: So many refusals among the last calls are a share of them; fewer are isolated.
+#: Fewer than `_SHARE` refusals among the last calls are isolated; more begin an episode.
 _LAST_CALLS, _SHARE = 20, 5
-#: Of a rate that refusals taught: seconds whose share may start at once, and what it grows by in a
-#: second without a refusal, before and after the first one.
-_BURST, _FASTER, _CAREFULLY = 0.1, 1.1, 1.04
-#: Seconds after which a learnt rate is forgotten that calls no longer reach.
+#: For a learned rate: seconds of burst, and its growth in a second without a refusal, before and
+#: after the first one.
+_BURST, _FAST_GROWTH, _CAREFUL_GROWTH = 0.1, 1.1, 1.04
+#: Seconds after which a learned rate is dropped if calls do not reach it.
 _UNREACHED = 10.0
 
 
@@ -42,7 +42,7 @@ class _Phase:
 
 
 class Allowance:
-    """A token bucket: so much a second, and no bursts beyond what some time brings."""
+    """A token bucket: a rate per second, and bursts of at most `burst` seconds' worth."""
 
     def __init__(
         self, rate: float, clock: Callable[[], float] = time.monotonic, burst: float = 1.0
@@ -55,26 +55,26 @@ class Allowance:
         return max(1.0, self.rate * self._burst)
 
     def wait(self, amount: float = 1.0) -> float:
-        """Return the seconds until `amount` may be taken; as much as a second brings may be."""
+        """Return the seconds until `amount`, at most a full bucket, is available."""
         now = self._clock()
         self._level = min(self._most, self._level + (now - self._at) * self.rate)
         self._at = now
         return max(0.0, (min(amount, self._most) - self._level) / self.rate)
 
     def take(self, amount: float) -> None:
-        """Take some, or give some back; the level may fall below nothing."""
+        """Take an amount, or return a negative one; the level may fall below 0."""
         self._level -= amount
 
 
 class Pacer:
-    """Lends slots for calls; asyncio, one event loop.
+    """Grants slots for calls; for one asyncio event loop.
 
-    The limit doubles while that raises the rate, until the server first refuses a share of the
-    calls; then it shrinks once an episode, however many calls are refused in it, and grows slowly
-    after a cool-down. In an episode nothing starts while the server asks to wait, and afterwards
-    calls start one, two, four at a time. What was answered between two episodes tells the rate that
-    the server allows: from then on calls start evenly at about that rate, so that hardly any is
-    refused. An isolated refusal delays its own call alone.
+    The limit doubles as long as that raises the rate, until the server first refuses a share of the
+    calls, which begins an episode. Each episode shrinks the limit once; after a cool-down it grows
+    slowly. In an episode no call starts while the server asks to wait; afterwards calls start one,
+    two, four at a time. The answers between two episodes show the rate that the server allows: from
+    then on calls start evenly at about that rate, so that few are refused. An isolated refusal
+    delays only its own call.
     """
 
     def __init__(
@@ -104,15 +104,15 @@ class Pacer:
         self._rate_before, self._limit_before = 0.0, self.limit
         self._no_growth_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._learnt: Allowance | None = None
-        self._taught = 0.0
+        self._learned: Allowance | None = None
+        self._last_learned = 0.0
         self._held_back_at = self._episode_began = self._second_began = clock()
         self._answers_since = self._answers_before = 0
-        self._growth, self._refused_lately, self._holds = _FASTER, False, True
+        self._growth, self._refused_lately, self._pauses = _FAST_GROWTH, False, True
 
     @property
     def idle(self) -> int:
-        """How many calls could start now."""
+        """The number of calls that could start now."""
         if self._clock() < self._closed_until or self._short():
             return 0
         most = self.limit if self._ramp is None else min(self.limit, self._ramp)
@@ -129,7 +129,7 @@ class Pacer:
             except asyncio.CancelledError:
                 self._forget(turn)
                 raise
-        self._lend()
+        self._grant()
         return self.episodes
 
     def release(self) -> None:
@@ -143,7 +143,7 @@ class Pacer:
         if self._ramp is not None:
             self._ramp = self._ramp * 2 if self._ramp * 2 < self.limit else None
         if rate_limit is not None:
-            self._heed(rate_limit, tokens)
+            self._apply_quota(rate_limit, tokens)
         self.answers += 1
         self._phase.answers += 1
         self._answers_since += 1
@@ -158,23 +158,23 @@ class Pacer:
         if new:
             self._outcomes.append(True)
         recovering = self._ramp is not None
-        share = _SHARE if self._learnt is None else _LAST_CALLS // 2
+        share = _SHARE if self._learned is None else _LAST_CALLS // 2
         if new and not (exhausted or recovering or self._outcomes.count(True) >= share):
             self._refused_lately = True
             self._adapt_rate()
             return False
         if new:
-            known = self._learnt is not None
+            known = self._learned is not None
             self._learn_rate()
-            # With the rate just learnt, calls go on at it instead of waiting.
-            self._holds = known or exhausted or self._learnt is None
+            # If the rate has just been learned, calls continue at it instead of waiting.
+            self._pauses = known or exhausted or self._learned is None
             self._outcomes.clear()
             self.episodes += 1
             self._refused_in_a_row += 1
-            self.limit = self.limit if self._learnt else max(1, int(self.limit * SHRINK))
+            self.limit = self.limit if self._learned else max(1, int(self.limit * SHRINK))
             self._no_growth_until = self._clock() + COOL_DOWN
-        self._ramp = None if self._learnt else 1
-        if self._holds or exhausted:
+        self._ramp = None if self._learned else 1
+        if self._pauses or exhausted:
             self._close(self._pause() if retry_after is None else retry_after)
         return new
 
@@ -196,47 +196,47 @@ class Pacer:
             self._rate_before = 0.0
             self.episodes += 1
             self._caught_up = now + self.in_flight * timeout / answered
-            self._no_growth_until, self._phase = now + _SETTLED, _Phase(now)
+            self._no_growth_until, self._phase = now + _SETTLED_SECONDS, _Phase(now)
         return now < self._caught_up
 
     def _learn_rate(self) -> None:
-        """Take the rate of answers since the episode before for what the server allows."""
+        """Set the allowed rate to that of the answers since the last episode."""
         now = self._clock()
         lasted = now - self._episode_began
         if self.episodes and lasted >= 1 and self._answers_since >= _FEWEST_ANSWERS:
             # Calls in flight count in part: the server may have accepted them.
             rate = (self._answers_since + self.in_flight / 2) / lasted
-            self._learnt = Allowance(rate, self._clock, _BURST)
-            # An episode with more waits than answers in it teaches too little, but only for once.
-            self._taught = max(rate, self._taught / 2)
-            self._growth, self._held_back_at = _FASTER, now
+            self._learned = Allowance(rate, self._clock, _BURST)
+            # An episode with long waits shows too low a rate, so one episode at most halves it.
+            self._last_learned = max(rate, self._last_learned / 2)
+            self._growth, self._held_back_at = _FAST_GROWTH, now
         self._episode_began, self._answers_since = now, 0
         self._second_began, self._answers_before = now, 0
 
     def _adapt_rate(self) -> None:
-        """Change the learnt rate, once a second; forget it where calls no longer reach it."""
+        """Adjust the learned rate once a second; drop it if calls no longer reach it."""
         now = self._clock()
         lasted = now - self._second_began
-        if self._learnt is None or lasted < 1:
+        if self._learned is None or lasted < 1:
             return
         if self._refused_lately:
-            # What a server accepts while it refuses some is what it allows; a second in which it
-            # accepts none, as at the end of a fixed window, tells little.
+            # While a server refuses some calls, it allows what it accepts; a second in which it
+            # accepts none, as at the end of a fixed window, says little.
             accepted = (self._answers_since - self._answers_before) / lasted
-            lowest = max(accepted, self._learnt.rate / 2, self._taught / 2)
-            self._learnt.rate = min(self._learnt.rate, lowest)
-            self._growth = _CAREFULLY
+            lowest = max(accepted, self._learned.rate / 2, self._last_learned / 2)
+            self._learned.rate = min(self._learned.rate, lowest)
+            self._growth = _CAREFUL_GROWTH
         else:
-            self._learnt.rate *= self._growth
+            self._learned.rate *= self._growth
         self._second_began, self._answers_before = now, self._answers_since
         self._refused_lately = False
         if now - self._held_back_at > _UNREACHED:
-            self._learnt = None
+            self._learned = None
 
     def _short(self) -> float:
         """Return the seconds until the allowances have room for a call."""
         wait = 0.0
-        if self._learnt and (wait := self._learnt.wait()):
+        if self._learned and (wait := self._learned.wait()):
             self._held_back_at = self._clock()
         if self._requests:
             wait = max(wait, self._requests.wait())
@@ -245,16 +245,16 @@ class Pacer:
         return wait
 
     def _note_tokens(self, tokens: int) -> None:
-        """Correct what was taken for a call, and what the next are expected to use."""
+        """Correct the tokens taken for a call, and the expected tokens of the next."""
         if self._tokens:
             self._tokens.take(tokens - self._tokens_a_call)
         before = self._tokens_a_call or tokens
         self._tokens_a_call = before + (tokens - before) / _LAST_CALLS
 
-    def _lend(self) -> None:
+    def _grant(self) -> None:
         self.in_flight += 1
-        if self._learnt:
-            self._learnt.take(1)
+        if self._learned:
+            self._learned.take(1)
         if self._requests:
             self._requests.take(1)
         if self._tokens:
@@ -263,18 +263,18 @@ class Pacer:
             self._phase.full = True
 
     def _pause(self) -> float:
-        """Return a pause of our own where the server names none: doubling, with jitter."""
+        """Return a pause for when the server names none: doubling, with jitter."""
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** max(0, self._refused_in_a_row - 1))
         return pause * self._source.uniform(0.75, 1.25)
 
-    def _heed(self, left: RateLimit, tokens: int) -> None:
+    def _apply_quota(self, left: RateLimit, tokens: int) -> None:
         if left.requests == 0 and left.requests_reset:
             self._close(min(_LONGEST_PAUSE, left.requests_reset))
         if left.tokens is not None and left.tokens_reset and 0 <= left.tokens < tokens:
             self._close(min(_LONGEST_PAUSE, left.tokens_reset))
 
     def _close(self, seconds: float) -> None:
-        # A little later than asked, so that clocks may differ and clients do not come in step.
+        # A little longer than asked: clocks may differ, and clients should not act in step.
         until = self._clock() + seconds + self._source.uniform(0.01, 0.05 + 0.05 * min(seconds, 10))
         if until > self._closed_until:
             self._closed_until = self._second_began = until
@@ -292,7 +292,7 @@ class Pacer:
         while self._waiting and self.idle:
             turn = self._waiting.popleft()
             if not turn.done():
-                self._lend()
+                self._grant()
                 turn.set_result(self.episodes)
         if self._waiting and (self._clock() < self._closed_until or self._short()):
             self._set_timer()
@@ -314,16 +314,16 @@ class Pacer:
             return
         rate = phase.answers / lasted
         growth = self.limit / self._limit_before - 1
-        if rate > self._rate_before * (1 + _WORTHWHILE * growth):
+        if rate > self._rate_before * (1 + _LEAST_GAIN * growth):
             self._limit_before, self._rate_before = self.limit, rate
             step = self.limit if not self.episodes else max(1, self.limit // 10)
             self.limit = min(self._most, self.limit + step)
             if self.episodes:
-                self._no_growth_until = now + _SLOWLY
+                self._no_growth_until = now + _STEP_SECONDS
         else:
             self.limit = min(self.limit, self._limit_before)
             self._rate_before = 0.0
-            self._no_growth_until = now + _SETTLED
+            self._no_growth_until = now + _SETTLED_SECONDS
         self._phase = _Phase(now)
         self._wake()
 
@@ -331,7 +331,7 @@ class Pacer:
 Result = TypeVar("Result")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-#: Tries of a call that is refused for its rate, each after the wait the server asked for.
+#: Attempts at a call that is refused for its rate, each after the wait the server asked for.
 _MOST_REFUSALS = 50
 _TICK = 0.2
 
@@ -343,7 +343,7 @@ def backoff(failures: int, source: random.Random) -> float:
 
 
 class Tries:
-    """The tries of one call, each wait longer than the one before."""
+    """The attempts at one call, each wait longer than the one before."""
 
     def __init__(self, source: random.Random) -> None:
         self._source = source
@@ -369,17 +369,14 @@ class Tries:
             self.failures += 1
             self._first_failure = min(self._first_failure, self._failed_at)
 
-    def hopeless(self, most: int, last_answer: float) -> bool:
-        """Return whether this call is given up.
-
-        During an outage all rows fail; only where others succeed is this one to blame.
-        """
+    def gives_up(self, most: int, last_answer: float) -> bool:
+        """Return whether to give this call up: it fails while other calls succeed."""
         failed = self.failures >= most and last_answer > self._first_failure
         refused = self.refusals >= _MOST_REFUSALS and last_answer > self._first_refusal
         return failed or refused
 
     def wait(self, error: RetryableError) -> float:
-        """Return the seconds until the next try: what the server asks for, or a back-off."""
+        """Return the seconds until the next attempt: as the server asks, or a back-off."""
         if error.retry_after is not None:
             return error.retry_after + self._source.uniform(0.005, 0.05)
         longer = self._last_wait * self._source.uniform(1.25, 1.5)
@@ -387,11 +384,10 @@ class Tries:
 
 
 class Patience:
-    """Knows when the server last answered anything, so that an outage stops the run.
+    """Detects an outage: no answer to any call for some seconds.
 
-    The longest wait that the server asked for since its last answer is waited for in addition. It
-    counts once: a server that is down and asks every row, again and again, to wait a little would
-    otherwise be waited for without end.
+    The longest wait that the server asked for since its last answer is added once: otherwise a
+    server that is down and asks every row to wait a little would never count as an outage.
     """
 
     def __init__(
@@ -405,13 +401,13 @@ class Patience:
         self.last_answer = self._clock()
         self._asked_for = 0.0
 
-    def heed(self, error: RetryableError) -> None:
-        """Note a wait that the server asks for, and stop the run where it is too long."""
+    def note_wait(self, error: RetryableError) -> None:
+        """Note a wait that the server asks for; raise an error if it is too long."""
         asked = error.retry_after or 0.0
         if asked > self._longest_wait:
             raise SentikitError(
-                f"The server asks to wait {asked:,.0f} s ({error.message}). Nothing "
-                "is lost; go on later with --resume, or allow the wait: --set llm.longest_wait=…"
+                f"The server asks to wait {asked:,.0f} s ({error.message}). All answers are kept. "
+                "Resume later with --resume, or allow the wait with --set llm.longest_wait=…"
             )
         self._asked_for = max(self._asked_for, asked)
 
@@ -422,19 +418,19 @@ class Patience:
     def outage(self, error: RetryableError) -> SentikitError:
         silent = self._clock() - self.last_answer
         return SentikitError(
-            f"The server has answered nothing for {silent:.0f} s; its last word: "
-            f"{error.message} Nothing is lost; resume with --resume when it works again."
+            f"The server has not answered for {silent:.0f} s; its last error: {error.message} "
+            "All answers are kept; resume with --resume when it works again."
         )
 
 
-async def patiently(
+async def with_retries(
     call: Callable[[], Coroutine[Any, Any, Result]],
     patience: Patience,
     most: int,
     stop_requested: Callable[[], bool],
     advice: str = "",
 ) -> Result:
-    """Make a call, again after a while where the server fails, at most so often."""
+    """Make a call, and retry while the server fails, `most` times in all."""
     source = random.Random()  # noqa: S311 - jitter
     failures = 0
     while True:
@@ -444,7 +440,7 @@ async def patiently(
             failures += 1
             if failures == most:
                 raise SentikitError(f"{error.message}{advice}") from error
-            patience.heed(error)
+            patience.note_wait(error)
             pause = (error.retry_after or 0) + backoff(failures, source)
             await unless_stopped(asyncio.sleep(pause), stop_requested)
 
@@ -452,7 +448,7 @@ async def patiently(
 async def unless_stopped(
     work: Coroutine[Any, Any, Result], stop_requested: Callable[[], bool]
 ) -> Result:
-    """Do some work until the user asks to stop, which raises `Interrupted`."""
+    """Await some work; raise `Interrupted` when the user asks to stop."""
     task = asyncio.create_task(work)
     try:
         while not task.done():

@@ -40,7 +40,7 @@ class RequestReporter:
             self.log.write(self.summary())
 
     def summary(self) -> dict[str, Any]:
-        """Return what the log says of this sitting; a resumed run has several."""
+        """Return the log's summary of this process; a resumed run has several."""
         counts = asdict(self._tally)
         del counts["paid"], counts["saved"]
         return {
