@@ -436,7 +436,7 @@ def test_a_binary_threshold_is_applied(tiny_recipe: Path) -> None:
         (["encoder.model=./nowhere"], "has no config.json"),
         (
             ["dataset.labels=bin_neg", "evaluation_dataset={name: demo}"],
-            "the classes are negative, neutral, positive, but those of dataset are non-negative, negative",
+            "the classes are negative, neutral, positive, but those of dataset are non-negative",
         ),
         (
             ["dataset.validation_holdout=5", "evaluation_dataset={name: demo}"],
