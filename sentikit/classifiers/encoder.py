@@ -16,12 +16,7 @@ from sentikit.classifiers.batches import LongTexts
 from sentikit.classifiers.hub import endpoint, hub_answers, hub_refusal
 from sentikit.components import Component, ComponentSettings
 from sentikit.errors import InputError, SentikitError
-from sentikit.weights import (
-    POOLER,
-    load_pretrained,
-    refuse_foreign_code,
-    refuse_impossible_sizes,
-)
+from sentikit.weights import POOLER, load_pretrained, refuse_foreign_code, refuse_impossible_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
