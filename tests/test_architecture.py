@@ -40,7 +40,7 @@ HEAVY = {
     "transformers",
 }
 #: Modules of the core that every command loads.
-LIGHT = ("errors", "extension", "hookspecs", "isolation", "keys", "public_names", "registration")
+LIGHT = ("errors", "extension", "hookspecs", "isolation", "keys", "registration")
 LIGHT += ("plugin_sources", "registry", "stopping")
 #: Distributions whose modules bear another name.
 DISTRIBUTIONS = {

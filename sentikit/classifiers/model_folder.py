@@ -21,20 +21,9 @@ from sentikit.classifiers.plugin_classifier import MODEL_FORMAT, SavedModel
 from sentikit.components import refuse, validate
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import (
-    checksums,
-    file_checksum,
-    folder_writer,
-    read_json,
-    write_json,
-)
+from sentikit.files import checksums, file_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry, default_registry
-from sentikit.weights import (
-    read_weights,
-    refuse_impossible_sizes,
-    refuse_unfitting,
-    write_weights,
-)
+from sentikit.weights import read_weights, refuse_impossible_sizes, refuse_unfitting, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

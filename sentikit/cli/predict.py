@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import BATCH, CLASSIFIER, LOADING, input_file, warn
-from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.cli.options import (
+    BATCH,
+    CLASSIFIER,
+    LOADING,
+    NPROC,
+    input_file,
+    joined_group,
+    shared,
+    start_processes,
+    warn,
+)
 from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable

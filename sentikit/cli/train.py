@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import PLOTS, draw, resolved_recipe
-from sentikit.cli.processes import NPROC, start_processes
+from sentikit.cli.options import NPROC, PLOTS, draw, resolved_recipe, start_processes
 from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
 from sentikit.processes.launching import resumable
 

@@ -153,10 +153,7 @@ def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
 
 
 def _plan(
-    name: str,
-    classifier: Classifier,
-    choice: DatasetChoice,
-    options: LoadingOptions | None = None,
+    name: str, classifier: Classifier, choice: DatasetChoice, options: LoadingOptions | None = None
 ) -> tuple[RunPlan, Sequence[str]]:
     section = _section(name, choice, classifier)
     opened = _open(section, classifier)

@@ -39,6 +39,7 @@ class LabelledSplit:
         dataset: name of the dataset.
         split: name of the split.
         ordered: whether classes of the user's own stand in an order.
+        has_texts: False where examples are known by their ids alone.
     """
 
     examples: Examples
@@ -46,6 +47,11 @@ class LabelledSplit:
     dataset: str
     split: str
     ordered: bool = False
+    has_texts: bool = True
+
+    def has_text(self, text: str) -> bool:
+        """Return whether an example with this text has something to label."""
+        return bool(text.strip()) or not self.has_texts
 
     @property
     def name(self) -> str:

@@ -42,6 +42,12 @@ class Row:
 
     example: Example
     gold: str | None = None
+    known_by_id: bool = False
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is something to label: a text, or the id that stands for it."""
+        return self.known_by_id or bool(self.example.text.strip())
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class SplitRows:
 
     def __iter__(self) -> Iterator[Row]:
         for identifier, text, gold, source, columns in self.split.examples.rows():
-            yield Row(Example(text, identifier, source, columns), gold)
+            example = Example(text, identifier, source, columns)
+            yield Row(example, gold, not self.split.has_texts)
 
 
 @dataclass(frozen=True)
@@ -282,7 +289,7 @@ class RunWriter:
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys of it."""
         self.totals.add(prediction)
-        self.totals.without_text += not example.text.strip()
+        self.totals.without_text += not self.plan.split.has_text(example.text)
         self._scored.add(gold, example.source, prediction)
         if self.run is None:
             return
