@@ -38,7 +38,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN texts.csv --text-column txet", "no column 'txet' for the text. Did you mean 'text'?"),
         ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
         ("RUN stars.csv", "which column holds the text? It has 'stars'"),
-        ("RUN what.xyz", "the name does not tell the format"),
+        ("RUN what.xyz", "the format of this suffix is unknown"),
         ("RUN nested.jsonl", "holds a mapping; a text is needed. Name a field inside it: text.a"),
         ("RUN late.csv", "late.csv, line 602: 3 fields, but the header names 2 columns"),
         ("RUN late.jsonl", "late.jsonl, line 601: the column 'text' holds a list"),
@@ -108,7 +108,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "compare": (
         ("runs/gone", "runs/gone does not exist"),
-        ("answers.csv what.xyz", "the name does not tell the format"),
+        ("answers.csv what.xyz", "the format of this suffix is unknown"),
         ("answers.csv --dataset nope", "no dataset named 'nope'"),
         ("answers.csv others.csv --baseline nope", "The baseline 'nope' is none of the runs"),
         ("answers.csv others.csv --report bars.csv/x.html", "bars.csv/x.html cannot be written"),

@@ -401,7 +401,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
         (["run", "one.parquet", "--text-column", "body"], "one.parquet has no column 'body'"),
         (
             ["run", "nested.parquet"],
-            "the column 'text' holds values of type struct",
+            "the column 'text' has values of type struct",
         ),
         (["run", "none.parquet"], "none.parquet does not exist."),
         (["run", "folder"], "folder holds no .parquet file."),

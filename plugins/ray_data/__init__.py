@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Register what ``predict --on ray`` runs."""
+    """Register the command that ``predict --on ray`` runs."""
     register(
         "predict-on-ray",
         f"{__name__}.command:predict_on_ray",

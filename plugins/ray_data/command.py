@@ -82,7 +82,7 @@ def predict_on_ray(
         max_cost=max_cost,
         device=device,
     )
-    with resumable(context, output, "Stopping behind the next part; once more stops at once.") as (
+    with resumable(context, output, "Stopping after the next part; once more stops at once.") as (
         stop_requested
     ):
         done = run(job, workers, address, resume, stop_requested)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class Labeller:
-    """Adds a classifier's labels to Arrow tables; the columns are those `predict` writes.
+    """A callable that adds a classifier's labels to Arrow tables, in the columns of `predict`.
 
     Args:
-        classifier: whatever `sentikit.load` takes.
-        text_column: the column of the texts; None: one with a usual name.
+        classifier: anything that `sentikit.load` takes.
+        text_column: the column of the texts; None: one with a common name.
         device: auto, cpu, cuda, …
-        threads: CPU threads of torch; one, since every core has an actor of its own.
+        threads: CPU threads of torch; one, since every core has its own actor.
 
     Attributes:
         failed: rows so far that could not be labelled; asking again may help.
@@ -63,10 +63,10 @@ class Labeller:
 
         Args:
             table: with a column of texts; a row without text gets no label.
-            session: journal and budget of what asks LLMs.
+            session: journal and budget for LLMs.
 
         Raises:
-            InputError: there is no column of texts, or a column of a name that is added.
+            InputError: there is no column of texts, or one of the added columns exists.
         """
         import pyarrow as pa
 
@@ -88,7 +88,7 @@ class Labeller:
     def _predictions(
         self, texts: list[str], session: Session | None
     ) -> Iterator[Prediction | None]:
-        """Yield a prediction a text, None where it has no words; equal texts are asked once."""
+        """Yield a prediction per text, None for blank ones; equal texts are classified once."""
         distinct = {text: None for text in texts if text.strip()}
         said = self._classifier.classify(map(Example, distinct), session)
         known = dict(zip(distinct, said, strict=True))

@@ -1,4 +1,4 @@
-"""Parts of Parquet files labelled by Ray Data actors, each written once and kept."""
+"""Labelling of Parquet files by Ray Data actors, in parts that are written once and kept."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _BATCH = 8192
 #: of workers: so many parts that no worker is left without work long before the others.
 _PARTS, _FEWEST_ROWS, _MOST_ROWS = 256, 1024, 100_000
 _JOB, _CACHE, _STARTS = "job.json", "answers.sqlite", ".starts"
-#: So many times the same part, or a start of any worker, may end with the death of its process.
+#: Most deaths of a worker's process at the same part, or at the start.
 _MOST_DEATHS = 3
-#: Key in the metadata of a part: how many of its rows failed.
+#: Metadata key of a part: the number of failed rows.
 _FAILED = b"sentikit.failed_rows"
 #: Increments of a part's budget below this share of the whole are not worth a call.
 _SMALLEST_SHARE = 1e-4
@@ -38,7 +38,7 @@ _SMALLEST_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Job:
-    """What is labelled, and how.
+    """The input, the output and the settings of a job.
 
     Attributes:
         classifier: whatever `sentikit.load` takes.
@@ -46,7 +46,7 @@ class Job:
         output: the folder of the parts.
         text_column: the column of the texts, or None.
         rows_per_part: rows of one output file, or None: as fits the rows of the input.
-        max_cost: USD of all workers together, or None.
+        max_cost: USD for all workers together, or None.
         device: of every actor.
     """
 
@@ -67,7 +67,7 @@ class Part:
         number: in the order of the input.
         file: the input.
         start: its first row.
-        stop: the row behind its last.
+        stop: one past its last row.
     """
 
     number: int
@@ -82,17 +82,17 @@ class Part:
 
     @property
     def attempts(self) -> str:
-        """The name of the file that counts how often the part was begun."""
+        """The name of the file that counts how often the part was started."""
         return f".part-{self.number:06d}.attempts"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job came to.
+    """The result of a job.
 
     Attributes:
         rows: of all parts.
-        parts: that were written, now or before.
+        parts: written now or before.
         failed: rows that could not be labelled; asking again may help.
     """
 
@@ -107,11 +107,11 @@ def run(
     """Label all parts.
 
     Args:
-        job: what is labelled.
-        workers: actors.
+        job: the job.
+        workers: number of actors.
         address: of a cluster, or None: one is started on this machine.
-        resume: whether finished parts of the job are kept.
-        stop_requested: says whether to stop behind the part that is finished next.
+        resume: whether to keep finished parts of the job.
+        stop_requested: whether to stop after the next finished part.
 
     Raises:
         InputError: the input is not Parquet or has no texts, the classifier cannot be loaded, or
@@ -128,10 +128,10 @@ def run(
                 failed = _label(job, todo, workers, stop_requested)
         except InputError:
             if not resume and not any(job.output.glob("part-*.parquet")):
-                (job.output / _JOB).unlink()  # The corrected command may use the same folder.
+                (job.output / _JOB).unlink()  # The corrected command can use the same folder.
             raise
         finally:
-            # Marks, and what a worker had written of a part when it was killed.
+            # Counter files, and incomplete parts of killed workers.
             for left in job.output.glob(".part-*"):
                 left.unlink(missing_ok=True)
             (job.output / _STARTS).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def run(
 
 @contextmanager
 def _cluster(address: str | None, workers: int) -> Iterator[None]:
-    """Connect to a cluster, or start one that nothing beyond this machine can reach.
+    """Connect to a cluster, or start one that only this machine can reach.
 
     No key is put into a runtime environment.
 
@@ -153,10 +153,10 @@ def _cluster(address: str | None, workers: int) -> Iterator[None]:
         # Without clusters of several machines Ray stays on the loopback address, which it replaces
         # where it is merely given as the node's own.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        # A node of this very process is not lost because the machine is busy.
+        # A busy machine must not make Ray lose this process's own node.
         patient = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
         local = {"num_cpus": workers, "include_dashboard": False, "_system_config": patient}
-    # Ray's own lines would hide the one sentence that says what is wrong; its files keep most.
+    # Ray's own lines would hide the error message; its log files have most of them.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
@@ -187,10 +187,10 @@ def _cluster(address: str | None, workers: int) -> Iterator[None]:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray itself would try for minutes.
+    """Refuse an address where nothing listens; Ray itself would retry for minutes.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: nothing listens there.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
@@ -200,7 +200,7 @@ def _refuse_unreachable(address: str) -> None:
 
 @contextmanager
 def _standard_error_into(nothing: IO[str]) -> Iterator[None]:
-    """Keep the lines back that Ray's compiled part writes when it starts."""
+    """Hide the lines that Ray's compiled code writes at start-up."""
     kept = os.dup(2)
     os.dup2(nothing.fileno(), 2)
     try:
@@ -214,7 +214,7 @@ def parts_of(job: Job) -> list[Part]:
     """Return the parts of a Parquet file or of the files of a folder, in order.
 
     Raises:
-        InputError: there is no Parquet there, it has no column of texts, or the output is inside.
+        InputError: there is no Parquet file, no column of texts, or the output is inside the input.
     """
     path = job.path
     if path.is_dir() and job.output.resolve().is_relative_to(path.resolve()):
@@ -233,7 +233,7 @@ def parts_of(job: Job) -> list[Part]:
 
 
 def _rows_of(file: Path, text_column: str | None) -> int:
-    """Return how many rows a file has.
+    """Return the number of rows of a file.
 
     Raises:
         InputError: it is not Parquet, or has no column of texts.
@@ -251,17 +251,19 @@ def _rows_of(file: Path, text_column: str | None) -> int:
         ) from error
     column = find_column(schema.names, text_column, "text", str(file), "--text-column COLUMN")
     if pa.types.is_nested(kind := schema.field(column).type):
-        raise InputError(f"{file}: the column {column!r} holds values of type {kind}, no texts.")
+        raise InputError(
+            f"{file}: the column {column!r} has values of type {kind} instead of texts."
+        )
     return int(rows)
 
 
 def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
-    """Return the parts to label, having checked that the folder is this job's.
+    """Return the parts to label, after checking that the folder belongs to this job.
 
-    A part is labelled again where rows of it failed; what was answered is in the journal.
+    Parts with failed rows are labelled again; paid answers are in the journal.
 
     Raises:
-        InputError: the folder is taken, or was begun with other settings.
+        InputError: the folder is not empty, or belongs to a job with other settings.
     """
     described = json.dumps(
         {key: str(value) for key, value in asdict(job).items() if key not in ("max_cost", "device")}
@@ -286,7 +288,7 @@ def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
 
 
 def failed_rows(written: Path) -> int | None:
-    """Return how many rows of a written part failed, None where it is not written."""
+    """Return the number of failed rows of a part, None if it is not written."""
     import pyarrow.parquet as pq
 
     if not written.exists():
@@ -295,7 +297,7 @@ def failed_rows(written: Path) -> int | None:
 
 
 def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[], bool]) -> int:
-    """Label parts and return how many of their rows failed."""
+    """Label parts and return the number of failed rows."""
     import ray
     from ray.exceptions import RayError
 
@@ -311,7 +313,7 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
     labelled = dataset.map(
         PartLabeller,  # type: ignore[arg-type]  # a class of callables, as map documents
         fn_constructor_args=[_anywhere(job), budget, workers],
-        # A part that waited for a busy worker could not go to an idle one.
+        # A part that waits for a busy worker cannot move to an idle one.
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_gpus=gpus_per_worker(job.device, workers, resources),
     )
@@ -334,20 +336,20 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
 
 
 def _anywhere(job: Job) -> Job:
-    """Return the job with paths that any working folder understands."""
+    """Return the job with absolute paths."""
     named = Path(job.classifier).expanduser()
     classifier = str(named.resolve()) if named.exists() else job.classifier
     return replace(job, classifier=classifier, output=job.output.resolve())
 
 
 def gpus_per_worker(device: str, workers: int, resources: dict[str, float]) -> int | None:
-    """Return the GPUs of each worker: Ray hides those that a worker did not ask for."""
+    """Return the GPUs of each worker: Ray hides GPUs that a worker does not request."""
     wanted = device.startswith("cuda")
     return 1 if wanted or (device == "auto" and resources.get("GPU", 0) >= workers) else None
 
 
 def _numbers(output: Path, todo: list[Part]) -> range:
-    """Return the numbers of all parts that may have paid."""
+    """Return the numbers of all parts that may have spent money."""
     finished = [int(path.stem.removeprefix("part-")) for path in output.glob("part-*.parquet")]
     return range(max([*finished, *(part.number for part in todo)], default=-1) + 1)
 
@@ -357,13 +359,13 @@ def _run_of(number: int) -> str:
 
 
 class Budget:
-    """One budget for all actors: a part is granted some, returns what it did not spend."""
+    """One budget for all actors: a part gets some of it, and returns what it does not spend."""
 
     def __init__(self, ceiling: float, spent: float, workers: int) -> None:
         self._ceiling, self._left, self._workers = ceiling, max(0.0, ceiling - spent), workers
 
     def grant(self) -> float:
-        """Return USD for a part, 0 where too little is left."""
+        """Return USD for a part, 0 if too little is left."""
         share = self._left / (2 * self._workers)
         if share < self._ceiling * _SMALLEST_SHARE:
             return 0.0
@@ -376,9 +378,9 @@ class Budget:
 
 
 class PartLabeller:
-    """The actor: one classifier, which labels part after part.
+    """An actor with a classifier that labels part after part.
 
-    What it cannot do is returned, not raised: Ray would begin again what fails again.
+    Failures are returned, not raised: Ray would retry what fails again.
     """
 
     def __init__(self, job: Job, budget: Any, workers: int) -> None:
@@ -397,10 +399,10 @@ class PartLabeller:
         starts.unlink(missing_ok=True)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Label a part and write it; say why where that fails."""
+        """Label a part and write it; return the reason of a failure."""
         part = Part(**row)
         target, error = self._job.output / part.name, self._refusal
-        # A part that another actor wrote before it was killed is not written again.
+        # Another actor may have written the part before it was killed.
         if error is None and failed_rows(target) != 0:
             try:
                 self._write_once(part, target)
@@ -414,7 +416,7 @@ class PartLabeller:
         }
 
     def _write_once(self, part: Part, target: Path) -> None:
-        """Write a part; a worker that dies of it is restarted by Ray, but not for ever."""
+        """Write a part; Ray restarts a worker that dies, but only a few times."""
         attempts = self._job.output / part.attempts
         if not _may_begin(attempts, _MOST_DEATHS):
             raise SentikitError(
@@ -448,7 +450,7 @@ class PartLabeller:
         return before + float(ray.get(self._budget.grant.remote()))
 
     def _written(self, part: Part, target: Path, run: str, cache: Path, max_cost: float) -> bool:
-        """Label and write a part; False where its share of the budget is spent."""
+        """Label and write a part; return False if its share of the budget is spent."""
         import pyarrow.parquet as pq
 
         from sentikit.extension import BudgetSpentError, Limits, RequestSession
@@ -478,7 +480,7 @@ class PartLabeller:
 
 
 def _may_begin(marks: Path, most: int) -> bool:
-    """Count a beginning in a file that outlives the process; False where `most` died before."""
+    """Count a start in a file that survives the process; return False after `most` deaths."""
     with marks.open("ab") as stream:
         stream.write(b".")
         return stream.tell() <= most
@@ -486,7 +488,7 @@ def _may_begin(marks: Path, most: int) -> bool:
 
 @contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Say of a file of which the footer was sound what else is wrong with it.
+    """Translate errors while reading a file whose footer was readable.
 
     Raises:
         InputError: pyarrow cannot read it.

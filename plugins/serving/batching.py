@@ -24,14 +24,14 @@ class _Waiting:
 
 
 class Batcher:
-    """Classifies what waits whenever a worker is free; nothing waits for a batch to fill.
+    """A queue of texts that free workers classify at once, without waiting for full batches.
 
     Args:
-        classify: labels some texts, in order; called in worker threads.
-        most_texts: texts of one batch.
-        most_waiting: texts that may wait; a request beyond them is refused.
+        classify: labels texts, in order; called in worker threads.
+        most_texts: most texts of a batch.
+        most_waiting: most texts that may wait; further requests are refused.
         workers: batches classified at the same time.
-        observe: told the size of each batch.
+        observe: called with the size of each batch.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class Batcher:
             raise QueueFullError
         request = _Waiting(texts, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        # What has arrived in this turn of the loop joins the same batch.
+        # Texts that arrive in the same iteration of the loop join the batch.
         asyncio.get_running_loop().call_soon(self._start)
         try:
             return await request.answer
         except asyncio.CancelledError:
-            # The client hung up: a request that still waits need not be classified.
+            # The client has disconnected: its waiting texts need not be classified.
             if request in self._queue:
                 self._queue.remove(request)
             raise
 
     async def close(self) -> None:
-        """Wait for the batches under way and end the threads."""
+        """Wait for running batches, and end the threads."""
         while self._running:
             await asyncio.wait(self._running)
         self._threads.shutdown()

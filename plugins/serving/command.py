@@ -46,7 +46,7 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0: any free one.",
+    help="Port to listen on; 0: a free one.",
 )
 @click.option(
     "--max-cost",
@@ -62,7 +62,11 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     help="File for paid answers and the day's spending.",
 )
 @click.option(
-    "--most-texts", type=click.IntRange(1), default=1024, show_default=True, help="Of one request."
+    "--most-texts",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="Most texts of a request.",
 )
 @click.option(
     "--most-waiting",
@@ -93,8 +97,8 @@ def serve(
     """Serve X, whatever `sentikit predict` takes, over HTTP.
 
     The routes are those of text-embeddings-inference: POST /predict, GET /info, /health, /metrics;
-    /docs and /openapi.json describe them. An address other than this machine's own is refused
-    unless SENTIKIT_SERVE_KEY is set; clients then send it as "Authorization: Bearer KEY".
+    /docs and /openapi.json describe them. Listening on other addresses than this machine's
+    own needs SENTIKIT_SERVE_KEY, which clients send as "Authorization: Bearer KEY".
     """
     key = find_key(KEY)
     local = _is_loopback(host)
@@ -131,13 +135,13 @@ def serve(
             click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
             config = uvicorn.Config(
                 app,
-                # A line for each malformed request would let any client fill the log.
+                # Logging malformed requests would let any client fill the log.
                 log_level="error",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=30,
             )
-            # The server raises a signal again once it has stopped; SIGTERM has done its work.
+            # After stopping, the server raises the signal again; ignore SIGTERM then.
             signal.signal(signal.SIGTERM, lambda number, frame: None)
             uvicorn.Server(config).run(sockets=[listener])
 
@@ -165,10 +169,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Return a listening socket; it is bound before anything heavy is loaded.
+    """Return a socket, bound before anything heavy is loaded.
 
     Raises:
-        InputError: the port is taken, or the address is not this machine's.
+        InputError: the port is taken, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
@@ -191,7 +195,7 @@ def _address(listener: socket.socket) -> str:
 
 
 class DailyBudget:
-    """Classifies within a budget a day; spending is kept in the cache and survives restarts."""
+    """A classifier with a daily budget; spending is stored in the cache and survives restarts."""
 
     def __init__(self, classifier: Classifier, cache: Path, max_cost: float | None) -> None:
         self._classifier, self._cache, self._max_cost = classifier, cache, max_cost
@@ -202,7 +206,7 @@ class DailyBudget:
         self._retired: list[Any] = []
 
     def classify(self, texts: list[str]) -> Sequence[Prediction]:
-        """Return the predictions of some texts.
+        """Return the predictions of texts.
 
         Raises:
             BudgetError: the day's budget is spent.
@@ -230,7 +234,7 @@ class DailyBudget:
 
     @contextlib.contextmanager
     def _today(self) -> Iterator[Any]:
-        """Lend today's session; yesterday's is closed when nobody uses it any more."""
+        """Provide today's session; yesterday's is closed after its last use."""
         from sentikit.extension import Limits, RequestSession
 
         with self._lock:

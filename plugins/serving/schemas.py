@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Text = Annotated[str, StringConstraints(strict=True), Field(json_schema_extra={"pattern": r"\S"})]
 
 Single = Annotated[list[Text], Field(min_length=1, max_length=1)]
-#: An empty one is refused in TEI's words, so only the description asks for an item.
+#: An empty list is refused with TEI's message, so only the description requires an item.
 Batch = Annotated[list[Single], Field(json_schema_extra={"minItems": 1})]
 
 
@@ -26,7 +26,7 @@ class PredictRequest(BaseModel):
         examples=["I love it", [["I love it"], ["Not worth a cent"]]],
     )
     truncate: bool | None = Field(
-        None, description="ignored: texts are cut where the classifier's recipe says"
+        None, description="ignored: texts are truncated as the classifier's recipe says"
     )
     truncation_direction: Literal["Left", "Right", "left", "right"] = Field(
         "Right", description="ignored, as truncate"
@@ -53,13 +53,13 @@ class ClassifierModel(BaseModel):
 
 
 class ModelType(BaseModel):
-    """What kind of model is served."""
+    """The kind of model."""
 
     classifier: ClassifierModel
 
 
 class Info(BaseModel):
-    """The answer of ``GET /info``."""
+    """The response of ``GET /info``."""
 
     model_id: str
     model_sha: str | None = None
@@ -79,7 +79,7 @@ class Info(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The body of every refusal."""
+    """The body of every error response."""
 
     error: str
     error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]

@@ -27,7 +27,7 @@ from .schemas import ClassifierModel, ErrorResponse, Info, ModelType, PredictReq
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Half of a pair in UTF-16: valid in JSON, no text for a tokenizer.
+#: Lone surrogates, which are valid in JSON but not in text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -39,10 +39,10 @@ _PAGE_HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server accepts.
+    """The limits of a server.
 
     Attributes:
-        key: what clients send as ``Authorization: Bearer KEY``, or None.
+        key: clients send it as ``Authorization: Bearer KEY``; None: no key.
         hosts: names by which clients may call the server; None accepts all.
         body: most bytes of a request.
         texts: most texts of a request.
@@ -64,7 +64,7 @@ class BudgetError(SentikitError):
     """The day's budget is spent.
 
     Attributes:
-        seconds: until the next day begins.
+        seconds: until the next day.
     """
 
     def __init__(self, message: str, seconds: int) -> None:
@@ -73,7 +73,7 @@ class BudgetError(SentikitError):
 
 
 class Metrics:
-    """What Prometheus is told; texts are never part of it."""
+    """Metrics for Prometheus, without texts."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
@@ -117,10 +117,10 @@ def build_app(classifier: Classifier, name: str, classify: Classify, limits: Lim
     """Build the application.
 
     Args:
-        classifier: whose labels the server gives.
+        classifier: the served classifier.
         name: of the classifier, for ``/info``.
         classify: labels texts; called in worker threads.
-        limits: what is accepted.
+        limits: of requests.
     """
     observed: list[Callable[[int], None]] = []
     batcher = Batcher(
@@ -235,10 +235,10 @@ def _info(classifier: Classifier, name: str, limits: Limits) -> Info:
 
 
 class RefusalError(Exception):
-    """A request that gets an error response.
+    """A request is answered with an error.
 
     Attributes:
-        response: what is sent.
+        response: the error response.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ def _texts(body: bytes, most: int) -> tuple[list[str], bool]:
     """Return the texts of a request, and whether it is a batch.
 
     Raises:
-        RefusalError: the body is no request, or a text cannot be classified.
+        RefusalError: the body is malformed, or a text cannot be classified.
     """
     try:
         request = PredictRequest.model_validate_json(body)
@@ -296,7 +296,7 @@ async def _classified(batcher: Batcher, texts: list[str]) -> list[Prediction]:
         raise RefusalError(422, without_secrets(error.message, {}), "Validation") from error
     except SentikitError as error:
         raise RefusalError(424, without_secrets(error.message, {}), "Backend") from error
-    # A vote has a label even where one of its members failed.
+    # A vote has a label even if one of its members failed.
     failed = next((p.error for p in predictions if p.label is None and p.error is not None), None)
     if failed is not None:
         raise RefusalError(424, without_secrets(failed, {}), "Backend")
@@ -304,7 +304,7 @@ async def _classified(batcher: Batcher, texts: list[str]) -> list[Prediction]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return what is wrong, without a word of what was sent."""
+    """Return the first problem, without quoting the request."""
     details = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in details["loc"] if not str(part).startswith("list["))
     advice = 'Send {"inputs": "text"} or {"inputs": [["text"], ["text"]]}.'
@@ -312,7 +312,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _scores(prediction: Prediction, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return TEI's scores, highest first; 1.0 for the label where no probability is known."""
+    """Return TEI's scores, highest first; 1.0 for the label without probabilities."""
     known = prediction.probabilities
     if known is None:
         sure = prediction.certainty
@@ -322,7 +322,7 @@ def _scores(prediction: Prediction, labels: tuple[str, ...]) -> list[dict[str, A
 
 
 def _headers(predictions: Sequence[Prediction]) -> dict[str, str]:
-    """Return which members answered and what they cost."""
+    """Return headers with the members that answered and their cost."""
     members = dict.fromkeys(p.answered_by for p in predictions if p.answered_by)
     headers = {}
     if members:
@@ -357,7 +357,7 @@ async def _explained(request: Request, error: Exception) -> Response:
 
 
 def _page(schema: dict[str, Any]) -> str:
-    """Return the page of the API: no script, nothing from elsewhere."""
+    """Return the API's page, without scripts or external resources."""
     rows = "".join(
         f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
         f"<td>{html.escape(operation.get('summary', ''))}</td></tr>"
@@ -381,13 +381,13 @@ def _page(schema: dict[str, Any]) -> str:
 
 
 class Gate:
-    """Refuses what must not reach the application: strangers, other hosts, large bodies."""
+    """A filter for requests without the key, with other hosts or with large bodies."""
 
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it; measure it either way."""
+        """Pass a request on or refuse it, and measure it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -422,7 +422,7 @@ class Gate:
                 advice = "Send Authorization: Bearer KEY."
                 return _error(401, advice, "Validation", {"www-authenticate": "Bearer"})
         kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
-        # A browser sends other kinds to another origin without asking first.
+        # Browsers send other content types to other origins without a preflight request.
         posted = scope["method"] == "POST" and scope["path"] in ("/", "/predict")
         if posted and kind != "application/json":
             return _error(415, "Send content-type: application/json.", "Validation")
@@ -445,7 +445,7 @@ _PATHS = {"/", "/predict", "/info", "/health", "/metrics", "/docs", "/openapi.js
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body that was read, and then what really comes."""
+    """Return a `receive` that replays the body, then continues with the real one."""
     given: list[bool] = []
 
     async def replay() -> Message:
