@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used, listed once in a stub file."""
+"""Lazily imported public names, which a stub file lists."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class TestCommand:
     ) -> None:
         found = run(*runs)
         assert found["how"] == "cross-fitted"
-        assert "there is one split alone" in found["explanation"]
+        assert "there is only one split" in found["explanation"]
         assert found["overall"]["macro_f1"] == 1.0
 
     def test_a_target_share_of_calls_is_kept(self, runs: tuple[str, str]) -> None:

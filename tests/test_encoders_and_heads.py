@@ -162,7 +162,7 @@ def test_an_encoder_whose_tensors_do_not_match_its_config_is_refused_by_name(
     if fault == "renamed":
         assert f"{name}_of_another" in result.stderr
     if fault == "reshaped":
-        assert f"{name} has shape (7, 5) where {tuple(tensor.shape)} is needed" in result.stderr
+        assert f"{name} has shape (7, 5) instead of {tuple(tensor.shape)}" in result.stderr
     assert not Path("run").exists()
 
 

@@ -53,7 +53,7 @@ def test_bad_json_names_its_line() -> None:
 
 def test_a_file_in_place_of_a_folder_is_reported() -> None:
     Path("taken").write_text("")
-    with pytest.raises(InputError, match="a file of that name is in the way"):
+    with pytest.raises(InputError, match="because a file has that name"):
         write_text(Path("taken/a.txt"), "x")
 
 

@@ -117,9 +117,9 @@ class TestLabelMapOfCommands:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("LABEL_0", "--label-map 'LABEL_0' is not of the form LABEL=CLASS, as"),
-            ("LABEL_0=a,", "--label-map '' is not of the form LABEL=CLASS, as"),
-            ("=a", "--label-map '=a' is not of the form LABEL=CLASS, as"),
+            ("LABEL_0", "--label-map 'LABEL_0' is not of the form LABEL=CLASS, such as"),
+            ("LABEL_0=a,", "--label-map '' is not of the form LABEL=CLASS, such as"),
+            ("=a", "--label-map '=a' is not of the form LABEL=CLASS, such as"),
             ("A=a,A=b", "--label-map names the label 'A' twice."),
         ],
     )
@@ -267,10 +267,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadingProcess]
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("hidden_size", 10**9, r"hidden_size is 1000000000, and must be from 1 to "),
-        ("num_hidden_layers", 10**6, r"num_hidden_layers is 1000000, and must be from 1 to "),
-        ("vocab_size", "x", r"vocab_size is 'x', and must be from 1 to "),
-        ("hidden_size", 16, r"has shape \(.*\) where \(.*\) is needed"),
+        ("hidden_size", 10**9, r"hidden_size is 1000000000, but must be from 1 to "),
+        ("num_hidden_layers", 10**6, r"num_hidden_layers is 1000000, but must be from 1 to "),
+        ("vocab_size", "x", r"vocab_size is 'x', but must be from 1 to "),
+        ("hidden_size", 16, r"has shape \(.*\) instead of \(.*\)"),
         ("num_hidden_layers", 3, r"tensors \(.*layer\.2\..*\) missing"),
     ],
 )

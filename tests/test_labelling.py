@@ -181,10 +181,10 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     [
         (["--output", "."], "is a folder; a file is needed"),
         (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
-        (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
-        (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
-        (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
-        (["--device", "meta"], "Take cpu, cuda"),
+        (["--output", "labelled.csv.xz"], "files cannot be written. Use .gz"),
+        (["--output", "l.csv.bz2", "--format", "csv"], "files cannot be written. Use .gz"),
+        (["--output", "labelled.tsv.ZST"], "files cannot be written. Use .gz"),
+        (["--device", "meta"], "Use cpu, cuda"),
     ],
 )
 def test_an_unusable_output_or_device_is_reported_first(
@@ -717,7 +717,7 @@ def test_a_spreadsheet_safe_table_escapes_only_formulas(model: Path) -> None:
     assert [row[0] for row in csv.reader(io.StringIO(unchanged.stdout))][1:] == cells
     refused = predict(str(model), "in.csv", "--spreadsheet-safe", "--format", "jsonl")
     assert refused.exit_code == 2
-    assert "is for CSV and TSV, and jsonl is written" in refused.stderr
+    assert "is for CSV and TSV, but the output is jsonl" in refused.stderr
 
 
 def test_the_summary_counts_cut_texts_and_texts_of_unknown_tokens(
@@ -728,7 +728,7 @@ def test_the_summary_counts_cut_texts_and_texts_of_unknown_tokens(
     done = predict(str(model), "in.jsonl")
     assert done.exit_code == 0, done.output
     longest = json.loads((model / "model" / "config.json").read_text())["max_length"]
-    assert f"2 texts have more than {longest} word pieces; the end was not read." in done.stderr
+    assert f"2 texts have more than {longest} word pieces; the end was ignored." in done.stderr
     assert "1 text has mostly characters that the model does not know" in done.stderr
     plain = predict(str(model), typed="the film was great\n")
     assert "word pieces" not in plain.stderr

@@ -89,7 +89,7 @@ def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
             {"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5},
             "give cascade.members alone",
         ),
-        ({"llm": "a.csv", "threshold": 0.5}, "needs 2 values at least, and has 1"),
+        ({"llm": "a.csv", "threshold": 0.5}, "needs at least 2 values, but has 1"),
     ],
 )
 def test_an_inconsistent_cascade_section_is_refused(cascade: dict[str, object], said: str) -> None:

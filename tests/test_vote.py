@@ -146,9 +146,7 @@ class TestCommand:
 
     def test_the_ties_option_is_refused_with_a_recipe(self) -> None:
         message = refused("--recipe", "any", "--ties", "probability")
-        assert message == (
-            "--ties goes with runs; with a recipe, give --set vote.ties=probability instead."
-        )
+        assert message == ("--ties is for runs. With a recipe, use --set vote.ties=probability.")
 
     def test_ties_by_probability_without_probabilities_are_refused(self, tmp_path: Path) -> None:
         rows = [(f"text {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(30)]

@@ -32,7 +32,7 @@ DATASET_SETTINGS = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set one key of the dataset section, as 'label_map={good: positive}'; repeatable.",
+    help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
 _INPUT = (
     click.argument("file", metavar="[FILE|-]", default="-"),
@@ -42,20 +42,20 @@ _INPUT = (
         "kind",
         metavar="FORMAT",
         help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
-        "file's ending, text for a pipe.",
+        "file's suffix, text for a pipe.",
     ),
-    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook with several."),
-    click.option("--strip-markup", is_flag=True, help="Take HTML off the texts."),
+    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook."),
+    click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
     click.option(
         "--sql",
         "query",
         metavar="SELECT",
-        help="Instead of FILE, the rows of one SELECT over files or --database (extra sql).",
+        help="Read the rows of a SELECT over files or --database instead of FILE (extra sql).",
     ),
     click.option(
         "--database",
         metavar="DB",
-        help="A DuckDB or SQLite file, or postgresql://user@host/name; no password in it.",
+        help="A DuckDB or SQLite file, or postgresql://user@host/name without a password.",
     ),
 )
 
@@ -69,7 +69,7 @@ def _packed(
     keys: Sequence[str],
     make: Callable[[dict[str, Any]], Any],
 ) -> Callable[[Command], Command]:
-    """Return what adds options to a command, which gets them as one argument."""
+    """Return a decorator that adds options to a command and passes them as one argument."""
 
     def add(command: Command) -> Command:
         @functools.wraps(command)
@@ -89,12 +89,12 @@ def _input(fields: dict[str, Any]) -> InputFile:
 
 
 _INPUT_KEYS = ("file", "text_columns", "kind", "sheet", "strip_markup", "query", "database")
-#: Lets a command take a table of texts: FILE, with the options that say how to read it.
+#: Adds a table of texts to a command: FILE, and the options for reading it.
 input_file = _packed(_INPUT, "source", _INPUT_KEYS, _input)
 
 
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
-    """Resolve a recipe, and say on standard error what the user should know about it."""
+    """Resolve a recipe, and print its notes and warnings on standard error."""
     from sentikit.recipe.resolving import resolve_recipe
 
     recipe = resolve_recipe(name, settings, registry)
@@ -105,8 +105,8 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
     return recipe
 
 
-def warn(said: str) -> None:
-    print_text(f"Warning: {said}", err=True)
+def warn(message: str) -> None:
+    print_text(f"Warning: {message}", err=True)
 
 
 def draw(run: Path) -> None:
@@ -117,10 +117,10 @@ def draw(run: Path) -> None:
 
 
 def _report(given: dict[str, Any]) -> Report | None:
-    """Refuse a name that another kind of file has: a report replaces what is there."""
+    """Refuse a file name without a report's suffix, because the file is replaced."""
     if given["report"] is None:
         if given["opened"]:
-            raise click.UsageError("--open opens the report: add --report FILE.html.")
+            raise click.UsageError("--open needs a report. Add --report FILE.html.")
         return None
     from sentikit.reports import format_for
 
@@ -129,7 +129,7 @@ def _report(given: dict[str, Any]) -> Report | None:
 
 
 class Report(NamedTuple):
-    """Where a report goes, and whether it is opened in the browser then."""
+    """The file of a report, and whether to open it in the browser."""
 
     path: Path
     opened: bool
@@ -141,7 +141,7 @@ REPORT = _packed(
             "--report",
             type=FILE,
             metavar="FILE.html",
-            help="Write a report in one page that opens in any browser.",
+            help="Write a report as one HTML page.",
         ),
         click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
     ),
@@ -155,12 +155,12 @@ PLOTS_FOLDER = click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Draw plots for a paper into this folder, as PNG and SVG.",
+    help="Draw plots into this folder, as PNG and SVG.",
 )
 
 
 def check_plots(plots: Path | bool | None) -> None:
-    """Make sure, before there is any work, that plots can be drawn where they are asked for."""
+    """Check, before any work, that requested plots can be drawn."""
     if plots:
         from sentikit.reports import report_format
 
@@ -173,7 +173,7 @@ def write_charts(
     plots: Path | None,
     cascade: JudgedCascade | None = None,
 ) -> None:
-    """Write a report and plots where they are asked for, and say where they are."""
+    """Write the requested report and plots, and print their paths."""
     if report:
         import webbrowser
 
@@ -182,7 +182,7 @@ def write_charts(
         write_report(comparison, report.path, cascade)
         click.echo(f"Report: {report.path}", err=True)
         if report.opened and not webbrowser.open(report.path.resolve().as_uri()):
-            click.echo("No browser could be opened here; open the file in one.", err=True)
+            click.echo("No browser could be opened. Open the file in one.", err=True)
     if plots:
         from sentikit.reports import save_plots
 
@@ -208,12 +208,12 @@ LOADING = _packed(
             type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
             default="auto",
             show_default=True,
-            help="auto: bf16 where it is faster, else fp32; int8: ONNX folders that have it.",
+            help="auto: bf16 if it is faster, else fp32; int8: for ONNX folders that have it.",
         ),
         click.option(
             "--calibrated",
             is_flag=True,
-            help="Give probabilities at the temperature that was fitted on validation.",
+            help="Scale probabilities with the temperature fitted on validation.",
         ),
         REVISION,
         LABEL_MAP,
@@ -227,5 +227,5 @@ BATCH = click.option(
     "--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper."
 )
 ENSEMBLE_OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Save a run in this folder."
 )

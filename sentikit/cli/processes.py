@@ -1,4 +1,4 @@
-"""Lets a command run in several processes: ones that it starts, or ones that a launcher has."""
+"""Commands in several processes, which they start or which a launcher has started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NPROC = click.option(
 
 
 def start_processes(context: click.Context, processes: int | None, device: str) -> None:
-    """Do the command in several processes, where asked to, and end with their exit code."""
+    """Run the command in several processes if requested, and exit with their exit code."""
     if processes is None or processes == 1:
         return
     from sentikit.processes.launching import launch_processes
@@ -30,7 +30,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
 
 @contextmanager
 def joined_group(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that a launcher has started, if any, and fail as one with them."""
+    """Join the processes of a launcher, if any, and fail together with them."""
     from sentikit.processes.group import joined_processes
 
     with joined_processes():
@@ -42,13 +42,11 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier whose texts the group shares."""
+    """Return a classifier that divides its texts among the group."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:
         return classifier
     if not isinstance(classifier, EncoderClassifier):
-        raise InputError(
-            "Several processes share the texts of an encoder alone. Leave --nproc out."
-        )
+        raise InputError("Only an encoder can run in several processes. Leave out --nproc.")
     return SharedClassifier(classifier, group)

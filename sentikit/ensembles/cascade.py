@@ -230,7 +230,7 @@ def judge_cascade(
             points, best = tuple(curve(scored, choice.resampling)), choose(scored, Aim())
     else:
         assert choice.threshold is not None
-        threshold, explanation = choice.threshold, explanation or "The threshold was given."
+        threshold, explanation = choice.threshold, explanation or "Set by the user."
         cost = None if llm.cost is None else np.nan_to_num(llm.cost)
     labels = np.where(asked, llm.answers.labels, encoder.answers.labels)
     members = ensemble.members if whole else (encoder,)

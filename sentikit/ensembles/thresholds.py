@@ -242,7 +242,7 @@ def thresholds(
     """Return the threshold to use, that of each row with a gold label, and a sentence on both."""
     if choice.threshold is not None:
         everywhere = np.full(len(scored), choice.threshold)
-        return choice.threshold, everywhere, "The threshold was given."
+        return choice.threshold, everywhere, "Set by the user."
     if choice.tune is not None:
         first, second = choice.tune.members[:2]
         known = routed(choice.tune, choice.llm_cost).select(choice.tune.scored)
@@ -266,7 +266,7 @@ def thresholds(
     by_row = cross_fit(scored, examples.texts if any(examples.texts) else examples.ids, choice.aim)
     threshold = choose(scored, choice.aim).threshold
     said = (
-        f"Cross-fitted, as there is one split alone: every fifth of the texts is answered at the "
+        f"Cross-fitted, because there is only one split: each fifth of the texts uses the "
         f"threshold chosen for {choice.aim} on the other four ({by_row.min():.3f} to "
         f"{by_row.max():.3f}). On all texts it would be {threshold:.3f}."
     )
