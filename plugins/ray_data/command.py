@@ -82,9 +82,9 @@ def predict_on_ray(
         max_cost=max_cost,
         device=device,
     )
-    with resumable(
-        context, output, "Stopping after the next part. Press Ctrl-C again to stop at once."
-    ) as (stop_requested):
+    with resumable(context, output, "Stopping after the next part. Ctrl-C again stops now.") as (
+        stop_requested
+    ):
         done = run(job, workers, address, resume, stop_requested)
     click.echo(f"{done.rows:,} rows in {done.parts:,} parts at {output}.", err=True)
     if done.failed:

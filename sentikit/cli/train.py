@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentikit.training.job import TrainedRun
     from sentikit.training.recipe import ClassifierComponents, TrainComponents
 
-_STOPPING = "Finishing the step and saving. Press Ctrl-C again to stop at once."
+_STOPPING = "Saving after this step. Press Ctrl-C again to stop at once."
 
 
 @click.command(

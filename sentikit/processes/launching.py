@@ -253,7 +253,7 @@ def typed_command(
 def resumable(
     context: click.Context,
     path: Path | None,
-    told: str = "Stopping. Press Ctrl-C again to stop at once.",
+    told: str = "Stopping. Ctrl-C again stops at once.",
 ) -> Iterator[Callable[[], bool]]:
     """Stop in good order at the first Ctrl-C (or SIGTERM), and print how to resume.
 

@@ -98,7 +98,9 @@ class RecordedClassifier(Classifier):
             adviser=adviser if adviser is not None and adviser.label is not None else None,
         )
 
-    def _recorded(self, said: Labelling, row: int) -> tuple[str | None, dict[str, float] | None]:
+    def _recorded(
+        self, recorded: Labelling, row: int
+    ) -> tuple[str | None, dict[str, float] | None]:
         number = int(recorded.labels[row])
         label = self.table.classes[number] if number >= 0 else None
         if recorded.probabilities is None or np.isnan(recorded.probabilities[row]).any():
