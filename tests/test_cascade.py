@@ -362,7 +362,7 @@ class TestBadInput:
         return encoder_and_llm(tmp_path)
 
     def test_an_encoder_without_probabilities_is_refused(self, runs: tuple[str, str]) -> None:
-        assert "records no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
+        assert "has no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
 
     def test_runs_over_different_texts_are_refused(
         self, runs: tuple[str, str], tmp_path: Path
@@ -423,7 +423,7 @@ def test_a_cascade_can_be_computed_from_python(tmp_path: Path) -> None:
         ({"goal": "calls"}, "needs a target: a share"),
         ({"goal": "cost"}, "needs a target: USD"),
         ({"goal": "call", "target": 0.2}, "Unknown goal 'call'. Did you mean 'calls'"),
-        ({"target": 0.2}, "takes no target"),
+        ({"target": 0.2}, "has no target"),
         ({"goal": "calls", "target": 20}, "at most 1"),
         ({"goal": "cost", "target": -1}, "above 0"),
     ],

@@ -138,9 +138,9 @@ class TestCascade:
                 yield from list(super().classify(examples))[:-1]
 
         good = RuleClassifier(sure_of_even)
-        with pytest.raises(SentikitError, match="bad gave 1 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 1 predictions, but was given more"):
             Cascade({"good": good, "bad": Short(echo)}, [0.8]).predict(texts(4))
-        with pytest.raises(SentikitError, match="bad gave 3 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 3 predictions, but was given more"):
             Cascade({"bad": Short(sure_of_even), "good": RuleClassifier(echo)}, [0.8]).predict(
                 texts(4)
             )
@@ -268,7 +268,7 @@ MALFORMED = {
     "a class left out": (Prediction("neutral", {"neutral": 1.0}), "one for each of negative"),
     "a label of another scheme": (Prediction("joy", confidence=0.9), "the label 'joy'"),
     "a confidence above 1": (Prediction("neutral", confidence=7.0), "from 0 to 1"),
-    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD from 0 on"),
+    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD of at least 0"),
 }
 
 

@@ -196,6 +196,6 @@ def test_a_model_trained_with_trusted_code_is_refused_where_it_is_loaded(
     assert code == 2, shown
     assert "was trained with encoder.trust_remote_code" in shown
     assert not trace.exists()
-    with pytest.raises(sentikit.InputError, match="what a model folder brings is not run"):
+    with pytest.raises(sentikit.InputError, match="which is not run from a model folder"):
         sentikit.load(run)
     assert not trace.exists()

@@ -493,7 +493,7 @@ class TestBadInput:
         message = failure(run(*words, "--review-queue", pile.folder / "q.csv"))
         assert f"already has a column {column!r}" in message
         message = failure(run(*words, "--review-queue", pile.folder / "q.xlsx"))
-        assert f"{pile.folder / 'q.xlsx'}: .xlsx is not written" in message
+        assert f"{pile.folder / 'q.xlsx'}: .xlsx files cannot be written" in message
         assert "--output" not in message
 
     def test_repeated_texts_in_the_pile_are_reported(

@@ -170,7 +170,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     assert without.scores is not None
     with pytest.raises(toolkit.InputError, match="already holds another run"):
         toolkit.evaluate(trained_run, section, output="own")
-    with pytest.raises(toolkit.InputError, match="give output as well"):
+    with pytest.raises(toolkit.InputError, match="Set output"):
         toolkit.evaluate(trained_run, section, resume=True)
     with pytest.raises(toolkit.InputError, match="has no name"):
         toolkit.evaluate(trained_run, {"test": "x.csv"}, path="data")
@@ -265,7 +265,7 @@ def test_file_suffixes_are_case_insensitive(model: Path) -> None:
 
 
 def test_a_single_string_is_refused_as_a_list_of_texts(model: Path) -> None:
-    with pytest.raises(toolkit.InputError, match="where a list of texts is needed"):
+    with pytest.raises(toolkit.InputError, match="texts must be a list of strings"):
         toolkit.load(model).predict("I love it")
 
 
@@ -302,9 +302,9 @@ def test_missing_models_and_files_are_named(model: Path, tmp_path: Path) -> None
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, said in (
-        ("train", "interrupted", "run has no model yet: it is interrupted. Finish it with"),
-        ("finetune", "finished", "run is a run without a model; give one that trained an encoder."),
-        ("prompt", "finished", "manifest.json holds no recipe"),
+        ("train", "interrupted", "run has no model yet: its status is interrupted. Finish it with"),
+        ("finetune", "finished", "run is a run without a model. Give one that trained an encoder."),
+        ("prompt", "finished", "manifest.json has no recipe"),
     ):
         manifest = {"kind": kind, "status": status}
         (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
@@ -376,9 +376,9 @@ def test_the_python_interface_is_that_of_scikit_learn(model: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "fault"),
     [
-        ("I love it", "a list of texts is needed"),
-        (["great", None], "Item 1 (from 0) is no text but None"),
-        (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is no valid Unicode"),
+        ("I love it", "texts must be a list of strings"),
+        (["great", None], "Item 1 (from 0) is None, not a string"),
+        (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is not valid Unicode"),
     ],
 )
 def test_inputs_that_are_no_text_are_named(model: Path, texts: list[str], fault: str) -> None:

@@ -87,7 +87,7 @@ def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
         ({"members": ["a.csv", "b.csv"]}, "give either thresholds or tune"),
         (
             {"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5},
-            "give cascade.members alone",
+            "give only cascade.members",
         ),
         ({"llm": "a.csv", "threshold": 0.5}, "needs at least 2 values, but has 1"),
     ],

@@ -82,7 +82,7 @@ def test_failed_rows_keep_their_place_and_resume_queries_only_them() -> None:
         last = failed.stderr.strip().splitlines()[-1]
         assert last.startswith("2 rows have failed and no label (see error).")
         assert last.endswith(
-            "Ask about these again: sentikit predict --output out.csv --resume -- own.yaml in.csv"
+            "Retry them: sentikit predict --output out.csv --resume -- own.yaml in.csv"
         )
         found = labelled("out.csv")
         assert [n for n, row in enumerate(found) if not row["predicted_label"]] == [3, 7]

@@ -195,7 +195,7 @@ def test_bundled_cascade_recipes_are_valid() -> None:
     (line,) = cascade(thresholds=None, tune={"goal": "cost"})
     assert "The goal cost needs a target" in line
     (line,) = cascade(thresholds=None, tune={"goal": "calls", "target": 20})
-    assert "A share of calls is at most 1" in line
+    assert "The target of calls must be at most 1" in line
     (line,) = cascade(thresholds=[1.5])
     assert line.startswith("cascade.thresholds")
     (line,) = cascade(members=["minilmm", "current-zero-shot"])

@@ -286,7 +286,7 @@ class TestLoading:
         assert caught.value.exit_code == 1
         assert message.startswith("The dataset 'film-reviews' of plugin 'film' ")
         assert reason in message
-        assert message.endswith("switch it off (SENTIKIT_DISABLE_PLUGINS=film).")
+        assert message.endswith("switch it off with SENTIKIT_DISABLE_PLUGINS=film.")
         assert "\n" not in message
 
     def test_a_target_may_be_a_class(self, site: SitePackages) -> None:

@@ -1,4 +1,4 @@
-"""Runs of cascades and votes: of members that answer in the job, or of recorded ones."""
+"""Runs of cascades and votes, with members that answer in the job or are recorded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from sentikit.yaml_files import dump_yaml
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of an ensemble, to be found and loaded for a split."""
+    """Finds and loads the members of an ensemble for a split."""
 
     stages: Mapping[str, str]
     registry: Registry
@@ -59,13 +59,13 @@ class _Members:
     split: str = "test"
 
     def asked(self) -> dict[str, PromptComponents]:
-        """Return the components of the members that are LLMs to ask, by name."""
+        """Return the components of the LLMs that answer in the job, by name."""
         found: dict[str, PromptComponents] = {}
         for name, member in self.stages.items():
             recipe = member_recipe(member, self.registry)
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
                 continue
-            # A recipe with a finished run is taken as recorded.
+            # A recipe with a finished run counts as recorded.
             finished = RunFolder(RUNS / recipe.name).status == FINISHED
             if kind_of(recipe) != "prompt" or finished:
                 member_path(member, RUNS, self.registry)
@@ -81,11 +81,11 @@ class _Members:
     def split_to_label(
         self, asked: Mapping[str, PromptComponents], limit: int | None
     ) -> LabelledSplit:
-        """Load the split that the first LLM to ask labels."""
+        """Load the split of the first LLM's recipe."""
         if not asked:
             raise InputError(
-                f"None of the members {', '.join(self.stages.values())} is a prompt recipe, whose "
-                "dataset could be labelled. Label a file with it: sentikit predict RECIPE FILE"
+                f"None of the members {', '.join(self.stages.values())} is a prompt recipe with a "
+                "dataset to label. Label a file instead: sentikit predict RECIPE FILE"
             )
         return split_to_label(next(iter(asked.values())), limit)
 
@@ -100,7 +100,7 @@ class _Members:
         }
 
     def _member(self, member: str, split: LabelledSplit) -> Classifier:
-        """Return a member as recorded where the whole split is, else loaded."""
+        """Return a member's recorded answers if they cover the split, else load it."""
         recipe = member_recipe(member, self.registry)
         if recipe is not None and kind_of(recipe) in ("cascade", "vote"):
             return load(member)
@@ -124,7 +124,7 @@ class _Members:
         return RecordedClassifier(table)
 
     def paid_before(self, asked: Mapping[str, PromptComponents]) -> dict[str, float | None]:
-        """Return what training and fine-tuning the members cost, as far as is known."""
+        """Return the known costs of training and fine-tuning the members."""
         costs: dict[str, float | None] = {}
         for components in asked.values():
             costs |= earlier_costs(components)
@@ -142,9 +142,9 @@ def run_cascade(
     options: LabellingOptions,
     registry: Registry,
 ) -> JudgedCascade:
-    """Label a split with a cascade and leave a run; each member is asked what is left to it.
+    """Label a split with a cascade and save a run.
 
-    Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
+    A cascade of two runs or files uses their recorded answers. The runs of recipes are those in
     ``runs``.
     """
     settings = ensemble_settings(recipe, registry, CascadeRecipe)
@@ -153,11 +153,9 @@ def run_cascade(
     first, *others = stages.values()
     if len(stages) == 2 and is_recorded(others[0]):
         if options.limit is not None:
-            raise InputError("A recorded LLM has answered already: leave --limit out.")
+            raise InputError("--limit has no effect on a recorded LLM. Leave it out.")
         if settings.dataset is not None:
-            raise InputError(
-                "A recorded LLM has answered about its own dataset: leave dataset out."
-            )
+            raise InputError("A recorded LLM has its own dataset. Leave out dataset.")
         judged = _judge_recorded(settings.cascade, member_path(first, RUNS, registry), others[0])
         with run.locked(new=run.status == ""):
             write_cascade(run, judged, recipe.values)
@@ -184,7 +182,7 @@ def run_vote(
     options: LabellingOptions,
     registry: Registry,
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Label a split with a vote; where all members are recorded and `run` is None, none is left."""
+    """Label a split with a vote; if all members are recorded, `run` None saves no run."""
     settings = ensemble_settings(recipe, registry, VoteRecipe).vote
     members = _Members(member_names(settings.members), registry)
     asked = members.asked()
@@ -223,7 +221,7 @@ def _label(
 
 
 class _Answers:
-    """The labels that one member, or an ensemble, gives to the rows of a split."""
+    """The labels of one member, or of an ensemble, for the rows of a split."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self._classes = {label: number for number, label in enumerate(classes)}
@@ -240,7 +238,7 @@ class _Answers:
 
     @property
     def cost(self) -> float | None:
-        """USD of all rows; None where one is unknown."""
+        """USD of all rows; None if one is unknown."""
         total = sum(self._costs)
         return None if np.isnan(total) else total
 
@@ -264,7 +262,7 @@ class _Answers:
 
 
 class _CascadeSteps(RunSteps):
-    """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
+    """The steps of a cascade's run: choosing a threshold on validation, and the results."""
 
     judged: JudgedCascade
 
@@ -285,7 +283,7 @@ class _CascadeSteps(RunSteps):
         self._first, self._last = _Answers(split.classes), _Answers(split.classes)
 
     def classifier(self) -> Cascade:
-        """Return the cascade; where a threshold is to be chosen, one for the checks before."""
+        """Return the cascade; before a threshold is chosen, one for the checks."""
         return Cascade(self.members, self._thresholds or [1.0] * (len(self.members) - 1))
 
     def begin(self, session: RequestSession) -> Classifier | None:
@@ -307,7 +305,7 @@ class _CascadeSteps(RunSteps):
         return point.threshold
 
     def _asked_for_tuning(self, session: RequestSession) -> Ensemble:
-        """Ask both members about the whole validation split."""
+        """Classify the whole validation split with both members."""
         members = dataclasses.replace(self._origin, split="validation")
         asked = members.asked()
         split = members.split_to_label(asked, self._options.limit)
@@ -352,7 +350,7 @@ class _CascadeSteps(RunSteps):
 
 
 class _VoteSteps(RunSteps):
-    """What a vote's run has besides: every member's label, and the judgement."""
+    """The steps of a vote's run: every member's label, and the results."""
 
     judged: JudgedVote
 
@@ -394,7 +392,7 @@ class _VoteSteps(RunSteps):
 
 
 def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Return the recipe of a cascade of two recorded runs, ready to run again."""
+    """Return the recipe of a cascade of two recorded runs, which can be run again."""
     cascade: dict[str, Any] = {"members": [judged.encoder, judged.llm]}
     if judged.how == "given":
         cascade["thresholds"] = [judged.threshold]
@@ -455,7 +453,7 @@ def _write(
     costs: Mapping[str, float | None],
     predictions: Iterable[Prediction],
 ) -> None:
-    """Write a run over the split that the members labelled, as far as one of them knows it."""
+    """Write a run over the members' split, if one of them records it."""
     ensemble, kind = judged.ensemble, recipe["kind"]
     described = [m.manifest["dataset"] for m in ensemble.members if "dataset" in m.manifest]
     known: Mapping[str, Any] = described[0] if described else {}

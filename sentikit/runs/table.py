@@ -145,8 +145,8 @@ class RunTable:
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas table with a row for each example.
 
-        Its columns are id, text, gold, label, source and, if known, the probability of each class as
-        ``p CLASS``, and cost in USD.
+        Its columns are id, text, gold, label, source and, if known, the probability of each class
+        as ``p CLASS`` and the cost in USD.
         """
         import pandas as pd
 
