@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,26 +35,26 @@ def find_hardware() -> Hardware:
     return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
+def check_device_name(wanted: str) -> None:
+    """Refuse an unknown device name, without importing torch."""
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d{1,3})?", wanted):
+        raise InputError(f"--device {wanted!r} is not a device. Use cpu, cuda, cuda:0, … or mps.")
+
+
 def choose_device(wanted: str = "auto") -> torch.device:
     """Return the device that the user named, or the best one of this machine.
 
     Raises:
         InputError: the device is unknown or not available.
     """
+    check_device_name(wanted)
     import torch
 
     gpus = torch.cuda.device_count()
     if wanted == "auto":
         other = "mps" if torch.backends.mps.is_available() else "cpu"
         wanted = "cuda" if torch.cuda.is_available() else other
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise InputError(
-            f"--device {wanted!r} is not a device. Use cpu, cuda, cuda:0, … or mps."
-        ) from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"--device {wanted!r} is not supported. Use cpu, cuda, cuda:0, … or mps.")
+    device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise InputError(
             f"--device {wanted}: this machine has {gpus} CUDA devices. "

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import BATCH, CLASSIFIER, LOADING, input_file, warn
-from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
+from sentikit.cli.options import (
+    BATCH,
+    CLASSIFIER,
+    LOADING,
+    NPROC,
+    input_file,
+    joined_group,
+    shared,
+    start_processes,
+    warn,
+)
 from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
+from sentikit.files import refuse_unwritable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text
 
@@ -46,7 +56,7 @@ _MOST_SHARES = 6
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Default: standard output; compressed if the name ends in .gz.",
+    help="Default: standard output. Replaces an existing file; compresses one named .gz.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -86,36 +96,18 @@ def predict(
     processes, under torchrun or with --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
-    from sentikit.labelling.table_writer import written_kind
 
     if on is not None:
         _predict_on(context, on)
         return
-    if source.piped and nproc and nproc > 1:
-        raise InputError(
-            f"{nproc} processes cannot share standard input, because each reads all texts. "
-            "Save the texts in a file and name it."
-        )
-    if output is not None and output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and _is_same(output, source.file):
-        raise InputError(f"--output {output} is the file to label. Choose another name.")
-    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
-        raise InputError(
-            f"--output {output}: {output.suffix} files cannot be written. Use .gz, as in "
-            "labelled.csv.gz."
-        )
-    chosen = output_format or written_kind(output, source.file, source.kind)
-    if chosen == "parquet" and output is None:
-        raise InputError("Parquet cannot go to standard output. Add --output FILE.parquet.")
-    if spreadsheet_safe and chosen not in ("csv", "tsv"):
-        raise InputError(f"--spreadsheet-safe is for CSV and TSV, but the output is {chosen}.")
+    if resume and output is None:
+        raise InputError("--resume needs --output, because standard output is not kept.")
+    if source.piped:
+        _refuse_for_pipe(nproc, batch)
+    chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
     # Starting takes seconds, so a missing or malformed file is reported before.
     refuse_missing(model, loading.revision)
-    if not source.piped:
-        with source.open() as rows:
-            source.columns(rows)
-            next(iter(rows), None)
+    source.count()
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
@@ -144,6 +136,41 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
+
+
+def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
+    if nproc and nproc > 1:
+        raise InputError(
+            f"{nproc} processes cannot share standard input, because each reads all "
+            "texts. Save the texts in a file and name it."
+        )
+    if batch:
+        raise InputError("--batch reads the texts several times. Save them in a file and name it.")
+
+
+def _kind_to_write(
+    source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
+) -> str:
+    """Return the kind of table to write; refuse an output that cannot be written."""
+    from sentikit.labelling.table_writer import written_kind
+
+    if output is not None and output.is_dir():
+        raise InputError(f"--output {output} is a folder; a file is needed.")
+    if output is not None and output.is_file() and _is_same(output, source.file):
+        raise InputError(f"--output {output} is the file to label. Choose another name.")
+    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
+        raise InputError(
+            f"--output {output}: {output.suffix} files cannot be written. Use .gz, as in "
+            "labelled.csv.gz."
+        )
+    kind = wanted or written_kind(output, source.file, source.kind)
+    if kind == "parquet" and output is None:
+        raise InputError("Parquet cannot go to standard output. Add --output FILE.parquet.")
+    if spreadsheet_safe and kind not in ("csv", "tsv"):
+        raise InputError(f"--spreadsheet-safe is for CSV and TSV, but the output is {kind}.")
+    if output is not None:
+        refuse_unwritable(output)
+    return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:

@@ -21,6 +21,8 @@ Goal = Literal["f1", "calls", "cost"]
 EVERYTHING = 1.01
 #: The confidence of an encoder without a label or probabilities: below every threshold.
 UNSURE = -1.0
+#: Confidence of a row without text, which no member labels: above every threshold.
+NEVER_SENT = 2.0
 FOLDS = 5
 
 
@@ -75,8 +77,8 @@ class CascadeChoice:
 class Routed:
     """The rows of a cascade with both members' answers, as columns; class -1 is invalid.
 
-    `confidence` is the encoder's top probability, or `UNSURE`; `cost` is USD of each row if the LLM
-    answers it.
+    `confidence` is the encoder's top probability, `UNSURE` if there is none, or `NEVER_SENT` for a
+    row without text; `cost` is USD of each row if the LLM answers it.
     """
 
     gold: NDArray[np.int64]
@@ -108,7 +110,7 @@ def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
     return Routed(
         ensemble.gold,
         encoder.answers.labels,
-        _confidence(encoder.answers, encoder.name),
+        np.where(ensemble.has_text, _confidence(encoder.answers, encoder.name), NEVER_SENT),
         llm.answers.labels,
         len(ensemble.classes),
         cost,
@@ -165,13 +167,14 @@ def all_cuts(rows: Routed) -> Cuts:
     """
     order = np.argsort(rows.confidence, kind="stable")
     ordered = rows.confidence[order]
+    ordered = ordered[ordered < NEVER_SENT]
     changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     between = (ordered[changes] + ordered[changes - 1]) / 2
     # Unsure rows are sent at any threshold; 0 separates them from the rest.
     between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
     ends = np.concatenate([changes, [len(ordered)]])
     thresholds = np.concatenate([between, [EVERYTHING]])
-    if ordered[0] != UNSURE:
+    if not len(ordered) or ordered[0] != UNSURE:
         ends, thresholds = np.concatenate([[0], ends]), np.concatenate([[0.0], thresholds])
     width = rows.classes + 1
     # How the confusion counts change with every row that is sent.

@@ -42,6 +42,12 @@ class Row:
 
     example: Example
     gold: str | None = None
+    known_by_id: bool = False
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the row can be labelled: it has a text, or only ids are known."""
+        return self.known_by_id or bool(self.example.text.strip())
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class SplitRows:
 
     def __iter__(self) -> Iterator[Row]:
         for identifier, text, gold, source, columns in self.split.examples.rows():
-            yield Row(Example(text, identifier, source, columns), gold)
+            example = Example(text, identifier, source, columns)
+            yield Row(example, gold, not self.split.has_texts)
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class RowTotals:
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
         self.unmetered += prediction.answer is not None and prediction.usage is None
-        self.usage += prediction.usage or Usage()
+        if prediction.usage is not None:
+            self.usage += prediction.usage
         if prediction.error is None or prediction.cost:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
@@ -283,7 +291,7 @@ class RunWriter:
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys."""
         self.totals.add(prediction)
-        self.totals.without_text += not example.text.strip()
+        self.totals.without_text += not self.plan.split.has_text(example.text)
         self._scored.add(gold, example.source, prediction)
         if self.run is None:
             return
