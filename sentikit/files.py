@@ -117,7 +117,7 @@ def refuse_unwritable(path: Path) -> None:
     """Refuse, before any work, a file or a folder that cannot be written.
 
     Raises:
-        InputError: says which folder is in the way.
+        InputError: it cannot be written; the message names the folder.
     """
     if _is_stream(path):
         return

@@ -43,7 +43,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN late.csv", "late.csv, line 602: 3 fields, but the header names 2 columns"),
         ("RUN late.jsonl", "late.jsonl, line 601: the column 'text' holds a list"),
         ("RUN lists.json", "holds several lists: 'data', 'more'"),
-        ("RUN texts.csv --output bars.csv/x.csv", "takes no files (Not a directory)"),
+        ("RUN texts.csv --output bars.csv/x.csv", "is not writable (Not a directory)"),
         ("RUN texts.csv --output x.xlsx", ".xlsx is not written"),
         ("RUN texts.csv --resume", "--resume needs --output"),
         ("RUN texts.csv --device tpu", "'tpu' is not a device"),

@@ -212,4 +212,4 @@ def test_a_read_only_folder_is_reported(small_disk: Path, tiny_recipe: Path) -> 
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 2
     assert "run cannot be written" in result.stderr
-    assert "takes no files (Read-only file system)" in result.stderr
+    assert "is not writable (Read-only file system)" in result.stderr

@@ -21,6 +21,7 @@ _MOST_EMPTY = 8192
 
 
 def _never() -> bool:
+    """Return False: there is no stop request and no pause."""
     return False
 
 
