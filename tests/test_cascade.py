@@ -238,7 +238,7 @@ class TestCommand:
         found = run(*runs, "--tune", *other)
         assert found["how"] == "tuned"
         assert found["threshold"] == pytest.approx(0.55)
-        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+        assert "The threshold was chosen on 30 of the scored texts" in found["notes"][0]
 
     def test_tuning_on_the_evaluated_texts_is_noted(self, tmp_path: Path) -> None:
         """Also where the files hold ids alone."""
@@ -250,7 +250,7 @@ class TestCommand:
             (tmp_path / f"{name}.csv").write_text("\n".join(lines))
         runs = [str(tmp_path / f"{name}.csv") for name in ("encoder", "llm")]
         found = run(*runs, "--tune", *runs)
-        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+        assert "The threshold was chosen on 30 of the scored texts" in found["notes"][0]
         assert "30 texts of the runs to tune on" in found["explanation"]
 
     def test_the_threshold_is_cross_fitted_when_there_is_only_one_split(

@@ -222,7 +222,7 @@ def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
     with pytest.raises(toolkit.InputError, match=re.escape(name)) as caught:
         toolkit.load(folder)
     if fault == "reshaped":
-        assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message
+        assert f"shape (7, 5) instead of {tuple(tensor.shape)}" in caught.value.message
 
 
 def test_a_head_may_be_built_from_the_whole_configuration(

@@ -147,7 +147,7 @@ class TestCascade:
 
     def test_wrong_numbers_of_members_or_thresholds_and_other_classes_are_refused(self) -> None:
         one = RuleClassifier(always("neutral"))
-        with pytest.raises(InputError, match="needs two members"):
+        with pytest.raises(InputError, match="needs at least two members"):
             Cascade({"a": one}, [])
         with pytest.raises(InputError, match="3 members needs 2 thresholds"):
             Cascade({"a": one, "b": one, "c": one}, [0.5])

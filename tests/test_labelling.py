@@ -179,7 +179,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     ("arguments", "said"),
     [
         (["--output", "."], "is a folder; a file is needed"),
-        (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
+        (["--output", "labelled.xlsx"], "Use .csv, .tsv or .jsonl"),
         (["--output", "labelled.csv.xz"], "files cannot be written. Use .gz"),
         (["--output", "l.csv.bz2", "--format", "csv"], "files cannot be written. Use .gz"),
         (["--output", "labelled.tsv.ZST"], "files cannot be written. Use .gz"),
@@ -289,7 +289,7 @@ def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, said in (
         ("train", "interrupted", "run has no model yet: its status is interrupted. Finish it with"),
-        ("finetune", "finished", "run is a run without a model. Give one that trained an encoder."),
+        ("finetune", "finished", "run is a fine-tuned LLM, which needs a prompt recipe"),
         ("prompt", "finished", "manifest.json has no recipe"),
     ):
         manifest = {"kind": kind, "status": status}
