@@ -189,9 +189,9 @@ def _costs_before(path: str) -> dict[str, float | None]:
     """Return what was paid before a run labelled its texts, by item."""
     run = RunFolder(Path(path).expanduser())
     manifest = run.manifest if run.path.is_dir() and run.status else {}
-    costs = dict(manifest.get("cost_usd") or {})
-    if manifest.get("kind") in ("train", "evaluate"):
+    if manifest.get("kind") == "train":
         return {"encoder": cost} if (cost := encoder_cost(path)) else {}
+    costs = dict(manifest.get("cost_usd") or {})
     return {item: cost for item, cost in costs.items() if item not in ("llm", "probing")}
 
 
