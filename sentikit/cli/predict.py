@@ -95,7 +95,6 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
-    from sentikit.labelling.table_writer import written_kind
 
     if on is not None:
         _predict_on(context, on)
@@ -105,20 +104,7 @@ def predict(
             f"{nproc} processes cannot share standard input: each reads all texts. "
             "Save them in a file and name it."
         )
-    if output is not None and output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and _is_same(output, source.file):
-        raise InputError(f"--output {output} is the file to label. Choose another name.")
-    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
-        raise InputError(
-            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
-            "written is .gz, as in labelled.csv.gz."
-        )
-    chosen = output_format or written_kind(output, source.file, source.kind)
-    if chosen == "parquet" and output is None:
-        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
-    if spreadsheet_safe and chosen not in ("csv", "tsv"):
-        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {chosen} is written.")
+    kind = _written_kind(output, output_format, source, spreadsheet_safe)
     # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
     refuse_missing(model, loading.revision)
     if not source.piped:
@@ -150,9 +136,32 @@ def predict(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
+        done = label_file(classifier, source, rows, output, kind, options, spreadsheet_safe)
         _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
+
+
+def _written_kind(
+    output: Path | None, output_format: str | None, source: InputFile, spreadsheet_safe: bool
+) -> str:
+    """Return the format to write, or refuse an output that cannot have it."""
+    from sentikit.labelling.table_writer import written_kind
+
+    if output is not None and output.is_dir():
+        raise InputError(f"--output {output} is a folder; a file is needed.")
+    if output is not None and output.is_file() and _is_same(output, source.file):
+        raise InputError(f"--output {output} is the file to label. Choose another name.")
+    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
+        raise InputError(
+            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
+            "written is .gz, as in labelled.csv.gz."
+        )
+    kind = output_format or written_kind(output, source.file, source.kind)
+    if kind == "parquet" and output is None:
+        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    if spreadsheet_safe and kind not in ("csv", "tsv"):
+        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {kind} is written.")
+    return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
