@@ -25,6 +25,7 @@ def export(*words: str | Path) -> Result:
     return CliRunner().invoke(sentikit, ["export", *map(str, words)])
 
 
+@pytest.mark.posix
 def test_export_writes_a_model_and_names_its_folder(model: Path) -> None:
     result = export(model, "out", "--format", "electra-classifier")
     assert result.exit_code == 0, result.output

@@ -76,16 +76,22 @@ class Files(DatasetLoader):
         if settings.format is not None:
             known_table_format(settings.format)
         self._places: dict[str, tuple[str, array[int]]] = {}
+        self._begun: set[str] = set()
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits that have a file.
 
         Raises:
-            InputError: a file is missing, is a folder or may not be read.
+            InputError: a file may not be read, has not the columns, or no text in its first row.
         """
         named = tuple(split for split in SPLITS if getattr(self.settings, split))
         for split in named:
             _check(self._path(split))
+            # A pipe can be read once.
+            if split not in self._begun and self._path(split).is_file():
+                with self.rows(split) as rows:
+                    next(self._fields(rows, *self._columns(rows)), None)
+                self._begun.add(split)
         return named
 
     def load(self, split: str) -> Examples:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import RecordRows, Rows
@@ -17,7 +17,7 @@ _BATCH = 1_000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _NAME = "the query's result"
 #: What a connection string gives a password with, in a URL or as a keyword.
-_PASSWORD = re.compile(r"\b(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@/\s]+@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(password|passwd|\bpwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -131,33 +131,49 @@ def _connect(duckdb: Any, database: str | None) -> Any:
     except duckdb.Error as error:
         raise InputError(f"{database} cannot be opened: {_first_line(error)}") from error
     if database is not None:
+        address = _postgres(database)
         try:
-            connection.execute(f"ATTACH '{_postgres(database)}' AS db (TYPE postgres, READ_ONLY)")
+            connection.execute("LOAD postgres")
+        except duckdb.Error as error:
+            connection.close()
+            raise InputError(
+                f"{database} needs DuckDB's extension 'postgres', which is not installed: "
+                "python -c \"import duckdb; duckdb.sql('INSTALL postgres')\"."
+            ) from error
+        try:
+            connection.execute(f"ATTACH '{address}' AS db (TYPE postgres, READ_ONLY)")
             connection.execute("USE db")
         except duckdb.Error as error:
             connection.close()
+            reason = _first_line(error).rpartition('": ')[2].rpartition("failed: ")[2]
             raise SentikitError(
-                f"{database} cannot be reached: {_first_line(error)} DuckDB's extension 'postgres' "
-                "must be installed: python -c \"import duckdb; duckdb.sql('INSTALL postgres')\"."
+                f"{database} cannot be reached: {reason.removeprefix('FATAL:').strip()} The "
+                "password comes from PGPASSWORD or ~/.pgpass."
             ) from error
     return connection
 
 
 def _postgres(address: str) -> str:
     """Write a URL as the keywords of a connection string, quoted for SQL."""
-    parts = urlsplit(address)
-    named = {
-        "host": parts.hostname,
-        "port": parts.port,
-        "user": parts.username,
-        "dbname": parts.path.lstrip("/"),
-    }
+    try:
+        parts = urlsplit(address)
+        named = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": parts.username,
+            "dbname": parts.path.lstrip("/"),
+        }
+    except ValueError as error:
+        raise InputError(
+            "The address of the database is not of the form postgresql://user@host:port/name."
+        ) from error
     given = {key: unquote(str(value)) for key, value in named.items() if value}
-    written = (
+    written = " ".join(
         "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
-        for key, value in given.items()
+        for key, value in {**given, **dict(parse_qsl(parts.query))}.items()
     )
-    return " ".join(written).replace("'", "''")
+    refuse_password(written)
+    return written.replace("'", "''")
 
 
 @contextlib.contextmanager

@@ -283,7 +283,8 @@ class PretrainedSource:
         if local and not (folder / "config.json").is_file():
             raise InputError(
                 f"The encoder folder {folder} has no config.json. Give a folder in the hub's "
-                "layout: config.json, tokenizer.json and model.safetensors."
+                "layout: config.json, tokenizer.json and model.safetensors. For the encoder of a "
+                "run write encoder={name: run, path: DIR}."
             )
         try:
             yield

@@ -20,6 +20,7 @@ from sentikit.cli.options import (
 )
 from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
+from sentikit.files import refuse_unwritable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text
 
@@ -55,7 +56,7 @@ _MOST_SHARES = 6
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Default: standard output; compressed where the name ends in .gz.",
+    help="Default: standard output. A file there is replaced; one named .gz is compressed.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -99,18 +100,14 @@ def predict(
     if on is not None:
         _predict_on(context, on)
         return
-    if source.piped and nproc and nproc > 1:
-        raise InputError(
-            f"{nproc} processes cannot share standard input: each reads all texts. "
-            "Save them in a file and name it."
-        )
-    kind = _written_kind(output, output_format, source, spreadsheet_safe)
+    if resume and output is None:
+        raise InputError("--resume needs --output: what went to standard output is not kept.")
+    if source.piped:
+        _refuse_for_pipe(nproc, batch)
+    chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
     # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
     refuse_missing(model, loading.revision)
-    if not source.piped:
-        with source.open() as rows:
-            source.columns(rows)
-            next(iter(rows), None)
+    source.count()
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
@@ -136,15 +133,25 @@ def predict(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        done = label_file(classifier, source, rows, output, kind, options, spreadsheet_safe)
+        done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
 
 
-def _written_kind(
-    output: Path | None, output_format: str | None, source: InputFile, spreadsheet_safe: bool
+def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
+    if nproc and nproc > 1:
+        raise InputError(
+            f"{nproc} processes cannot share standard input: each reads all texts. "
+            "Save them in a file and name it."
+        )
+    if batch:
+        raise InputError("--batch reads the texts several times. Save them in a file and name it.")
+
+
+def _kind_to_write(
+    source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
 ) -> str:
-    """Return the format to write, or refuse an output that cannot have it."""
+    """Return the kind of table to write; refuse one that cannot be written where it should go."""
     from sentikit.labelling.table_writer import written_kind
 
     if output is not None and output.is_dir():
@@ -156,11 +163,13 @@ def _written_kind(
             f"--output {output}: {output.suffix} is not written; the compressed form that can be "
             "written is .gz, as in labelled.csv.gz."
         )
-    kind = output_format or written_kind(output, source.file, source.kind)
+    kind = wanted or written_kind(output, source.file, source.kind)
     if kind == "parquet" and output is None:
         raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
     if spreadsheet_safe and kind not in ("csv", "tsv"):
         raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {kind} is written.")
+    if output is not None:
+        refuse_unwritable(output)
     return kind
 
 

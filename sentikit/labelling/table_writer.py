@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import json
@@ -89,9 +90,10 @@ class AddedColumns:
         row: dict[str, Any] = {LABEL_COLUMN: said.label}
         if nested:
             row[PROBABILITIES_COLUMN] = shares
+        elif shares is None:
+            row |= dict.fromkeys(self._share_columns)
         else:
-            known = [None] * len(self.labels) if shares is None else list(shares.values())
-            row |= dict(zip(self._share_columns, known, strict=True))
+            row |= zip(self._share_columns, shares.values(), strict=True)
         if self.answered_by:
             row[ANSWERED_BY_COLUMN] = said.answered_by
         if self.rationale:
@@ -103,7 +105,7 @@ class AddedColumns:
             row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
         return row
 
-    @property
+    @functools.cached_property
     def _share_columns(self) -> list[str]:
         return [f"probability_{label}" for label in self.labels]
 
@@ -222,15 +224,14 @@ def _delimited_writer(
     spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    made: Callable[[Any], Any] = without_formula if spreadsheet_safe else lambda cell: cell
-    writer.writerow(map(made, [*columns, *added]))
-    known = frozenset(columns)
+    known, made = frozenset(columns), without_formula if spreadsheet_safe else None
+    writer.writerow(map(made, [*columns, *added]) if made else [*columns, *added])
 
     def write(row: Record, said: Record) -> None:
         _refuse_late(row, known)
-        cells = [_cell(row.get(column)) for column in columns]
+        cells = [v if type(v) is str else _cell(v) for v in map(row.get, columns)]
         cells += [_number(said[column], column) for column in added]
-        writer.writerow(map(made, cells))
+        writer.writerow(map(made, cells) if made else cells)
 
     return write
 
