@@ -137,8 +137,8 @@ class LLMClassifier(Classifier):
         given = prompt_input(example, self.labels, row.context)
         messages = messages_for(self.components, given, number)
         expected = needs.tokens + (_RATIONALE_TOKENS if rationale else 0)
-        given = "max_tokens" in options.model_fields_set
-        least = 2 * expected + (0 if given else member.backend.least_tokens)
+        limited = "max_tokens" in options.model_fields_set
+        least = 2 * expected + (0 if limited else member.backend.least_tokens)
         return ChatRequest(
             messages=messages,
             labels=self.labels,
