@@ -211,4 +211,5 @@ def test_a_read_only_folder_is_reported(small_disk: Path, tiny_recipe: Path) -> 
     words = ["train", "--recipe", str(tiny_recipe), "--output", str(small_disk / "run")]
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 2
-    assert "may not be read or written" in result.stderr
+    assert "run cannot be written" in result.stderr
+    assert "takes no files (Read-only file system)" in result.stderr

@@ -183,7 +183,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
         (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
         (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
         (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
-        (["--device", "meta"], "Take cpu, cuda"),
+        (["--device", "meta"], "is no device. Use cpu, cuda"),
     ],
 )
 def test_an_unusable_output_or_device_is_reported_first(
