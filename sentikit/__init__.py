@@ -11,11 +11,11 @@ What a program calls is listed in ``__init__.pyi``, what plugin authors need bes
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from typing import Any
 
-from sentikit.public_names import imported, listed_names
+from sentikit import extension
+from sentikit.extension import imported, listed_names
 
 __version__ = "0.1.0"
 _NAMES = listed_names(__file__)
@@ -25,7 +25,6 @@ __all__ = ["__version__", *_NAMES]  # noqa: PLE0604 - a list of texts
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return imported(_NAMES[name], name)
-    extension = importlib.import_module("sentikit.extension")
     if name in extension.OLD_NAMES:
         return getattr(extension, name)
     if name in extension.__all__:

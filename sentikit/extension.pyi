@@ -159,7 +159,7 @@ from sentikit.metrics import NamedMetric as NamedMetric
 from sentikit.reports import ReportFormat as ReportFormat
 from sentikit.reports import Section as Section
 from sentikit.assurance.estimates import Estimates as Estimates
-from sentikit.assurance.labels import LabelledTable as LabelledTable
+from sentikit.assurance.estimates import LabelledTable as LabelledTable
 from sentikit.comparison.alignment import AlignedRuns as AlignedRuns
 from sentikit.comparison.results import BreakEven as BreakEven
 from sentikit.comparison.results import Difference as Difference
@@ -223,7 +223,7 @@ from sentikit.datasets.tables import InputFile as InputFile
 # register_commands, texts that people check
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
 from sentikit.assurance.job import PileJob as PileJob
-from sentikit.assurance.labels import Labels as Labels
+from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

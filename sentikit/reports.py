@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from sentikit.assurance.estimates import Estimates
-    from sentikit.assurance.labels import LabelledTable
+    from sentikit.assurance.estimates import Estimates, LabelledTable
     from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.cascade import JudgedCascade
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +172,8 @@ def load_pretrained(
         options: further ones of ``from_pretrained``.
 
     Raises:
-        InputError: a tensor is missing or has another shape; names it.
+        InputError: a tensor is missing, has another shape, or is of a layer that the
+            configuration lacks; names it.
     """
     with _quiet_transformers():
         loaded, report = auto_class.from_pretrained(
@@ -190,7 +191,23 @@ def load_pretrained(
         name: (tuple(found), tuple(wanted)) for name, found, wanted in report["mismatched_keys"]
     }
     refuse_unfitting(model, missing, shapes, report["unexpected_keys"])
+    _refuse_further_layers(model, loaded, report["unexpected_keys"])
     return loaded
+
+
+def _refuse_further_layers(source: str, model: Any, unknown: Iterable[str]) -> None:
+    own = {re.sub(r"\d+", "#", name) for name in model.state_dict()}
+    prefix = f"{model.base_model_prefix}."
+    further = [
+        name
+        for name in unknown
+        if own & {re.sub(r"\d+", "#", named) for named in (name, name.removeprefix(prefix))}
+    ]
+    if further:
+        raise InputError(
+            f"{source} does not fit its config.json, which has fewer layers: {_tensors(further)} "
+            "would be left out. Correct num_hidden_layers, or remove these tensors."
+        )
 
 
 def refuse_unfitting(

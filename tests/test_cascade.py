@@ -318,6 +318,64 @@ class TestCommand:
         again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
         assert again == first
 
+    def test_the_recipe_saved_with_a_given_llm_cost_runs_again(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        lines = [json.loads(line) for line in Path(runs[1]).read_text().splitlines()]
+        Path(runs[1]).write_text("\n".join(json.dumps(r | {"cost": None}) for r in lines))
+        aim = ["--goal", "cost", "--target", "1", "--llm-cost", "3"]
+        first = run(*runs, *aim, "--output", str(tmp_path / "run"))
+        assert first["share_of_calls"] <= 1 / 3
+        again = run("--recipe", str(tmp_path / "run" / "recipe.yaml"), "--output", "again")
+        assert again == first
+        (own,) = sentikit.compare([tmp_path / "run"]).runs
+        assert own.cost.per_1000 == pytest.approx(first["cost_per_1000"])
+
+    def test_rows_without_text_are_no_calls_of_a_recorded_cascade(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        for path in runs:
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            empty = rows[0] | {"text": " ", "gold": None}
+            Path(path).write_text("\n".join(json.dumps(row) for row in [empty, *rows]) + "\n")
+        found = run(*runs, "--threshold", "0.55", "--output", str(tmp_path / "run"))
+        assert (found["rows"], found["calls"], found["overall"]["macro_f1"]) == (61, 20, 1.0)
+        assert found["llm_cost_per_1000"] == pytest.approx(60 * 0.01 / 61 * 1000)
+        assert found["curve"][-1]["calls"] == 60
+        first = json.loads((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()[0])
+        assert (first["text"], first["label"], "answered_by" in first) == (" ", None, False)
+
+    def test_the_rows_of_a_recorded_cascade_are_labelled_as_it_was_judged(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        """Cross-fitted thresholds differ by row, and equal texts may have different answers."""
+        for path in runs:
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            twice = [rows[0] | {"label": "neutral", "gold": "neutral"}, rows[30]]
+            Path(path).write_text("\n".join(json.dumps(row) for row in [*rows, *twice]) + "\n")
+        run(*runs, "--output", str(tmp_path / "run"))
+        judged = sentikit.cascade(*runs)
+        table = read_run(tmp_path / "run")
+        np.testing.assert_array_equal(table.answers.labels, judged.labels)
+        lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+        by = [json.loads(line)["answered_by"] for line in lines]
+        assert by == ["llm" if asked else "encoder" for asked in judged.asked]
+
+    def test_results_files_with_ids_alone_become_a_run(self, tmp_path: Path) -> None:
+        for name, shift in (("encoder", 0), ("llm", 1)):
+            lines = ["id,gold,label,probabilities"]
+            for i in range(30):
+                said = LABELS[(i + shift) % 3]
+                shares = json.dumps(sure(said, 0.5 if i < 10 else 0.9)).replace('"', '""')
+                lines.append(f'r{i},{LABELS[i % 3]},{said},"{shares}"')
+            (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        members = [str(tmp_path / f"{name}.csv") for name in ("encoder", "llm")]
+        found = run(*members, "--threshold", "0.7", "--output", str(tmp_path / "run"))
+        table = read_run(tmp_path / "run")
+        assert found["calls"] == 10
+        assert (table.answers.labels == table.gold).sum() == 20
+        assert table.invalid == 0
+
     def test_a_cascade_that_sends_no_text_to_the_llm_costs_nothing(
         self, runs: tuple[str, str], tmp_path: Path
     ) -> None:
@@ -559,6 +617,34 @@ class TestRecipe:
         found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
         assert found == run(encoder, llm, "--threshold", "0.55")
         assert "--limit" in refused("--recipe", str(recipe), "--limit", "3")
+
+    def test_three_recorded_members_can_be_stages(self, recipe: Path, tmp_path: Path) -> None:
+        encoder, llm = encoder_and_llm(tmp_path)
+        rows = [(f"text number {i}", LABELS[i % 3], LABELS[i % 3]) for i in range(60)]
+        middle = write_results(tmp_path / "middle.jsonl", rows, [sure(r[2], 0.52) for r in rows])
+        stages = [encoder, middle, llm]
+        recipe.write_text(
+            json.dumps(
+                {"kind": "cascade", "cascade": {"members": stages, "thresholds": [0.55, 0.5]}}
+            )
+        )
+        found = run("--recipe", str(recipe), "--output", str(tmp_path / "run"))
+        assert (found["calls"], found["overall"]["macro_f1"]) == (20, 1.0)
+        lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+        answered = [json.loads(line)["answered_by"] for line in lines]
+        assert (answered.count("encoder"), answered.count("middle")) == (40, 20)
+
+    def test_a_member_that_labelled_nothing_is_refused(self, recipe: Path, tmp_path: Path) -> None:
+        encoder, _ = encoder_and_llm(tmp_path)
+        recipe.write_text(
+            json.dumps(
+                {"kind": "cascade", "cascade": {"members": [encoder, "tfidf"], "thresholds": [0.5]}}
+            )
+        )
+        message = refused("--recipe", str(recipe))
+        assert message.startswith(
+            "tfidf has labelled nothing yet, and no member is a prompt recipe"
+        )
 
     def test_deprecated_keys_work_with_a_warning(self, recipe: Path) -> None:
         old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])

@@ -166,6 +166,37 @@ def test_an_encoder_whose_tensors_do_not_match_its_config_is_refused_by_name(
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("architecture", ["electra", "bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_an_encoder_with_more_layers_than_its_config_is_refused(
+    tmp_path: Path, architecture: str, prefixed: bool
+) -> None:
+    folder = make_encoder(tmp_path / "model", architecture)
+    if prefixed:
+        prefix = {"modernbert": "model"}.get(architecture, architecture)
+        weights = load_file(folder / "model.safetensors")
+        weights = {f"{prefix}.{name}": tensor for name, tensor in weights.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 1}
+    config.pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(toolkit.InputError, match=r"fewer layers.*layers?\.1\."):
+        PretrainedSource(str(folder)).backbone()
+
+
+def test_an_encoder_with_damaged_weights_is_named_before_training(
+    tmp_path: Path, tiny_recipe: Path
+) -> None:
+    folder = make_encoder(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights[_first_layer(weights)].fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    words = ["train", "--recipe", str(tiny_recipe), "--set", "encoder.model=./model"]
+    result = CliRunner().invoke(sentikit, words)
+    assert result.exit_code == 1
+    assert "The encoder 'transformers' returned NaN or infinite numbers" in result.stderr
+
+
 def test_an_encoder_without_a_pooler_or_with_pretraining_heads_is_accepted(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path / "model", "bert")
     weights = load_file(folder / "model.safetensors")
@@ -232,6 +263,9 @@ def test_a_head_that_returns_nan_or_too_many_logits_is_reported_in_one_sentence(
     model.head = OddHead(odd)
     with pytest.raises(toolkit.SentikitError, match=r"finite ones of shape .*, 3.* are needed"):
         classifier.predict(["a film"])
-    wanted = {"nan": "'odd' returned NaN or infinite logits", "wide": r"shape \(2, 4\); \(2, 3\)"}
+    wanted = {
+        "nan": "'odd' returned NaN or infinite numbers",
+        "wide": r"shape \(2, 4\) instead of \(2, 3\)",
+    }
     with pytest.raises(toolkit.SentikitError, match=wanted[odd]):
         check_shapes(model, 3, {"encoder": "tiny", "head": "odd"})

@@ -80,6 +80,11 @@ def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
         sentikit.load("minilm")
 
 
+def test_a_recipe_named_as_its_classifier_stands_for_its_run() -> None:
+    with pytest.raises(InputError, match="sentikit train --recipe tfidf --output runs/tfidf"):
+        sentikit.load("tfidf")
+
+
 @pytest.mark.parametrize(
     ("cascade", "said"),
     [

@@ -79,6 +79,18 @@ class TestRuns:
         assert done.returncode == 2
         assert "are mutually exclusive" in done.stderr
 
+    def test_prompt_show_leaves_out_rows_without_text(self) -> None:
+        Path("test.csv").write_text(
+            "text,label\n ,positive\nA fine film.,positive\nDull.,negative\n"
+        )
+        dataset = '{"name": "files", "test": "test.csv"}'
+        recipe = ["--recipe", "b3-gpt-4o-mini-zero-shot", "--set", f"dataset={dataset}"]
+        shown = json.loads(sentikit("prompt", *recipe, "--show", "2", "--json").stdout)
+        said = [one["messages"][-1]["content"] for one in shown]
+        assert len(said) == 2
+        assert "A fine film." in said[0]
+        assert "Dull." in said[1]
+
     def test_prompt_show_sends_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(6))
         for other in ("--estimate", "--resume"):

@@ -217,6 +217,7 @@ def test_contradictory_overrides_are_refused() -> None:
         parse_overrides(["training=3", "training.lr=1"])
 
 
+@pytest.mark.posix
 def test_a_recipe_that_extends_itself_is_refused() -> None:
     Path("loop.yaml").symlink_to("loop.yaml")
     with pytest.raises(InputError, match=r"loop\.yaml is a link that leads back to itself"):
@@ -246,6 +247,18 @@ def test_keys_dropped_by_an_override_are_reported() -> None:
     assert resolve_recipe("minilm", ["encoder.max_length=64"]).notes == ()
     shown = run("recipes", "show", "minilm", "--set", "encoder.name=transformers")
     assert f"Note: {note.split(' drops ')[0]}" in shown.stderr
+
+
+def test_keys_dropped_by_a_users_own_recipe_are_reported() -> None:
+    Path("below.yaml").write_text("extends: minilm\nhead: {name: mlp, layers: 2}\n")
+    Path("mine.yaml").write_text("extends: below.yaml\nhead: {name: linear}\n")
+    notes = resolve_recipe("mine.yaml").notes
+    assert "mine.yaml: head.name=linear drops head.layers=2 of 'mlp'." in notes
+    unchanged = next(note for note in notes if note.startswith("below.yaml: head.name=mlp drops"))
+    assert unchanged.endswith("of 'linear'.")
+    # What a bundled recipe changes of another is no surprise to its user.
+    assert resolve_recipe("local-zero-shot").notes == ()
+    assert resolve_recipe("local-zero-shot", ["llm.temperature=0.5"]).notes == ()
 
 
 def test_extends_and_overrides_are_applied_and_recorded(tmp_path: Path) -> None:

@@ -286,6 +286,7 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
     return CliRunner().invoke(sentikit, arguments, input=typed)
 
 
+@pytest.mark.posix
 def test_ctrl_c_at_the_interactive_prompt_quits_at_once(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
     with start([*SENTIKIT, *words], stdin=subprocess.PIPE) as process:
@@ -359,7 +360,7 @@ def test_a_collapse_to_one_class_is_reported(tiny_recipe: Path, metric: str) -> 
 
 def test_the_user_may_change_settings_between_epochs(tiny_recipe: Path) -> None:
     typed = (
-        "lrr 3\nlr\ncontinue soon\nmemory\nepochs 5\npatience 9\ncheckpoint 2\nlr 1e-4\nhelp\n"
+        "lrr 3\nlr\ncontinue soon\nmemory\nepochs 5\npatience = 9\ncheckpoint 2\nlr=1e-4\nhelp\n"
         "continue 2\nquit\n"
     )
     result = interactive(tiny_recipe, typed, "training.epochs=3", "training.lr=1e-3")
@@ -370,6 +371,7 @@ def test_the_user_may_change_settings_between_epochs(tiny_recipe: Path) -> None:
         "continue: Input should be a valid integer",
         "MiB",
         "epochs will be 5",
+        "patience will be 9",
         "--resume",
     ):
         assert expected in result.stderr
@@ -435,7 +437,7 @@ def test_a_binary_threshold_is_applied(tiny_recipe: Path) -> None:
         (["encoder.model=./nowhere"], "has no config.json"),
         (
             ["dataset.labels=bin_neg", "evaluation_dataset={name: demo}"],
-            "the classes are negative, neutral, positive, those of dataset non-negative, negative",
+            "the classes are negative, neutral, positive, but those of dataset are non-negative",
         ),
         (
             ["dataset.validation_holdout=5", "evaluation_dataset={name: demo}"],

@@ -125,6 +125,24 @@ class TestCommand:
             again["overall"] == json.loads((tmp_path / "run/metrics.json").read_text())["overall"]
         )
 
+    def test_the_rows_of_a_recorded_vote_say_who_answered_at_what_cost(
+        self, runs: list[str], tmp_path: Path
+    ) -> None:
+        run(*runs, "--output", str(tmp_path / "run"))
+        first = json.loads((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()[0])
+        assert (first["answered_by"], first["cost"]) == ("run1", pytest.approx(0.003))
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert manifest["cost_usd"] == {"llm": pytest.approx(0.09)}
+        assert manifest["paid_usd"] == 0
+
+    def test_rows_without_text_are_neither_unanimous_nor_tied(self, runs: list[str]) -> None:
+        for path in runs:
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            empty = rows[0] | {"text": "", "gold": None, "label": "neutral"}
+            Path(path).write_text("\n".join(json.dumps(row) for row in [empty, *rows]) + "\n")
+        found = run(*runs)
+        assert (found["rows"], found["unanimous"], found["tied"]) == (31, 0, 0)
+
     def test_vote_prints_a_table(self, runs: list[str]) -> None:
         result = CliRunner().invoke(vote_command, runs)
         assert result.exit_code == 0

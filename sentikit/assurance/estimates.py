@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from sentikit.assurance.certificates import check_rate, lower_bound, upper_bound
 from sentikit.errors import InputError
 from sentikit.scoring import macro_f1
+
+if TYPE_CHECKING:
+    from sentikit.datasets.labels import LabelScheme
+    from sentikit.datasets.tables import InputFile
 
 #: With fewer positives or negatives, or fewer texts whose class the classifier has wrong, an
 #: interval is exact, because a normal one would be too narrow. Chosen on validation.
@@ -29,6 +33,51 @@ _SAME = 1e-9
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a pile.
+
+    Attributes:
+        classes: names of the classes.
+        labels: class numbers; -1 for a row without a label.
+        confidence: of the label; NaN for a row without one.
+        probabilities: (rows, classes); one-hot if a classifier gives none.
+    """
+
+    #: Assumed accuracy of a label without probabilities. Chosen, with the weight 1 of
+    #: log-probabilities, on validation predictions: ELECTRA Large's probabilities, Base's labels.
+    ASSUMED_ACCURACY: ClassVar[float] = 0.8
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int16]
+    confidence: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """A table that `label` or `predict` wrote.
+
+    Attributes:
+        source: the file.
+        labels: the labels of its rows.
+        groups: the group of each row, by column.
+        rows: number of rows.
+    """
+
+    source: InputFile
+    labels: Labels
+    groups: Mapping[str, list[str]]
+    rows: int
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The label scheme of the classes."""
+        from sentikit.datasets.labels import scheme_for_classes
+
+        return scheme_for_classes(self.labels.classes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.labels import Labels
+from sentikit.assurance.estimates import Labels
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.tables import InputFile

@@ -56,13 +56,13 @@ class Cascade(Classifier):
         # The last member may read the unsure examples in another thread than the one that takes
         # the predictions: they meet in this deque alone.
         pending: deque[Prediction | _Unsure] = deque()
-        exhausted = False
+        exhausted, labels = False, self.labels
 
         def unsure() -> Iterator[str | Example]:
             """Yield unsure examples until much is pending: then the last member can finish."""
             nonlocal exhausted
             for example, prediction in firsts:
-                if self._is_sure(prediction):
+                if self.is_sure(example, prediction):
                     name = named(self._name, prediction)
                     pending.append(dataclasses.replace(prediction, answered_by=name))
                 else:
@@ -78,18 +78,19 @@ class Cascade(Classifier):
             if first is not None:
                 rest = chain([first], passed)
                 for _, answer in member_predictions(self._last_name, self._last, rest, session):
-                    yield from _sure(pending, self.labels)
-                    yield self._merged(pending.popleft(), answer)
-            yield from _sure(pending, self.labels)
+                    yield from _sure(pending, labels)
+                    yield self._merged(pending.popleft(), answer).in_order_of(labels)
+            yield from _sure(pending, labels)
 
     def _merged(self, unsure: Prediction | _Unsure, answer: Prediction) -> Prediction:
         assert isinstance(unsure, _Unsure)
-        merged = answer.with_costs_of([unsure.prediction]).in_order_of(self.labels)
+        merged = answer.with_costs_of([unsure.prediction])
         name = named(self._last_name, answer)
         error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
         return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
-    def _is_sure(self, prediction: Prediction) -> bool:
+    def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
+        """Return whether the first member's prediction of an example is taken."""
         threshold = self.thresholds[0]
         if prediction.label is None:
             # A row that waits for an answer has a confidence, and is not to be passed on yet.

@@ -16,12 +16,7 @@ from sentikit.classifiers.batches import LongTexts
 from sentikit.classifiers.hub import endpoint, hub_answers, hub_refusal
 from sentikit.components import Component, ComponentSettings
 from sentikit.errors import InputError, SentikitError
-from sentikit.weights import (
-    POOLER,
-    load_pretrained,
-    refuse_foreign_code,
-    refuse_impossible_sizes,
-)
+from sentikit.weights import POOLER, load_pretrained, refuse_foreign_code, refuse_impossible_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -288,7 +283,8 @@ class PretrainedSource:
         if local and not (folder / "config.json").is_file():
             raise InputError(
                 f"The encoder folder {folder} has no config.json. Give a folder in the hub's "
-                "layout: config.json, tokenizer.json and model.safetensors."
+                "layout: config.json, tokenizer.json and model.safetensors. For the encoder of a "
+                "run write encoder={name: run, path: DIR}."
             )
         try:
             yield

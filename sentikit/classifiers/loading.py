@@ -47,9 +47,7 @@ class LoadingOptions:
 
 
 def load_model(
-    path: str | Path,
-    options: LoadingOptions = LoadingOptions(),
-    registry: Registry | None = None,
+    path: str | Path, options: LoadingOptions = LoadingOptions(), registry: Registry | None = None
 ) -> Classifier:
     """Load the model of a run, a model folder of any format, or the hub."""
     registry = registry or default_registry()
@@ -81,9 +79,7 @@ def load_model(
 
 
 def load_encoder(
-    path: str | Path,
-    options: LoadingOptions = LoadingOptions(),
-    registry: Registry | None = None,
+    path: str | Path, options: LoadingOptions = LoadingOptions(), registry: Registry | None = None
 ) -> EncoderClassifier:
     from sentikit.classifiers.encoder_classifier import EncoderClassifier
 

@@ -21,20 +21,9 @@ from sentikit.classifiers.plugin_classifier import MODEL_FORMAT, SavedModel
 from sentikit.components import refuse, validate
 from sentikit.devices import choose_device, choose_precision
 from sentikit.errors import InputError, SentikitError
-from sentikit.files import (
-    checksums,
-    file_checksum,
-    folder_writer,
-    read_json,
-    write_json,
-)
+from sentikit.files import checksums, file_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry, default_registry
-from sentikit.weights import (
-    read_weights,
-    refuse_impossible_sizes,
-    refuse_unfitting,
-    write_weights,
-)
+from sentikit.weights import read_weights, refuse_impossible_sizes, refuse_unfitting, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,14 +94,14 @@ def refuse_damaged(folder: Path, inside: str) -> None:
 def load_native(
     folder: Path, device: str, precision: str, registry: Registry, whole: bool = False
 ) -> EncoderClassifier:
-    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
-
     description = ModelDescription.read(folder)
-    where = choose_device(device)
     if precision == "int8":
         raise InputError(
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
+    where = choose_device(device)
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
+
     refuse_damaged(folder, "encoder/")
     tokenizer, backbone = _restored(folder, description, registry, whole)
     head = _head(folder, description, registry)

@@ -18,13 +18,7 @@ from pydantic import Field, field_validator
 
 from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.components import Component, ComponentSettings, check_component, refuse, validate
-from sentikit.datasets.labels import (
-    OWN,
-    SCHEMES,
-    LabelScheme,
-    label_scheme,
-    scheme_for_classes,
-)
+from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry

@@ -142,7 +142,7 @@ class TorchPredictor:
     def logits(self, batches: Iterable[Batch]) -> list[NDArray[np.float32]]:
         """Return the logits of each batch; a GPU is waited for once, at the end."""
         if self._device.type == "cpu":
-            return _PassesInThreads(self._on_cpu, batches).run()
+            return _in_threads(self._on_cpu, batches)
         with torch.inference_mode():
             results = [self.model(*self._moved(batch)) for batch in batches]
             return [logits.cpu().numpy() for logits in results]
@@ -164,60 +164,45 @@ class TorchPredictor:
 _starting = threading.Lock()
 
 
-class _PassesInThreads:
-    """Passes in as many threads as torch may use, each of which computes alone."""
+def _in_threads(
+    compute: Callable[[Batch], NDArray[np.float32]], batches: Iterable[Batch]
+) -> list[NDArray[np.float32]]:
+    """Compute batches in as many threads as torch may use, each alone; an error ends all."""
+    found: dict[int, NDArray[np.float32]] = {}
+    waiting: Iterator[tuple[int, Batch]] = enumerate(batches)
+    reading, started = threading.Lock(), threading.Semaphore(0)
 
-    def __init__(
-        self, compute: Callable[[Batch], NDArray[np.float32]], batches: Iterable[Batch]
-    ) -> None:
-        self._compute = compute
-        self._waiting: Iterator[tuple[int, Batch]] = enumerate(batches)
-        self._reading = threading.Lock()
-        self._started = threading.Semaphore(0)
-        self._found: dict[int, NDArray[np.float32]] = {}
+    def upcoming() -> tuple[int, Batch] | None:
+        with reading:
+            return next(waiting, None)
 
-    def run(self) -> list[NDArray[np.float32]]:
-        """Return the results in the batches' order; an error in one ends all."""
-        with _starting:
-            threads = torch.get_num_threads()
-        if threads == 1:
-            self._work(next(self._waiting, None))
-        else:
-            with ThreadPoolExecutor(threads, "sentikit-pass") as pool:
-                for future in self._start(pool, threads):
-                    future.result()
-        return [self._found[number] for number in range(len(self._found))]
+    def work(item: tuple[int, Batch] | None) -> None:
+        nonlocal waiting
+        torch.get_num_threads()  # Otherwise torch takes the process's number later, once.
+        torch.set_num_threads(1)
+        started.release()
+        try:
+            while item is not None:
+                found[item[0]] = compute(item[1])
+                item = upcoming()
+        except BaseException:
+            waiting = iter(())
+            raise
 
-    def _start(self, pool: ThreadPoolExecutor, threads: int) -> list[Future[None]]:
+    with _starting:
+        threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "sentikit-pass") as pool:
         futures: list[Future[None]] = []
         with _starting:
             try:
-                while len(futures) < threads and (first := self._next()) is not None:
-                    futures.append(pool.submit(self._work_alone, first))
-                    self._started.acquire()
+                while len(futures) < threads and (item := upcoming()) is not None:
+                    futures.append(pool.submit(work, item))
+                    started.acquire()
             finally:
                 torch.set_num_threads(threads)  # Threads to come take the number set last.
-        return futures
-
-    def _next(self) -> tuple[int, Batch] | None:
-        with self._reading:
-            return next(self._waiting, None)
-
-    def _work_alone(self, first: tuple[int, Batch]) -> None:
-        torch.get_num_threads()  # Otherwise torch takes the process's number later, once.
-        torch.set_num_threads(1)
-        self._started.release()
-        self._work(first)
-
-    def _work(self, first: tuple[int, Batch] | None) -> None:
-        item = first
-        try:
-            while item is not None:
-                self._found[item[0]] = self._compute(item[1])
-                item = self._next()
-        except BaseException:
-            self._waiting = iter(())
-            raise
+        for future in futures:
+            future.result()
+    return [found[number] for number in range(len(found))]
 
 
 _CPU_INFORMATION = Path("/proc/cpuinfo")
@@ -236,7 +221,7 @@ def fast_linear() -> AbstractContextManager[Any]:
 @functools.cache
 def _onednn_is_faster() -> bool:
     try:
-        vendor = _CPU_INFORMATION.read_text(errors="replace")[:200]
+        vendor = _CPU_INFORMATION.read_text("utf-8", "replace")[:200]
     except OSError:
         return False
     return (

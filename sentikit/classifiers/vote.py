@@ -81,9 +81,7 @@ class Winner(NamedTuple):
 
 
 def elect(
-    labels: Sequence[int],
-    probabilities: Sequence[Sequence[float] | None],
-    ties: Ties = "first",
+    labels: Sequence[int], probabilities: Sequence[Sequence[float] | None], ties: Ties = "first"
 ) -> Winner:
     """Return the label that most members give; class number -1 abstains.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sentikit.cli.options import Report
     from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
+    from sentikit.recipe.resolving import ResolvedRecipe
 
 
 @click.command(
@@ -105,31 +107,45 @@ def cascade(
     not sure of, and about no others.
     """
     from sentikit.ensembles.thresholds import Aim
+    from sentikit.labelling.ensembles import run_cascade
+    from sentikit.labelling.rows import LabellingOptions
+    from sentikit.registry import default_registry
+    from sentikit.runs.folder import choose_run_folder
 
     if threshold is not None and (tune or goal != "f1" or target is not None):
         raise InputError("Give either --threshold, or --tune, --goal and --target to choose one.")
     aim = Aim("calls" if goal == "calls" else "cost" if goal == "cost" else "f1", target)
     if aim.problem:
         raise InputError(f"--goal, --target: {aim.problem}")
+    registry = default_registry()
     if recipe is None:
         if settings or max_cost or limit or resume:
             raise InputError("--set, --max-cost, --limit and --resume go with --recipe alone.")
-        judged = _recorded(runs, tune, (threshold, aim, llm_cost), output, plots)
+        check_plots(plots)
+        resolved = _recorded(runs, tune, threshold, aim, llm_cost)
+        run = choose_run_folder(output, output.name, False) if output else None
     else:
         if runs or tune or threshold is not None or target or report or plots or llm_cost:
             raise InputError(
                 "A recipe says all that a cascade needs: change it with --set, as "
                 "--set cascade.thresholds=[0.9]."
             )
-        judged, output = _live(context, recipe, settings, (max_cost, limit, resume), output)
+        resolved = resolved_recipe(recipe, settings, registry)
+        run = choose_run_folder(output, resolved.name, resume)
+    stopping = resumable(context, run.path if run else None) if recipe else nullcontext(bool)
+    with stopping as stop_requested:
+        options = LabellingOptions(
+            max_cost, resume=resume, stop_requested=stop_requested, limit=limit
+        )
+        judged, run = run_cascade(resolved, run, options, registry)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
         _print(judged)
     for note in judged.notes:
         print_text(f"Note: {note}", err=True)
-    if output is not None:
-        click.echo(f"Run: {output}", err=True)
+    if run is not None:
+        click.echo(f"Run: {run.path}", err=True)
     if report or plots:
         from sentikit.ensembles.cascade import compare_cascade
 
@@ -139,58 +155,26 @@ def cascade(
 def _recorded(
     runs: tuple[str, ...],
     tune: tuple[str, str] | None,
-    chosen: tuple[float | None, Aim, float | None],
-    output: Path | None,
-    plots: Path | None,
-) -> JudgedCascade:
-    """Judge a cascade of two recorded runs, and write its run."""
-    from sentikit.ensembles.cascade import judge_cascade
-    from sentikit.ensembles.ensemble import gather_runs
-    from sentikit.ensembles.thresholds import CascadeChoice
-    from sentikit.labelling.ensembles import recorded_recipe, write_cascade
-    from sentikit.llm.prices import recorded_models_warnings
-    from sentikit.runs.folder import choose_run_folder
+    threshold: float | None,
+    aim: Aim,
+    llm_cost: float | None,
+) -> ResolvedRecipe:
+    """Return the recipe of a cascade of two recorded runs."""
+    from sentikit.labelling.ensembles import recorded_recipe
 
     if len(runs) != 2:
         raise InputError(
             "A cascade needs two runs, the encoder's and the LLM's: sentikit cascade ENCODER_RUN "
             "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
         )
-    check_plots(plots)
-    run = choose_run_folder(output, output.name, False) if output else None
-    threshold, aim, llm_cost = chosen
-    ensemble = gather_runs(runs)
-    choice = CascadeChoice(threshold, gather_runs(tune) if tune else None, aim, llm_cost)
-    judged = judge_cascade(ensemble, choice)
-    for warning in recorded_models_warnings(member.manifest for member in ensemble.members):
-        click.echo(warning, err=True)
-    if run is not None:
-        with run.locked(new=True):
-            write_cascade(run, judged, recorded_recipe(judged, tune))
-    return judged
-
-
-def _live(
-    context: click.Context,
-    recipe: str,
-    settings: tuple[str, ...],
-    limits: tuple[float | None, int | None, bool],
-    output: Path | None,
-) -> tuple[JudgedCascade, Path]:
-    from sentikit.labelling.ensembles import run_cascade
-    from sentikit.labelling.rows import LabellingOptions
-    from sentikit.registry import default_registry
-    from sentikit.runs.folder import choose_run_folder
-
-    registry = default_registry()
-    resolved = resolved_recipe(recipe, settings, registry)
-    max_cost, limit, resume = limits
-    run = choose_run_folder(output, resolved.name, resume)
-    with resumable(context, run.path) as stop_requested:
-        options = LabellingOptions(
-            max_cost, resume=resume, stop_requested=stop_requested, limit=limit
-        )
-        return run_cascade(resolved, run, options, registry), run.path
+    chosen: dict[str, Any] = {"thresholds": [threshold]}
+    if threshold is None:
+        chosen = {"tune": {"goal": aim.goal, "target": aim.target}}
+    if tune:
+        chosen["tune"] |= dict(zip(("encoder", "llm"), tune, strict=True))
+    if llm_cost is not None:
+        chosen["llm_cost"] = llm_cost
+    return recorded_recipe("cascade", runs, **chosen)
 
 
 def _print(judged: JudgedCascade) -> None:

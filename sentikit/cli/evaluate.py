@@ -13,12 +13,15 @@ from sentikit.cli.options import (
     CLASSIFIER,
     DATASET_SETTINGS,
     LOADING,
+    NPROC,
     PLOTS,
     check_plots,
     draw,
+    joined_group,
+    shared,
+    start_processes,
     warn,
 )
-from sentikit.cli.processes import NPROC, joined_group, shared, start_processes
 from sentikit.command_options import MAX_COST, OUTPUT, RESUME, THREADS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable

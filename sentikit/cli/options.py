@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sentikit.command_options import (
-    DEVICE,
-    FILE,
-    LABEL_MAP,
-    REVISION,
-    TEXT_COLUMNS,
-    label_map_of,
-)
+from sentikit.command_options import DEVICE, FILE, LABEL_MAP, REVISION, TEXT_COLUMNS, label_map_of
+from sentikit.errors import InputError
+from sentikit.files import refuse_unwritable
 from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
+    from sentikit.classifiers.classifier import Classifier
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.datasets.tables import InputFile
     from sentikit.ensembles.cascade import JudgedCascade
+    from sentikit.processes.group import ProcessGroup
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
 
@@ -125,6 +123,7 @@ def _report(given: dict[str, Any]) -> Report | None:
     from sentikit.reports import format_for
 
     format_for(given["report"])
+    refuse_unwritable(given["report"])
     return Report(given["report"], given["opened"])
 
 
@@ -161,6 +160,8 @@ PLOTS_FOLDER = click.option(
 
 def check_plots(plots: Path | bool | None) -> None:
     """Make sure, before there is any work, that plots can be drawn where they are asked for."""
+    if isinstance(plots, Path):
+        refuse_unwritable(plots)
     if plots:
         from sentikit.reports import report_format
 
@@ -229,3 +230,43 @@ BATCH = click.option(
 ENSEMBLE_OUTPUT = click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
 )
+
+
+NPROC = click.option(
+    "--nproc", type=click.IntRange(min=1), help="Processes to start on this machine."
+)
+
+
+def start_processes(context: click.Context, processes: int | None, device: str) -> None:
+    """Do the command in several processes, where asked to, and end with their exit code."""
+    if processes is None or processes == 1:
+        return
+    from sentikit.processes.launching import launch_processes
+
+    launch_processes(context, processes, device)
+
+
+@contextmanager
+def joined_group(device: str) -> Iterator[ProcessGroup]:
+    """Join the processes that a launcher has started, if any, and fail as one with them."""
+    from sentikit.processes.group import joined_processes
+
+    with joined_processes():
+        from sentikit.processes.group import ProcessGroup
+
+        group = ProcessGroup()
+        group.join(device)
+        yield group
+
+
+def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
+    """Return a classifier whose texts the group shares."""
+    from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
+
+    if group.processes == 1:
+        return classifier
+    if not isinstance(classifier, EncoderClassifier):
+        raise InputError(
+            "Several processes share the texts of an encoder alone. Leave --nproc out."
+        )
+    return SharedClassifier(classifier, group)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentikit.cli.options import PLOTS, draw, resolved_recipe
-from sentikit.cli.processes import NPROC, start_processes
+from sentikit.cli.options import NPROC, PLOTS, draw, resolved_recipe, start_processes
 from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
 from sentikit.processes.launching import resumable
 
@@ -71,6 +70,7 @@ def train(
                 _print_plan(components, nproc or process_count(), as_json)
             return
         run = _run_folder(output, components.recipe.name, resume)
+        components.check_splits("classifier" not in components.recipe.values)
         if nproc:
             from sentikit.training.engine import check_processes
 

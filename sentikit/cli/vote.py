@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,9 @@ from sentikit.cli.options import ENSEMBLE_OUTPUT, resolved_recipe
 from sentikit.command_options import MAX_COST, RESUME, SETTINGS
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
-from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.ensembles.vote import JudgedVote
-    from sentikit.runs.folder import RunFolder
 
 
 @click.command(
@@ -60,6 +59,9 @@ def vote(
     """
     from click.core import ParameterSource
 
+    from sentikit.labelling.ensembles import recorded_recipe, run_vote
+    from sentikit.labelling.rows import LabellingOptions
+    from sentikit.registry import default_registry
     from sentikit.runs.folder import RunFolder, choose_run_folder
 
     if recipe is not None and runs:
@@ -70,55 +72,27 @@ def vote(
         raise InputError(
             f"--ties goes with runs; with a recipe, give --set vote.ties={ties} instead."
         )
+    if recipe is None and len(runs) < 2:
+        raise InputError("A vote needs two runs at least, and three to be of use.")
     run = None
     if output is not None:
-        taken = bool(RunFolder(output).status)
-        run = choose_run_folder(output, output.name, resume and taken)
+        resume = resume and bool(RunFolder(output).status)
+        run = choose_run_folder(output, output.name, resume)
+    registry = default_registry()
     if recipe is None:
-        judged = _recorded(runs, ties, run)
+        resolved = recorded_recipe("vote", runs, ties=ties)
     else:
-        judged, run = _live(context, recipe, settings, max_cost, resume, run)
+        resolved = resolved_recipe(recipe, settings, registry)
+    stopping = resumable(context, run.path if run else None) if recipe else nullcontext(bool)
+    with stopping as stop_requested:
+        options = LabellingOptions(max_cost, resume=resume, stop_requested=stop_requested)
+        judged, run = run_vote(resolved, run, options, registry)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=2))
     else:
         _print(judged)
     if run is not None:
         click.echo(f"Run: {run.path}", err=True)
-
-
-def _recorded(runs: tuple[str, ...], ties: str, run: RunFolder | None) -> JudgedVote:
-    """Judge a vote of recorded runs, and write its run."""
-    from sentikit.ensembles.vote import vote as vote_of
-    from sentikit.labelling.ensembles import write_vote
-    from sentikit.llm.prices import recorded_models_warnings
-
-    judged = vote_of(runs, "first" if ties == "first" else "probability")
-    for warning in recorded_models_warnings(member.manifest for member in judged.ensemble.members):
-        print_text(warning, err=True)
-    if run is not None:
-        with run.locked(new=not run.status):
-            write_vote(run, judged)
-    return judged
-
-
-def _live(
-    context: click.Context,
-    recipe: str,
-    settings: tuple[str, ...],
-    max_cost: float | None,
-    resume: bool,
-    run: RunFolder | None,
-) -> tuple[JudgedVote, RunFolder | None]:
-    from sentikit.labelling.ensembles import run_vote
-    from sentikit.labelling.rows import LabellingOptions
-    from sentikit.registry import default_registry
-
-    registry = default_registry()
-    resolved = resolved_recipe(recipe, settings, registry)
-    resumed = resume and (run is None or bool(run.status))
-    with resumable(context, run.path if run else None) as stop_requested:
-        options = LabellingOptions(max_cost, resume=resumed, stop_requested=stop_requested)
-        return run_vote(resolved, run, options, registry)
 
 
 def _print(judged: JudgedVote) -> None:

@@ -245,7 +245,7 @@ def judge_cascade(
         rows=len(ensemble),
         calls=int(asked.sum()),
         cost=_per_thousand(cost, asked),
-        llm_cost=_per_thousand(cost, np.ones(len(ensemble), bool)) if whole else None,
+        llm_cost=_per_thousand(cost, ensemble.has_text) if whole else None,
         scores=score_ensemble(
             ensemble, labels, dict(zip(names, members, strict=True)), choice.resampling
         ),
@@ -296,7 +296,7 @@ def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[Curv
     """
     every = all_cuts(rows)
     shares = every.calls / every.rows
-    wanted = np.linspace(shares[0], 1.0, steps + 1)
+    wanted = np.linspace(shares[0], shares[-1], steps + 1)
     right = np.clip(np.searchsorted(shares, wanted), 1, max(1, len(shares) - 1))
     nearer = wanted - shares[right - 1] <= shares[np.minimum(right, len(shares) - 1)] - wanted
     chosen = np.unique(np.where(nearer, right - 1, np.minimum(right, len(shares) - 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +42,14 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.examples)
 
+    @cached_property
+    def has_text(self) -> NDArray[np.bool_]:
+        """Whether there is a text to label in each row, (rows,); files with ids alone have all."""
+        if not any(member.has_texts for member in self.members):
+            return np.ones(len(self), bool)
+        texts = self.examples.values("text")
+        return np.fromiter((bool(text.strip()) for text in texts), bool, len(self))
+
     @property
     def scored(self) -> NDArray[np.int64]:
         """The rows with a gold label."""
@@ -55,7 +64,7 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
     """Put runs side by side; refuse those over different texts, classes or gold labels.
 
     The first run that has texts decides the order of rows, the first whose classes stand in an
-    order that of classes.
+    order that of classes. Rows without text have no answers, whatever a run recorded.
     """
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -81,7 +90,9 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
     sources = next((m.examples.sources for m in members if any(m.examples.sources)), None)
     if sources is not None:
         examples = examples.replace_column("source", pa.array(sources, pa.string()))
-    return Ensemble(examples, known.classes, gold, tuple(members))
+    found = Ensemble(examples, known.classes, gold, tuple(members))
+    answered = tuple(member.without_answers(~found.has_text) for member in members)
+    return dataclasses.replace(found, members=answered)
 
 
 def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArray[np.int64]:

@@ -60,6 +60,9 @@ class CascadeSettings(ComponentSettings):
         None, description="for each member but the last, the confidence from which on it answers"
     )
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
+    llm_cost: float | None = Field(
+        None, ge=0, description="USD of the last member for 1,000 texts, where its run does not say"
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> CascadeSettings:
@@ -171,12 +174,15 @@ def member_recipe(member: str, registry: Registry) -> ResolvedRecipe | None:
 def member_path(member: str, runs: FilePath, registry: Registry) -> str:
     """Return the run or file that a member means; a recipe means its finished run."""
     recipe = member_recipe(member, registry)
-    if recipe is None:
-        return member
+    return member if recipe is None else finished_run(recipe, member, runs)
+
+
+def finished_run(recipe: ResolvedRecipe, name: str, runs: FilePath) -> str:
+    """Return the finished run of a recipe, which a user calls `name`."""
     path = runs / recipe.name
     if RunFolder(path).status == FINISHED:
         return str(path)
     raise InputError(
-        f"The recipe {member!r} has no finished run at {path}. Make it first: sentikit "
-        f"{kind_of(recipe)} --recipe {member} --output {path}; or name another run in its place."
+        f"The recipe {name!r} has no finished run at {path}. Make it first: sentikit "
+        f"{kind_of(recipe)} --recipe {name} --output {path}; or name another run in its place."
     )

@@ -21,6 +21,8 @@ Goal = Literal["f1", "calls", "cost"]
 EVERYTHING = 1.01
 #: The confidence of an encoder that gave no label or no probabilities: below every threshold.
 UNSURE = -1.0
+#: That of a row without text, about which nobody is asked: above every threshold.
+NEVER_SENT = 2.0
 FOLDS = 5
 
 
@@ -75,8 +77,8 @@ class CascadeChoice:
 class Routed:
     """The rows of a cascade with what either member answers, as columns; class -1 is invalid.
 
-    `confidence` is the encoder's top probability, `UNSURE` where it has none; `cost` is USD of each
-    row if the LLM is asked.
+    `confidence` is the encoder's top probability, `UNSURE` where it has none and `NEVER_SENT` where
+    there is no text; `cost` is USD of each row if the LLM is asked.
     """
 
     gold: NDArray[np.int64]
@@ -108,7 +110,7 @@ def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
     return Routed(
         ensemble.gold,
         encoder.answers.labels,
-        _confidence(encoder.answers, encoder.name),
+        np.where(ensemble.has_text, _confidence(encoder.answers, encoder.name), NEVER_SENT),
         llm.answers.labels,
         len(ensemble.classes),
         cost,
@@ -165,13 +167,14 @@ def all_cuts(rows: Routed) -> Cuts:
     """
     order = np.argsort(rows.confidence, kind="stable")
     ordered = rows.confidence[order]
+    ordered = ordered[ordered < NEVER_SENT]
     changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     between = (ordered[changes] + ordered[changes - 1]) / 2
     # Unsure rows are sent at any threshold: between them and the rest lies 0.
     between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
     ends = np.concatenate([changes, [len(ordered)]])
     thresholds = np.concatenate([between, [EVERYTHING]])
-    if ordered[0] != UNSURE:
+    if not len(ordered) or ordered[0] != UNSURE:
         ends, thresholds = np.concatenate([[0], ends]), np.concatenate([[0.0], thresholds])
     width = rows.classes + 1
     # How the confusion counts change with every row that is sent.
@@ -236,6 +239,23 @@ def cross_fit(
     return thresholds
 
 
+def tuned(ensemble: Ensemble, choice: CascadeChoice, texts: str) -> tuple[float, str]:
+    """Return the threshold chosen on an ensemble, and a sentence that calls its rows `texts`."""
+    first, second = ensemble.members[:2]
+    known = routed(ensemble, choice.llm_cost).select(ensemble.scored)
+    if not len(known):
+        raise InputError(
+            f"{first.name} and {second.name} have no gold labels; a threshold is chosen against "
+            "them. Name runs on a labelled split."
+        )
+    point = choose(known, choice.aim)
+    said = (
+        f"Chosen for {choice.aim} on the {len(known):,} {texts}, where it sends {point.share:.1%} "
+        f"to the LLM and macro-F1 is {point.macro_f1:.4f}."
+    )
+    return point.threshold, said
+
+
 def thresholds(
     ensemble: Ensemble, scored: Routed, choice: CascadeChoice
 ) -> tuple[float, NDArray[np.float64], str]:
@@ -244,19 +264,8 @@ def thresholds(
         everywhere = np.full(len(scored), choice.threshold)
         return choice.threshold, everywhere, "The threshold was given."
     if choice.tune is not None:
-        first, second = choice.tune.members[:2]
-        known = routed(choice.tune, choice.llm_cost).select(choice.tune.scored)
-        if not len(known):
-            raise InputError(
-                f"{first.name} and {second.name} have no gold labels; a threshold is chosen "
-                "against them. Name runs on a labelled split."
-            )
-        point = choose(known, choice.aim)
-        said = (
-            f"Chosen for {choice.aim} on the {len(known):,} texts of the runs to tune on, where it "
-            f"sends {point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}."
-        )
-        return point.threshold, np.full(len(scored), point.threshold), said
+        cut, said = tuned(choice.tune, choice, "texts of the runs to tune on")
+        return cut, np.full(len(scored), cut), said
     if not len(scored):
         raise InputError(
             "No text has a gold label, so no threshold can be chosen. Name one with --threshold, "

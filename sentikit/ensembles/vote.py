@@ -66,15 +66,20 @@ def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
     """
     if len(runs) < 2:
         raise InputError("A vote needs two runs at least, and three to be of use.")
-    ensemble = gather_runs(runs)
+    return vote_of(gather_runs(runs), ties)
+
+
+def vote_of(ensemble: Ensemble, ties: Ties) -> JudgedVote:
+    """Let the members of an ensemble vote; errors are those of `vote`."""
     answers = [member.answers for member in ensemble.members]
     if ties == "probability" and all(own.probabilities is None for own in answers):
         raise InputError(
             "None of the runs records probabilities, so they cannot break ties. Let the first "
             "named break them: --ties first."
         )
-    costs = [_cost_of(member) for member in ensemble.members]
-    cost = None if None in costs else sum(known or 0.0 for known in costs)
+    costs = [answer_costs(member) for member in ensemble.members]
+    known = not any(np.isnan(own).all() for own in costs)
+    cost = sum(float(np.nanmean(own)) * 1000 for own in costs) if known else None
     return judge_vote(ensemble, count_votes(answers, ties), ties, cost)
 
 
@@ -115,13 +120,12 @@ def _known_probabilities(member: Labelling) -> list[list[float] | None]:
     return [None if np.isnan(row).any() else row.tolist() for row in member.probabilities]
 
 
-def _cost_of(member: RunTable) -> float | None:
-    """Return USD for 1,000 texts, or None."""
+def answer_costs(member: RunTable) -> NDArray[np.float64]:
+    """Return USD of each row, (rows,), NaN where it is unknown; encoders are free."""
     kind = member.manifest.get("kind")
     if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
-        return 0.0
+        return np.zeros(len(member))
     if member.cost is None or np.isnan(member.cost).all():
-        return None
+        return np.full(len(member), np.nan)
     # An ensemble's row without a cost is one that no LLM was asked about.
-    spent = np.nanmean(member.cost) if kind not in _ENSEMBLES else np.nan_to_num(member.cost).mean()
-    return float(spent) * 1000
+    return np.nan_to_num(member.cost) if kind in _ENSEMBLES else member.cost

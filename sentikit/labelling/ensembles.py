@@ -1,42 +1,45 @@
-"""Runs of cascades and votes: of members that answer in the job, or of recorded ones."""
+"""Runs of cascades and votes, whose members are asked in the job or repeat what was recorded."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sentikit.classifiers.cascade import Cascade
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
-from sentikit.classifiers.vote import Ties, Vote
+from sentikit.classifiers.vote import Vote
 from sentikit.ensembles.cascade import JudgedCascade, judge_cascade
 from sentikit.ensembles.ensemble import Ensemble, gather_runs
 from sentikit.ensembles.recipe import (
     CascadeRecipe,
     CascadeSettings,
-    Tuning,
     VoteRecipe,
+    VoteSettings,
     ensemble_settings,
     is_recorded,
     member_names,
     member_path,
     member_recipe,
 )
-from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
-from sentikit.ensembles.vote import JudgedVote, count_votes, judge_vote, vote
+from sentikit.ensembles.thresholds import CascadeChoice, tuned
+from sentikit.ensembles.vote import JudgedVote, answer_costs, count_votes, judge_vote, vote_of
 from sentikit.errors import InputError
 from sentikit.labelling.job import RunSteps, label_run
 from sentikit.labelling.loading import load, refuse_missing_model
 from sentikit.labelling.prompting import earlier_costs, split_classifier, split_to_label
-from sentikit.labelling.rows import LabellingOptions, has_text, predicted
+from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.llm.context import encoder_cost
+from sentikit.llm.prices import recorded_models_warnings
 from sentikit.llm.recipe import PromptComponents, prompt_components
+from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
@@ -46,19 +49,56 @@ from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
 from sentikit.runs.writer import RunPlan, RunWriter, SplitRows
-from sentikit.yaml_files import dump_yaml
+
+
+def recorded_recipe(kind: str, runs: Sequence[str], **settings: Any) -> ResolvedRecipe:
+    """Return the recipe of an ensemble of recorded runs.
+
+    Raises:
+        InputError: there is no such run or file.
+    """
+    for run in runs:
+        if not is_recorded(run):
+            read_run(run)
+    section = {"members": list(runs), **settings}
+    return resolve_values({"kind": kind, kind: section}, kind, "the command")
+
+
+def run_cascade(
+    recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
+) -> tuple[JudgedCascade, RunFolder | None]:
+    """Label a split with a cascade and leave a run; each member is asked what is left to it.
+
+    Where all members are recorded the split is theirs, and no run is left if `run` is None.
+    """
+    settings = ensemble_settings(recipe, registry, CascadeRecipe)
+    origin = _Members(settings.cascade.stages, registry, settings.dataset, settings.split)
+    steps = _CascadeSteps(settings.cascade, origin, origin.opened(options.limit), options.limit)
+    run = _label(recipe, run, options, steps)
+    return steps.judged, run
+
+
+def run_vote(
+    recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
+) -> tuple[JudgedVote, RunFolder | None]:
+    """Label a split with a vote and leave a run; see `run_cascade`."""
+    settings = ensemble_settings(recipe, registry, VoteRecipe).vote
+    origin = _Members(member_names(settings.members), registry)
+    steps = _VoteSteps(settings, origin.opened(options.limit))
+    run = _label(recipe, run, options, steps)
+    return steps.judged, run
 
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of an ensemble, to be found and loaded for a split."""
+    """The members of an ensemble as a recipe names them."""
 
     stages: Mapping[str, str]
     registry: Registry
     dataset: Mapping[str, Any] | None = None
     split: str = "test"
 
-    def asked(self) -> dict[str, PromptComponents]:
+    def _asked(self) -> dict[str, PromptComponents]:
         """Return the components of the members that are LLMs to ask, by name."""
         found: dict[str, PromptComponents] = {}
         for name, member in self.stages.items():
@@ -78,26 +118,33 @@ class _Members:
             refuse_missing_model(found[name])
         return found
 
-    def split_to_label(
-        self, asked: Mapping[str, PromptComponents], limit: int | None
-    ) -> LabelledSplit:
-        """Load the split that the first LLM to ask labels."""
-        if not asked:
-            raise InputError(
-                f"None of the members {', '.join(self.stages.values())} is a prompt recipe, whose "
-                "dataset could be labelled. Label a file with it: sentikit predict RECIPE FILE"
-            )
-        return split_to_label(next(iter(asked.values())), limit)
+    def opened(self, limit: int | None) -> _Opened:
+        """Load the members for the split that the first LLM to ask labels.
 
-    def loaded(
-        self, asked: Mapping[str, PromptComponents], split: LabelledSplit
-    ) -> dict[str, Classifier]:
-        return {
-            name: split_classifier(asked[name], split, self.registry)
-            if name in asked
-            else self._member(member, split)
-            for name, member in self.stages.items()
-        }
+        Where no LLM is to be asked, the members repeat what they recorded, and the split is theirs.
+        """
+        asked = self._asked()
+        if asked:
+            split = split_to_label(next(iter(asked.values())), limit)
+            members = {
+                name: split_classifier(asked[name], split, self.registry)
+                if name in asked
+                else self._member(member, split)
+                for name, member in self.stages.items()
+            }
+            return _Opened(split, members, asked, self._paid_before(asked))
+        if limit is not None or self.dataset is not None:
+            given = "dataset" if limit is None else "--limit"
+            raise InputError(f"Recorded runs have labelled their own texts: leave {given} out.")
+        paths = [member_path(member, RUNS, self.registry) for member in self.stages.values()]
+        unlabelled = next((path for path in paths if not is_recorded(path)), None)
+        if unlabelled is not None:
+            raise InputError(
+                f"{unlabelled} has labelled nothing yet, and no member is a prompt recipe, whose "
+                "dataset could be labelled. Label a file: sentikit predict RECIPE FILE"
+            )
+        ensemble = gather_runs(paths)
+        return _Opened(_split_of(ensemble), {}, {}, self._paid_before({}), ensemble)
 
     def _member(self, member: str, split: LabelledSplit) -> Classifier:
         """Return a member as recorded where the whole split is, else loaded."""
@@ -123,103 +170,104 @@ class _Members:
                 raise error from None
         return RecordedClassifier(table)
 
-    def paid_before(self, asked: Mapping[str, PromptComponents]) -> dict[str, float | None]:
+    def _paid_before(self, asked: Mapping[str, PromptComponents]) -> dict[str, float | None]:
         """Return what training and fine-tuning the members cost, as far as is known."""
         costs: dict[str, float | None] = {}
-        for components in asked.values():
-            costs |= earlier_costs(components)
-        for member in self.stages.values():
+        for number, (name, member) in enumerate(self.stages.items(), 1):
             recipe = member_recipe(member, self.registry)
             path = member if recipe is None else str(RUNS / recipe.name)
-            trained = encoder_cost(path) if Path(path).is_dir() else 0.0
-            costs |= {"encoder": trained} if trained else {}
+            found = earlier_costs(asked[name]) if name in asked else _costs_before(path)
+            for item, cost in found.items():
+                # Members may share an encoder; what differs is numbered.
+                known = costs.get(item, cost) == cost
+                costs[item if known else f"{item} {number}"] = cost
         return costs
 
 
-def run_cascade(
-    recipe: ResolvedRecipe,
-    run: RunFolder,
-    options: LabellingOptions,
-    registry: Registry,
-) -> JudgedCascade:
-    """Label a split with a cascade and leave a run; each member is asked what is left to it.
+def _costs_before(path: str) -> dict[str, float | None]:
+    """Return what was paid before a run labelled its texts, by item."""
+    run = RunFolder(Path(path).expanduser())
+    manifest = run.manifest if run.path.is_dir() and run.status else {}
+    if manifest.get("kind") == "train":
+        return {"encoder": cost} if (cost := encoder_cost(path)) else {}
+    costs = dict(manifest.get("cost_usd") or {})
+    return {item: cost for item, cost in costs.items() if item not in ("llm", "probing")}
 
-    Two members that are runs or files are judged as recorded. Runs of recipes are looked for in
-    ``runs``.
+
+@dataclass(frozen=True)
+class _Opened:
+    """The members of an ensemble, ready to label a split.
+
+    Attributes:
+        split: the examples to label.
+        members: by name; empty where all are recorded.
+        asked: the components of those that are LLMs to ask.
+        costs: USD paid before, by item.
+        recorded: the rows of the members, where all are recorded.
     """
-    settings = ensemble_settings(recipe, registry, CascadeRecipe)
-    stages = settings.cascade.stages
-    members = _Members(stages, registry, settings.dataset, settings.split)
-    first, *others = stages.values()
-    if len(stages) == 2 and is_recorded(others[0]):
-        if options.limit is not None:
-            raise InputError("A recorded LLM has answered already: leave --limit out.")
-        if settings.dataset is not None:
-            raise InputError(
-                "A recorded LLM has answered about its own dataset: leave dataset out."
-            )
-        judged = _judge_recorded(settings.cascade, member_path(first, RUNS, registry), others[0])
-        with run.locked(new=run.status == ""):
-            write_cascade(run, judged, recipe.values)
-        return judged
-    asked = members.asked()
-    split = members.split_to_label(asked, options.limit)
-    steps = _CascadeSteps(settings.cascade, members.loaded(asked, split), split, members, options)
-    _label(recipe, run, options, members.paid_before(asked), steps, asked)
-    return steps.judged
+
+    split: LabelledSplit
+    members: Mapping[str, Classifier]
+    asked: Mapping[str, PromptComponents]
+    costs: Mapping[str, float | None]
+    recorded: Ensemble | None = None
 
 
-def _judge_recorded(settings: CascadeSettings, encoder: str, llm: str) -> JudgedCascade:
-    tune, cuts = settings.tune, settings.thresholds
-    choice = CascadeChoice(cuts[0]) if cuts else CascadeChoice()
-    if tune is not None:
-        runs = gather_runs(tune.runs) if tune.runs else None
-        choice = dataclasses.replace(choice, tune=runs, aim=tune.aim)
-    return judge_cascade(gather_runs([encoder, llm]), choice)
+def _split_of(ensemble: Ensemble) -> LabelledSplit:
+    """Return the split that recorded runs labelled, as far as one of them knows it."""
+    described = [m.manifest["dataset"] for m in ensemble.members if "dataset" in m.manifest]
+    known: Mapping[str, Any] = described[0] if described else {}
+    return LabelledSplit(
+        ensemble.examples,
+        ensemble.classes,
+        known.get("dataset", "recorded"),
+        known.get("split", "test"),
+        ensemble.ordered,
+        has_texts=any(member.has_texts for member in ensemble.members),
+    )
 
 
-def run_vote(
-    recipe: ResolvedRecipe,
-    run: RunFolder | None,
-    options: LabellingOptions,
-    registry: Registry,
-) -> tuple[JudgedVote, RunFolder | None]:
-    """Label a split with a vote; where all members are recorded and `run` is None, none is left."""
-    settings = ensemble_settings(recipe, registry, VoteRecipe).vote
-    members = _Members(member_names(settings.members), registry)
-    asked = members.asked()
-    paths = [
-        member if name in asked else member_path(member, RUNS, registry)
-        for name, member in members.stages.items()
-    ]
-    if not asked:
-        judged = vote(paths, settings.ties)
-        if run is not None:
-            with run.locked(new=not run.status):
-                write_vote(run, judged, recipe.values)
-        return judged, run
-    split = members.split_to_label(asked, options.limit)
-    steps = _VoteSteps(settings.ties, members.loaded(asked, split), split, paths)
-    run = run or choose_run_folder(None, recipe.name, options.resume)
-    _label(recipe, run, options, members.paid_before(asked), steps, asked)
-    return steps.judged, run
+def _repeating(
+    opened: _Opened, ensemble: Ensemble, names: Sequence[str], costs: Sequence[_Costs]
+) -> dict[str, Classifier]:
+    """Return classifiers that repeat what each member recorded of the split's rows."""
+    members = zip(names, ensemble.members, costs, strict=True)
+    texts = opened.split.has_texts
+    return {
+        name: RecordedClassifier(
+            dataclasses.replace(table, examples=ensemble.examples, has_texts=texts, cost=cost)
+        )
+        for name, table, cost in members
+    }
+
+
+_Costs = NDArray[np.float64] | None
 
 
 def _label(
     recipe: ResolvedRecipe,
-    run: RunFolder,
+    run: RunFolder | None,
     options: LabellingOptions,
-    costs: Mapping[str, float | None],
     steps: _CascadeSteps | _VoteSteps,
-    asked: Mapping[str, PromptComponents],
-) -> None:
+) -> RunFolder | None:
+    opened, classifier = steps.opened, steps.classifier()
+    if run is None and opened.recorded:
+        # The judgement is made, and no row is to be written.
+        reporter = RequestReporter(None)
+        for said in recorded_models_warnings(m.manifest for m in opened.recorded.members):
+            reporter.say(said)
+        return None
     described = {name: member.describe() for name, member in steps.members.items()}
     manifest = {"limit": options.limit, "members": described}
-    plan = RunPlan(kind_of(recipe), recipe.values, recipe.to_yaml(), steps.split, manifest, costs)
-    caches = (components.llm_options.cache for components in asked.values())
-    cache = next((path for path in caches if path), None)
+    plan = RunPlan(
+        kind_of(recipe), recipe.values, recipe.to_yaml(), opened.split, manifest, opened.costs
+    )
+    caches = (components.llm_options.cache for components in opened.asked.values())
+    cache = next(filter(None, caches), None)
+    run = run or choose_run_folder(None, recipe.name, options.resume)
     with run.locked(new=not options.resume):
-        label_run(steps.classifier(), run, plan, options, cache, steps=steps)
+        label_run(classifier, run, plan, options, cache, steps=steps)
+    return run
 
 
 class _Answers:
@@ -263,62 +311,82 @@ class _Answers:
         )
 
 
+class _JudgedCascade(Cascade):
+    """A cascade of two recorded members in which each row is answered as it was judged."""
+
+    def __init__(self, members: Mapping[str, Classifier], judged: JudgedCascade) -> None:
+        super().__init__(members, [judged.threshold])
+        ids = judged.ensemble.examples.ids
+        self._asked = {ids[row] for row in np.flatnonzero(judged.asked).tolist()}
+
+    def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
+        return isinstance(example, Example) and example.id not in self._asked
+
+
 class _CascadeSteps(RunSteps):
     """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
 
     judged: JudgedCascade
 
     def __init__(
-        self,
-        settings: CascadeSettings,
-        members: Mapping[str, Classifier],
-        split: LabelledSplit,
-        origin: _Members,
-        options: LabellingOptions,
+        self, settings: CascadeSettings, origin: _Members, opened: _Opened, limit: int | None
     ) -> None:
-        self.members, self.split = members, split
-        self._settings, self._origin, self._options = settings, origin, options
+        self.opened, self.members = opened, opened.members
+        self._settings, self._origin, self._limit = settings, origin, limit
         self._thresholds = settings.thresholds
         self._explanation = ""
         self._tuning_cost: float | None = 0.0
         self._asked: list[bool] = []
-        self._first, self._last = _Answers(split.classes), _Answers(split.classes)
+        classes = opened.split.classes
+        self._first, self._last = _Answers(classes), _Answers(classes)
+        self._whole: JudgedCascade | None = None
+        if opened.recorded is not None:
+            self._judge_recorded(opened.recorded)
+
+    def _judge_recorded(self, ensemble: Ensemble) -> None:
+        first, *others = ensemble.members
+        costs = [first.cost, *map(answer_costs, others)]
+        if self._settings.llm_cost is not None:
+            costs[-1] = np.full(len(ensemble), self._settings.llm_cost / 1000)
+        self.members = _repeating(self.opened, ensemble, list(self._settings.stages), costs)
+        if not others[1:]:
+            self.judged = self._whole = judge_cascade(ensemble, self._choice())
+            self._thresholds = [self.judged.threshold]
+
+    def _choice(self) -> CascadeChoice:
+        tune, cuts = self._settings.tune, self._thresholds
+        choice = CascadeChoice(cuts[0] if cuts else None, llm_cost=self._settings.llm_cost)
+        if tune is None:
+            return choice
+        runs = gather_runs(tune.runs) if tune.runs and not cuts else None
+        return dataclasses.replace(choice, tune=runs, aim=tune.aim)
 
     def classifier(self) -> Cascade:
         """Return the cascade; where a threshold is to be chosen, one for the checks before."""
+        if self._whole is not None:
+            return _JudgedCascade(self.members, self._whole)
         return Cascade(self.members, self._thresholds or [1.0] * (len(self.members) - 1))
 
     def begin(self, session: RequestSession) -> Classifier | None:
-        if self._settings.tune is None:
+        if self._settings.tune is None or self._whole is not None:
             return None
-        self._thresholds = [self._tuned(self._settings.tune, session)]
+        choice = self._choice()
+        tune = choice.tune or self._asked_for_tuning(session)
+        threshold, self._explanation = tuned(tune, choice, "validation texts")
+        self._thresholds = [threshold]
         return self.classifier()
-
-    def _tuned(self, tune: Tuning, session: RequestSession) -> float:
-        ensemble = gather_runs(tune.runs) if tune.runs else self._asked_for_tuning(session)
-        known = routed(ensemble).select(ensemble.scored)
-        if not len(known):
-            raise InputError("No text of the validation split has a gold label to tune on.")
-        point = choose(known, tune.aim)
-        self._explanation = (
-            f"Chosen on {len(known):,} validation texts, where it sends {point.share:.1%} to the "
-            f"LLM and macro-F1 is {point.macro_f1:.4f}."
-        )
-        return point.threshold
 
     def _asked_for_tuning(self, session: RequestSession) -> Ensemble:
         """Ask both members about the whole validation split."""
-        members = dataclasses.replace(self._origin, split="validation")
-        asked = members.asked()
-        split = members.split_to_label(asked, self._options.limit)
-        answers = {name: _Answers(split.classes) for name in members.stages}
-        for name, classifier in members.loaded(asked, split).items():
+        opened = dataclasses.replace(self._origin, split="validation").opened(self._limit)
+        answers = {name: _Answers(opened.split.classes) for name in opened.members}
+        for name, classifier in opened.members.items():
             classifier.prepare(session)
-            for _, prediction in predicted(classifier, SplitRows(split), session):
+            for _, prediction in predicted(classifier, SplitRows(opened.split), session):
                 answers[name].add(prediction)
         costs = [own.cost for own in answers.values()]
         self._tuning_cost = None if None in costs else sum(cost or 0.0 for cost in costs)
-        return gather_runs([own.table(split, name) for name, own in answers.items()])
+        return gather_runs([own.table(opened.split, name) for name, own in answers.items()])
 
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
@@ -326,23 +394,22 @@ class _CascadeSteps(RunSteps):
         name = next(iter(self.members))
         sure = (prediction.answered_by or "").partition("/")[0] == name
         first = prediction if sure else (prediction.adviser or Prediction(None))
-        self._asked.append(not sure and has_text(example))
-        self._first.add(first)
-        self._last.add(Prediction(None, cost=None) if sure else prediction)
+        if self._whole is None:
+            self._asked.append(not sure and self.opened.split.has_text(example.text))
+            self._first.add(first)
+            self._last.add(Prediction(None, cost=None) if sure else prediction)
         writer.add(example, gold, dataclasses.replace(prediction, adviser=first))
 
     def results(self) -> dict[str, Any]:
+        if self._whole is None:
+            first, *others = self._settings.stages.values()
+            split = self.opened.split
+            tables = [self._first.table(split, first), self._last.table(split, " → ".join(others))]
+            asked = np.array(self._asked, bool)
+            self.judged = judge_cascade(
+                gather_runs(tables), self._choice(), asked, self._explanation
+            )
         assert self._thresholds is not None
-        first, *others = self._settings.stages.values()
-        tables = [
-            self._first.table(self.split, first),
-            self._last.table(self.split, " → ".join(others)),
-        ]
-        choice = CascadeChoice(threshold=self._thresholds[0])
-        if self._settings.tune:
-            choice = dataclasses.replace(choice, aim=self._settings.tune.aim)
-        asked = np.array(self._asked, bool)
-        self.judged = judge_cascade(gather_runs(tables), choice, asked, self._explanation)
         found = self.judged.to_json() | {"thresholds": list(self._thresholds)}
         return {
             "metrics": {"cascade": self.judged.summary()},
@@ -356,20 +423,19 @@ class _VoteSteps(RunSteps):
 
     judged: JudgedVote
 
-    def __init__(
-        self,
-        ties: Ties,
-        members: Mapping[str, Classifier],
-        split: LabelledSplit,
-        paths: Sequence[str],
-    ) -> None:
-        self.members, self.split = members, split
-        self._ties, self._paths = ties, paths
-        self._votes = [_Answers(split.classes) for _ in members]
-        self._own = _Answers(split.classes)
+    def __init__(self, settings: VoteSettings, opened: _Opened) -> None:
+        self.opened, self.members = opened, opened.members
+        self._settings = settings
+        self._votes = [_Answers(opened.split.classes) for _ in settings.members]
+        self._own = _Answers(opened.split.classes)
+        if opened.recorded is not None:
+            costs = [answer_costs(member) for member in opened.recorded.members]
+            names = list(member_names(settings.members))
+            self.members = _repeating(opened, opened.recorded, names, costs)
+            self.judged = vote_of(opened.recorded, settings.ties)
 
     def classifier(self) -> Vote:
-        return Vote(self.members, self._ties)
+        return Vote(self.members, self._settings.ties)
 
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
@@ -381,90 +447,17 @@ class _VoteSteps(RunSteps):
         writer.add(example, gold, prediction, votes=list(votes))
 
     def results(self) -> dict[str, Any]:
-        pairs = zip(self._votes, self._paths, strict=True)
-        ensemble = gather_runs([answers.table(self.split, path) for answers, path in pairs])
-        winners = count_votes([member.answers for member in ensemble.members])
-        own = self._own.table(self.split, "vote").in_classes(ensemble.classes, "vote")
-        cost = None if self._own.cost is None else self._own.cost / len(own) * 1000
-        self.judged = judge_vote(ensemble, winners, self._ties, cost, own.answers.labels)
+        if self.opened.recorded is None:
+            self.judged = self._judged()
         return {
             "metrics": {"vote": self.judged.summary()},
             "files": {"vote.json": self.judged.to_json()},
         }
 
-
-def recorded_recipe(judged: JudgedCascade, tune: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Return the recipe of a cascade of two recorded runs, ready to run again."""
-    cascade: dict[str, Any] = {"members": [judged.encoder, judged.llm]}
-    if judged.how == "given":
-        cascade["thresholds"] = [judged.threshold]
-    else:
-        cascade["tune"] = {"goal": judged.aim.goal, "target": judged.aim.target}
-        if tune is not None:
-            cascade["tune"] |= dict(zip(("encoder", "llm"), tune, strict=True))
-    return {"kind": "cascade", "cascade": cascade}
-
-
-def write_cascade(run: RunFolder, judged: JudgedCascade, recipe: Mapping[str, Any]) -> None:
-    """Write the run of a cascade of two recorded runs into a locked folder."""
-    encoder, llm = judged.ensemble.members
-    costs = {
-        item: cost for item, cost in (llm.manifest.get("cost_usd") or {}).items() if item != "llm"
-    }
-    if Path(encoder.name).is_dir():
-        trained = encoder_cost(encoder.name)
-        costs |= {"encoder": trained} if trained else {}
-    first, last = RecordedClassifier(encoder), RecordedClassifier(llm)
-
-    def predictions() -> Iterable[Prediction]:
-        for row, asked in enumerate(judged.asked.tolist()):
-            sure = first.prediction(row)
-            answered = dataclasses.replace(sure, cost=0.0)
-            if asked:
-                known = None if llm.cost is None else float(llm.cost[row])
-                cost = None if known is None or np.isnan(known) else known
-                answered = dataclasses.replace(last.prediction(row), cost=cost)
-            by = "llm" if asked else "encoder"
-            yield dataclasses.replace(answered, answered_by=by, adviser=sure)
-
-    _write(run, judged, recipe, costs, predictions())
-
-
-def write_vote(run: RunFolder, judged: JudgedVote, recipe: Mapping[str, Any] | None = None) -> None:
-    """Write the run of a vote of recorded runs into a locked folder."""
-    named = {"members": list(judged.members), "ties": judged.ties}
-    costs: dict[str, float | None] = {}
-    for number, member in enumerate(judged.ensemble.members, 1):
-        costs |= {
-            f"{item} {number}": cost
-            for item, cost in (member.manifest.get("cost_usd") or {}).items()
-        }
-    names = [*judged.ensemble.classes, None]
-    labels = zip(*(m.answers.labels.tolist() for m in judged.ensemble.members), strict=True)
-    predictions = (
-        Prediction(names[label], votes=tuple(names[number] for number in votes))
-        for label, votes in zip(judged.labels.tolist(), labels, strict=True)
-    )
-    _write(run, judged, recipe or {"kind": "vote", "vote": named}, costs, predictions)
-
-
-def _write(
-    run: RunFolder,
-    judged: JudgedCascade | JudgedVote,
-    recipe: Mapping[str, Any],
-    costs: Mapping[str, float | None],
-    predictions: Iterable[Prediction],
-) -> None:
-    """Write a run over the split that the members labelled, as far as one of them knows it."""
-    ensemble, kind = judged.ensemble, recipe["kind"]
-    described = [m.manifest["dataset"] for m in ensemble.members if "dataset" in m.manifest]
-    known: Mapping[str, Any] = described[0] if described else {}
-    name, split = known.get("dataset", "recorded"), known.get("split", "test")
-    labelled = LabelledSplit(ensemble.examples, ensemble.classes, name, split, ensemble.ordered)
-    plan = RunPlan(kind, recipe, dump_yaml(dict(recipe)), labelled, costs=costs)
-    with RunWriter(run, plan) as writer:
-        writer.begin(resume=bool(run.status))
-        for row, prediction in zip(SplitRows(labelled), predictions, strict=True):
-            more = {} if prediction.votes is None else {"votes": list(prediction.votes)}
-            writer.add(row.example, row.gold, prediction, **more)
-        writer.finish(metrics={kind: judged.summary()}, files={f"{kind}.json": judged.to_json()})
+    def _judged(self) -> JudgedVote:
+        pairs = zip(self._votes, self._settings.members, strict=True)
+        ensemble = gather_runs([answers.table(self.opened.split, path) for answers, path in pairs])
+        winners = count_votes([member.answers for member in ensemble.members])
+        own = self._own.table(self.opened.split, "vote").in_classes(ensemble.classes, "vote")
+        cost = None if self._own.cost is None else self._own.cost / len(own) * 1000
+        return judge_vote(ensemble, winners, self._settings.ties, cost, own.answers.labels)

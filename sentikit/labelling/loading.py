@@ -8,12 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentikit.classifiers.loading import (
-    LoadingOptions,
-    find_model_folder,
-    hub_model,
-    load_model,
-)
+from sentikit.classifiers.loading import LoadingOptions, find_model_folder, hub_model, load_model
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
@@ -205,9 +200,9 @@ class _Loader:
             return LLMClassifier(components, context_source(components, self.load))
         if kind == "finetune":
             raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
-        from sentikit.ensembles.recipe import member_path
+        from sentikit.ensembles.recipe import finished_run
 
-        return self.load(member_path(name, RUNS, self._registry))
+        return self.load(finished_run(recipe, name, RUNS))
 
     def _ensemble(
         self, recipe: ResolvedRecipe, kind: str, threshold: float | None

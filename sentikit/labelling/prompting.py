@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +133,11 @@ def split_classifier(
 def shown_prompts(
     components: PromptComponents, number: int
 ) -> list[tuple[str, tuple[Message, ...]]]:
-    """Return the ids and messages of the first examples; nothing is asked."""
-    split = split_to_label(components, number)
+    """Return the ids and messages of the first examples with text; nothing is asked."""
+    split = split_to_label(components)
+    with_text = (place for place, row in enumerate(SplitRows(split)) if row.has_text)
+    first = np.fromiter(islice(with_text, number), np.int64)
+    split = replace(split, examples=split.examples.select(first))
     examples = (row.example for row in SplitRows(split))
     asked = split_classifier(components, split).messages(examples, Session())
     return [(example.id, messages) for example, messages in asked]

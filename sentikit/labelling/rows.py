@@ -64,7 +64,7 @@ def predicted(
         empty = 0
         for row in source:
             waiting.append(row)
-            empty = 0 if has_text(row.example) else empty + 1
+            empty = 0 if row.has_text else empty + 1
             if not empty:
                 yield row.example
             if empty >= _MOST_EMPTY or pauses():
@@ -72,7 +72,7 @@ def predicted(
         ended = True
 
     def without_text() -> Iterator[tuple[Row, Prediction]]:
-        while waiting and not has_text(waiting[0].example):
+        while waiting and not waiting[0].has_text:
             yield waiting.popleft(), Prediction(None)
 
     while not ended:
@@ -83,7 +83,3 @@ def predicted(
                 yield from without_text()
                 yield waiting.popleft(), prediction
         yield from without_text()
-
-
-def has_text(example: Example) -> bool:
-    return bool(example.text) and not example.text.isspace()

@@ -30,10 +30,7 @@ STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "scale"})
 
 _TABLE = "sentikit's models.yaml"
 #: Suffix of a host name to the provider's name in the table.
-_PROVIDERS = {
-    ".azure.com": "azure",
-    ".azure-api.net": "azure",
-}
+_PROVIDERS = {".azure.com": "azure", ".azure-api.net": "azure"}
 _AZURE_FINE_TUNED = re.compile(r"(?P<base>.+)\.ft-[0-9a-z-]+")
 _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 

@@ -114,10 +114,7 @@ class Pool:
                 )
 
     def nearest(
-        self,
-        embeddings: NDArray[np.float32],
-        queries: NDArray[np.float32],
-        texts: Sequence[str],
+        self, embeddings: NDArray[np.float32], queries: NDArray[np.float32], texts: Sequence[str]
     ) -> NDArray[np.int32]:
         """Return the rows of the most similar texts, (queries, shown), the most similar first.
 

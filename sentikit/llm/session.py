@@ -15,14 +15,7 @@ from typing import Any, Self, TypeVar
 from sentikit.classifiers.classifier import Session
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import BackendSession, FatalError, LLMBackend
-from sentikit.llm.prices import (
-    model_facts,
-    model_hint,
-    picodollars,
-    prices_for,
-    unknown_price,
-    usd,
-)
+from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price, usd
 from sentikit.llm.requests.batches import BatchRound, needed_batches
 from sentikit.llm.requests.budget import (
     Budget,
@@ -34,13 +27,7 @@ from sentikit.llm.requests.budget import (
 )
 from sentikit.llm.requests.calls import Collector, LabelReader, LLMMember, Opening
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import (
-    AnsweredQuestion,
-    Question,
-    RequestLoop,
-    Row,
-    cut_answers,
-)
+from sentikit.llm.requests.loop import AnsweredQuestion, Question, RequestLoop, Row, cut_answers
 from sentikit.llm.requests.pacing import Patience, with_retries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import Limits, RequestOptions

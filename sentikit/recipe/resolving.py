@@ -74,14 +74,20 @@ def resolve_recipe(
     """
     registry = registry or default_registry()
     warnings: list[str] = []
-    values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings)
+    notes: list[str] = []
+    own_notes = notes if name.endswith(_SUFFIXES) else []
+    values, origins = _read_chain(recipe_path(name, registry), registry, (), warnings, own_notes)
     changes = parse_overrides(overrides)
     changed = {path: f"--set {dotted(path)}" for path in paths_of(changes)}
     changes, changed = _with_new_names(changes, changed, values, warnings)
-    notes = tuple(_dropped(values, changes))
+    notes += _dropped(values, changes, "--set ")
     merged = merge(values, changes)
     return ResolvedRecipe(
-        FilePath(name).stem, merged, _merged_origins(changed, origins), notes, tuple(warnings)
+        FilePath(name).stem,
+        merged,
+        _merged_origins(changed, origins),
+        tuple(notes),
+        tuple(warnings),
     )
 
 
@@ -94,9 +100,13 @@ def resolve_values(values: Mapping[str, Any], name: str, origin: str) -> Resolve
 
 
 def _read_chain(
-    path: FilePath, registry: Registry, below: tuple[FilePath, ...], warnings: list[str]
+    path: FilePath,
+    registry: Registry,
+    below: tuple[FilePath, ...],
+    warnings: list[str],
+    notes: list[str],
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Read `path` after everything it extends."""
+    """Read `path` after everything it extends; `notes` are for files that a user wrote."""
     real = FilePath(os.path.realpath(path))
     if real in below:
         circle = " → ".join(p.name for p in (*below, path))
@@ -116,8 +126,11 @@ def _read_chain(
         parent_path = path.parent / parent if beside else recipe_path(parent, registry)
     except InputError as error:
         raise InputError(f"{path}: extends: {error.message}") from error
-    inherited, inherited_origins = _read_chain(parent_path, registry, (*below, real), warnings)
+    inherited, inherited_origins = _read_chain(
+        parent_path, registry, (*below, real), warnings, notes if beside else []
+    )
     own, origins = _with_new_names(own, origins, inherited, warnings)
+    notes += _dropped(inherited, own, f"{path}: ")
     own_description = {"description": own.get("description", "")}
     return merge(inherited, own | own_description), _merged_origins(origins, inherited_origins)
 
@@ -210,6 +223,12 @@ def parse_overrides(
                 whole = json.dumps(text.strip(), ensure_ascii=False)
                 advice = f"Quote the value: --set {shlex.quote(f'{key.strip()}={whole}')}"
             raise InputError(f"--set {key.strip()}: in YAML, {comment!r} is a comment. {advice}")
+        for name in value if isinstance(value, dict) else ():
+            if value[name] is None and ":" in str(name):
+                spaced = str(name).replace(":", ": ")
+                raise InputError(
+                    f"--set {key.strip()}: YAML needs a blank behind a colon: {{{spaced}}}."
+                )
         assign(result, keys, value)
     return result
 
@@ -268,20 +287,22 @@ def _changed_name(base: Mapping[str, Any], over: Mapping[str, Any]) -> str | Non
     return next((key for key in PART_KEYS if key in over and over[key] != base.get(key)), None)
 
 
-def _dropped(base: Mapping[str, Any], over: Mapping[str, Any], at: Path = ()) -> Iterator[str]:
+def _dropped(
+    base: Mapping[str, Any], over: Mapping[str, Any], where: str, at: Path = ()
+) -> Iterator[str]:
     """Yield a sentence on the keys that `merge` drops, because `over` names another component."""
     key = _changed_name(base, over)
     if key is not None:
         lost = [name for name in base if name != key and name not in over]
-        was = f", which were set for {base[key]!r}" if base.get(key) else ""
+        was = f" of {base[key]!r}" if base.get(key) else ""
         kept = ", ".join(f"{dotted((*at, name))}={base[name]!r}" for name in lost)
         if lost:
-            yield f"--set {dotted((*at, key))}={over[key]} drops {kept}{was}."
+            yield f"{where}{dotted((*at, key))}={over[key]} drops {kept}{was}."
         return
     for name, value in over.items():
         inner = base.get(name)
         if isinstance(value, Mapping) and isinstance(inner, Mapping):
-            yield from _dropped(inner, value, (*at, name))
+            yield from _dropped(inner, value, where, (*at, name))
 
 
 def paths_of(value: Any, prefix: Path = ()) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import __version__
 from sentikit.errors import InputError, nearest, one_line
-from sentikit.files import disk_errors, read_json, write_json, write_text
+from sentikit.files import disk_errors, read_json, refuse_unwritable, write_json, write_text
 from sentikit.keys import redacted
 from sentikit.registry import default_registry
 from sentikit.stopping import Interrupted
@@ -39,6 +39,7 @@ class LabelledSplit:
         dataset: name of the dataset.
         split: name of the split.
         ordered: whether classes of the user's own stand in an order.
+        has_texts: False where examples are known by their ids alone.
     """
 
     examples: Examples
@@ -46,6 +47,11 @@ class LabelledSplit:
     dataset: str
     split: str
     ordered: bool = False
+    has_texts: bool = True
+
+    def has_text(self, text: str) -> bool:
+        """Return whether an example with this text has something to label."""
+        return bool(text.strip()) or not self.has_texts
 
     @property
     def name(self) -> str:
@@ -231,6 +237,7 @@ def _refuse_taken(run: RunFolder) -> None:
         held = "another run" if run.status else "other files"
         advice = " Resume it with --resume, or" if run.status not in ("", FINISHED) else " Please"
         raise InputError(f"{path} already holds {held}.{advice} choose another --output.")
+    refuse_unwritable(path)
 
 
 def _resumable(path: Path) -> RunFolder:

@@ -112,7 +112,7 @@ def read_run(
 
 
 def split_suffix(name: str) -> tuple[str, bool]:
-    """Component ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
+    """Split ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
     plain = name.removesuffix(ENCODER_SUFFIX)
     meant = plain != name and not Path(name).exists()
     return (plain, True) if meant else (name, False)

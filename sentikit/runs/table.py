@@ -164,6 +164,17 @@ class RunTable:
             columns |= {f"p {name}": own for name, own in shares}
         return pd.DataFrame(columns | ({} if self.cost is None else {"cost": self.cost}))
 
+    def without_answers(self, rows: NDArray[np.bool_]) -> RunTable:
+        """Return it with no label and no probabilities in some rows, a mask (rows,)."""
+        if not rows.any():
+            return self
+        labels, shares = self.answers.labels, self.answers.probabilities
+        answers = Labelling(
+            np.where(rows, -1, labels),
+            None if shares is None else np.where(rows[:, None], np.nan, shares),
+        )
+        return dataclasses.replace(self, answers=answers)
+
     def __repr__(self) -> str:
         return f"<RunTable {self.name}: {len(self):,} texts>"
 

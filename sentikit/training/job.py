@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -437,19 +437,18 @@ def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) 
     model.eval()
     with torch.no_grad():
         found = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        _check_shape(f"The encoder {names['encoder']!r}", found.shape, (2, 3, hidden))
+        _check(f"The encoder {names['encoder']!r}", found, (2, 3, hidden))
         pooled = model.embed(ids, mask)
-        _check_shape(f"The pooling {model.pooling!r}", pooled.shape, (2, hidden))
-        logits = model.head(pooled)
-        _check_shape(f"The head {names['head']!r}", logits.shape, (2, classes))
-        if not torch.isfinite(logits).all():
-            raise SentikitError(f"The head {names['head']!r} returned NaN or infinite logits.")
+        _check(f"The pooling {model.pooling!r}", pooled, (2, hidden))
+        _check(f"The head {names['head']!r}", model.head(pooled), (2, classes))
     model.train(was_training)
 
 
-def _check_shape(what: str, found: Sequence[int], wanted: tuple[int, ...]) -> None:
-    if tuple(found) != wanted:
-        raise SentikitError(f"{what} returned shape {tuple(found)} instead of {wanted}.")
+def _check(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(found.shape) != wanted:
+        raise SentikitError(f"{what} returned shape {tuple(found.shape)} instead of {wanted}.")
+    if not found.isfinite().all():
+        raise SentikitError(f"{what} returned NaN or infinite numbers: its weights are damaged.")
 
 
 def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:

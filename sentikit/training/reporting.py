@@ -120,7 +120,7 @@ class EpochDialogue:
         decision, over = Decision(), False
         while not over:
             try:
-                words = self._read().split() or ["continue"]
+                words = self._read().replace("=", " ").split() or ["continue"]
                 over = self._run_command(words, decision, memory)
             except InputError as error:
                 self._say(error.message)

@@ -1,0 +1,104 @@
+"""The walk of one review through `sentikit predict runs/cascade`: which modules it passes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+from click.testing import CliRunner
+from ensemble_recipes import UNSURE, write_ensembles, write_recipe
+from llm_fixtures import serving
+
+import sentikit as package
+from sentikit.cli import sentikit
+
+CORE = Path(package.__file__).parent
+GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: The most modules that a row passes, and how often it goes from one to another. May fall.
+MODULES, HOPS = 24, 95
+MODULES_UNASKED, HOPS_UNASKED = 13, 27
+
+
+def module_of(code: CodeType) -> str | None:
+    """Return a core module's name; what else runs does not count."""
+    path = Path(code.co_filename)
+    inside = path.is_relative_to(CORE) and not path.is_relative_to(CORE / "plugins")
+    return path.relative_to(CORE).with_suffix("").as_posix() if inside else None
+
+
+@contextmanager
+def watched() -> Iterator[Counter[tuple[str, str]]]:
+    """Count how often a call in one thread enters a module from another; a generator once."""
+    hops: Counter[tuple[str, str]] = Counter()
+    last: dict[int, str] = {}
+    begun: set[FrameType] = set()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        module = module_of(frame.f_code) if event == "call" else None
+        if module is None or frame in begun:
+            return
+        if frame.f_code.co_flags & GENERATORS:
+            begun.add(frame)
+        thread = threading.get_ident()
+        if last.get(thread, module) != module:
+            hops[last[thread], module] += 1
+        last[thread] = module
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield hops
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def walk(first: int, rows: int) -> Counter[tuple[str, str]]:
+    """Return the hops of `predict` over so many rows of the test file, from a row on."""
+    lines = Path("test.csv").read_text().splitlines()[1 + first :][:rows]
+    Path("new.csv").write_text("\n".join(["text", *(line.rsplit(",", 1)[0] for line in lines)]))
+    for kept in (*Path().rglob("answers.sqlite*"), Path("out.csv")):
+        kept.unlink(missing_ok=True)
+    words = ["predict", "runs/cascade", "new.csv", "--output", "out.csv"]
+    with watched() as hops:
+        done = CliRunner().invoke(sentikit, words)
+    assert done.exit_code == 0, done.output
+    return hops
+
+
+@pytest.fixture
+def cascade(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A finished cascade over a server; the estimate, a walk of its own, is left out."""
+    monkeypatch.setattr("sentikit.labelling.job.say_estimate", lambda *given: None)
+    with serving() as s:
+        write_ensembles(s.url)
+        asked = json.loads(Path("asked.yaml").read_text())
+        write_recipe("asked", asked | {"llm": asked["llm"] | {"in_flight": 1}})
+        run = ["cascade", "--recipe", "cascade.yaml", "--output", "runs/cascade"]
+        assert CliRunner().invoke(sentikit, run).exit_code == 0
+        yield
+
+
+@pytest.mark.parametrize(
+    ("first", "most_modules", "most_hops"),
+    [(0, MODULES, HOPS), (UNSURE, MODULES_UNASKED, HOPS_UNASKED)],
+    ids=["asked", "not asked"],
+)
+@pytest.mark.usefixtures("cascade")
+def test_the_walk_of_a_row_does_not_grow(first: int, most_modules: int, most_hops: int) -> None:
+    walk(first, 4)  # Whatever is imported or cached at the first row.
+    few, many = walk(first, 4), walk(first, 14)
+    many.subtract(few)
+    # Every row takes these: what comes now and then, as a commit, is no step of the walk.
+    steps = {hop: round(count / 10) for hop, count in many.items() if count >= 8}
+    modules = {module for hop in steps for module in hop}
+    assert len(modules) <= most_modules, sorted(modules)
+    assert sum(steps.values()) <= most_hops, steps
