@@ -36,11 +36,13 @@ class BatchLimits(NamedTuple):
         tokens: maximum word pieces, padding included.
         texts: maximum texts.
         padding: maximum padding of a text, as a share of the longest one.
+        spare: word pieces of padding that cost less than another pass.
     """
 
     tokens: int
     texts: int
     padding: float = 1.0
+    spare: int = 0
 
 
 #: Limits by device. On a CPU, padding is expensive and another pass is cheap.
@@ -147,7 +149,11 @@ def as_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
 
 
 def batches_by_length(
-    lengths: NDArray[np.int64], most_tokens: int, most_rows: int, most_padding: float = 1.0
+    lengths: NDArray[np.int64],
+    most_tokens: int,
+    most_rows: int,
+    most_padding: float = 1.0,
+    spare: int = 0,
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of each batch, longest first, so that the first batch needs most memory."""
     order = np.argsort(-lengths, kind="stable")
@@ -155,10 +161,12 @@ def batches_by_length(
     start = 0
     while start < len(order):
         longest = max(1, -int(falling[start]))
-        rows = min(most_rows, max(1, most_tokens // longest))
-        alike = int(np.searchsorted(falling, -longest * (1 - most_padding), side="right")) - start
-        yield order[start : start + max(1, min(rows, alike))]
-        start += max(1, min(rows, alike))
+        rows = falling[start : start + min(most_rows, max(1, most_tokens // longest))]
+        alike = int(np.searchsorted(rows, -longest * (1 - most_padding), side="right"))
+        filled = int(np.searchsorted(np.cumsum(longest + rows), spare, side="right"))
+        size = max(1, alike, filled)
+        yield order[start : start + size]
+        start += size
 
 
 @dataclass(frozen=True)

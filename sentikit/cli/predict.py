@@ -231,8 +231,8 @@ def _report(
 
     totals = done.totals
     print_text(_summary(done, output), err=True)
-    if done.without_text:
-        rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
+    if empty := totals.without_text:
+        rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
     for encoder in _encoders(classifier):
         if encoder.cut:
@@ -251,7 +251,8 @@ def _report(
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
         click.echo(
-            f"{totals.answers:,} of {totals.rows:,} rows answered by an LLM, {cost} paid.", err=True
+            f"{totals.answers:,} of {totals.texts:,} rows answered by an LLM, {cost} paid.",
+            err=True,
         )
     if totals.misread:
         message = f"{totals.misread:,} rows have no label, because the answer has none (see error)."
@@ -278,8 +279,8 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     """Return the number of rows, the shares of the labels, and how to correct them."""
     import shlex
 
-    count, rows = sum(done.labelled.values()), done.totals.rows + done.without_text
-    counts = f"{count:,} of {rows:,} rows labelled"
+    count = sum(done.labelled.values())
+    counts = f"{count:,} of {done.totals.rows:,} rows labelled"
     if done.without_words:
         counts += f", {done.without_words:,} of them without words"
     if not count:
