@@ -41,7 +41,7 @@ for name in {POSIX_NAMES!r}:
 @pytest.mark.parametrize(
     ("package", "last"),
     [
-        ("sentikit", "sentikit.vectors"),
+        ("sentikit", "sentikit.yaml_files"),
         pytest.param(
             "sentikit.plugins", "sentikit.plugins.wandb_tracker.tracker", marks=pytest.mark.slow
         ),
