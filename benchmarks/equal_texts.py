@@ -1,13 +1,12 @@
-"""`predict` on a table whose texts repeat, against eleven lines of pandas that label each once.
+"""`predict` on a table with repeated texts, against eleven lines of pandas that label each once.
 
     python benchmarks/equal_texts.py
     python benchmarks/equal_texts.py MODEL --rows 20000 --distinct 3545 --rounds 5
 
-Both start a process, load the model, label a CSV file and write another one. The arms take turns,
-after one round that does not count, and begin alternately. What counts is the time of the
-processors, which other work on the machine changes little. Without MODEL the recipe quickstart,
-MiniLM on the demo texts, is trained first. Fails where the labels differ, or where `predict` is
-not the cheaper one in the median of the pairs.
+Both start a process, load the model, label a CSV file and write another one. The arms alternate,
+after one warm-up round. They are compared by CPU time, which other work on the machine affects
+little. Without MODEL, the recipe quickstart (MiniLM on the demo texts) is trained first. The script
+fails if the labels differ, or if `predict` takes more CPU time in the median of the pairs.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ table.merge(shares, on="text", how="left").to_csv(sys.argv[3], index=False)
 
 
 def write_table(path: Path, rows: int, distinct: int) -> None:
-    """Write texts of the length of review sentences, each about equally often."""
+    """Write texts as long as review sentences, each about equally often."""
     chance = random.Random(1)  # noqa: S311 - made-up texts
     words = "the food was good and we came back for more of it every single week never".split()
     texts = [
@@ -65,7 +64,7 @@ def labels_of(path: Path, column: str) -> list[str]:
 
 
 def main() -> None:
-    """Run the arms in turn and print each one's median and the ratio of the pairs."""
+    """Run the arms alternately and print their medians and the ratio of the pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", help="a run or a model folder")
     parser.add_argument("--rows", type=int, default=20_000)

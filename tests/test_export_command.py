@@ -69,7 +69,7 @@ def test_a_refused_export_writes_nothing(trained_run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "Choose one with --format: causal-lm, electra-classifier, hub, onnx"),
+        ((), "Choose a format with --format: causal-lm, electra-classifier, hub, onnx"),
         (("--format", "onx"), "Error: There is no format named 'onx'. Did you mean 'onnx'?"),
         (("--format", "hub", "--int8"), "--int8 belongs to --format onnx, not to hub"),
         (("--format", "hub", "--private"), "--private needs --push"),

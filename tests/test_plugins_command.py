@@ -133,7 +133,7 @@ class TestCheck:
         lines = [line.split() for line in result.stdout.splitlines() if "film" in line]
         assert lines == [
             ["film", "plugin", "film", "passed"],
-            ["film", "dataset", "film-reviews", "passed,", "not", "put", "to", "work"],
+            ["film", "dataset", "film-reviews", "passed,", "not", "run"],
             ["film", "recipe", "film", "passed"],
         ]
 

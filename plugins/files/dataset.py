@@ -1,4 +1,4 @@
-"""Splits in files of the user's, whatever their format and column names."""
+"""The dataset ``files``: splits in the user's files, in any format."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SPLITS = ("train", "validation", "test")
 
 
 class Files(DatasetLoader):
-    """Splits in files: one file a split, its columns named by the settings or found by name.
+    """Splits in files: one file per split, with columns named by the settings or found by name.
 
-    Labels are kept as spelled, numbers as short as they go (``1``, not ``1.0``); an empty label,
-    source or id counts as none.
+    Labels keep their spelling, numbers are shortened (``1``, not ``1.0``); an empty label, source
+    or id counts as missing.
     """
 
     class Settings(ComponentSettings):
-        """Which files, and which of their columns."""
+        """The files and their columns."""
 
         train: Path | None = Field(None, description="file with the training examples")
         validation: Path | None = Field(None, description="file with the validation examples")
@@ -98,7 +98,7 @@ class Files(DatasetLoader):
         """Read a split's file.
 
         Raises:
-            InputError: the file is malformed (says where), or a column is not found.
+            InputError: the file is malformed, or a column is not found.
         """
         kept = self.settings.columns
         builder = ExamplesBuilder(columns=bool(kept))
@@ -117,7 +117,7 @@ class Files(DatasetLoader):
         return read_rows(self._path(split), self.settings.format, sheet=self.settings.sheet)
 
     def locate(self, split: str, row: int) -> str:
-        """Say on which line of its file an example starts: ``reviews.csv, line 17``."""
+        """Describe an example by file and line: ``reviews.csv, line 17``."""
         if split not in self._places:
             return super().locate(split, row)
         place, starts = self._places[split]
@@ -128,7 +128,7 @@ class Files(DatasetLoader):
         return path.expanduser()
 
     def _columns(self, rows: Rows) -> tuple[tuple[str, ...], dict[str, str | None]]:
-        """Choose the columns of the texts, and those of label, source and id."""
+        """Return the columns of the texts, and those of label, source and id."""
         wanted = self.settings.text
         named = (wanted,) if isinstance(wanted, str) else wanted or ()
         texts = rows.find_text_columns(named, "dataset.text=COLUMN")
@@ -144,7 +144,7 @@ class Files(DatasetLoader):
     def _fields(
         self, rows: Rows, texts: Sequence[str], others: dict[str, str | None]
     ) -> Iterator[tuple[int, str, list[str | None]]]:
-        """Yield where each row stands, its text, and its other values; blank ones are None."""
+        """Yield each row's place, text and other values; blank ones are None."""
         present = [column for column in others.values() if column is not None]
         positions = [len(present) if c is None else present.index(c) for c in others.values()]
         strip = self.settings.markup == "strip"
@@ -154,9 +154,9 @@ class Files(DatasetLoader):
 
 
 def _check(path: Path) -> None:
-    """Refuse a path that cannot be read, without opening it: it may be a pipe."""
+    """Refuse an unreadable path without opening it, since it may be a pipe."""
     if path.is_dir() or any(character in str(path) for character in "*?["):
-        return  # a folder of texts, or a pattern: reading says what is wrong with it
+        return  # A folder of texts, or a pattern, is checked when it is read.
     with disk_errors(path):
         path.stat()
         if not os.access(path, os.R_OK):

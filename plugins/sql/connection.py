@@ -1,4 +1,4 @@
-"""Connections on which one SELECT can run, and nothing else."""
+"""Connections that only run one SELECT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sentikit.extension import RecordRows, Rows
 _BATCH = 1_000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _NAME = "the query's result"
-#: What a connection string gives a password with, in a URL or as a keyword.
+#: A password in a connection string: in a URL or as a keyword.
 _PASSWORD = re.compile(r"(password|passwd|\bpwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
@@ -27,7 +27,7 @@ _ALLOWED = {
 
 
 def refuse_password(text: str) -> None:
-    """Refuse an address or a query with a password in it, without repeating it.
+    """Refuse an address or a query with a password, without repeating it.
 
     Raises:
         InputError: there is one.
@@ -40,11 +40,10 @@ def refuse_password(text: str) -> None:
 
 
 def open_query(query: str, database: str | None) -> Rows:
-    """Run a query; its rows come as they are asked for.
+    """Run a query; its rows are read on demand.
 
     Raises:
-        InputError: it is not exactly one SELECT, a table or column is not there, or there is no
-            such database.
+        InputError: it is not exactly one SELECT, or a table, column or database does not exist.
         SentikitError: the database failed.
     """
     if database is not None and _is_sqlite(database):
@@ -118,7 +117,7 @@ def _duckdb_rows(query: str, database: str | None) -> Rows:
 
 
 def _connect(duckdb: Any, database: str | None) -> Any:
-    # What a query names is read from disk; nothing is fetched, and no variable of ours is seen.
+    # A query only reads files on disk: no network, and none of our Python variables.
     config = {"autoinstall_known_extensions": "false", "python_enable_replacements": "false"}
     remote = database is not None and database.startswith(("postgresql://", "postgres://"))
     if database is not None and not remote and not Path(database).is_file():
@@ -154,7 +153,7 @@ def _connect(duckdb: Any, database: str | None) -> Any:
 
 
 def _postgres(address: str) -> str:
-    """Write a URL as the keywords of a connection string, quoted for SQL."""
+    """Convert a URL to the keywords of a connection string, quoted for SQL."""
     try:
         parts = urlsplit(address)
         named = {
@@ -187,7 +186,7 @@ def _failures(*errors: type[Exception]) -> Iterator[None]:
 
 
 def _not_one_select() -> InputError:
-    return InputError("SQL is for exactly one SELECT, which changes nothing. Nothing was run.")
+    return InputError("Give exactly one SELECT, which changes nothing. Nothing was run.")
 
 
 def _wrong(error: Exception) -> InputError:

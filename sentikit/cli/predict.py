@@ -231,8 +231,8 @@ def _report(
 
     totals = done.totals
     print_text(_summary(done, output), err=True)
-    if done.without_text:
-        rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
+    if empty := totals.without_text:
+        rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
     for encoder in _encoders(classifier):
         if encoder.cut:
@@ -250,7 +250,7 @@ def _report(
             )
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
-        click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
+        click.echo(f"{totals.answers:,} of {totals.texts:,} rows asked, {cost} paid.", err=True)
     if totals.misread:
         said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
         click.echo(said, err=True)
@@ -276,8 +276,8 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     """Return the rows and the shares of the labels, and how the shares are corrected."""
     import shlex
 
-    count, rows = sum(done.labelled.values()), done.totals.rows + done.without_text
-    said = f"{count:,} of {rows:,} rows labelled"
+    count = sum(done.labelled.values())
+    said = f"{count:,} of {done.totals.rows:,} rows labelled"
     if done.without_words:
         said += f", {done.without_words:,} of them without words"
     if not count:

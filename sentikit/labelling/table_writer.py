@@ -121,25 +121,22 @@ class TableWriter:
 
     Attributes:
         totals: what the rows came to.
-        without_text: rows that have no text, and get no label.
         without_words: labelled rows whose text has no letter and no digit.
         labelled: class to the rows that have its label.
     """
 
     def __init__(self, write: Write, added: AddedColumns, nested: bool) -> None:
         self._write, self._added, self._nested = write, added, nested
-        self.totals, self.without_text, self.without_words = RowTotals(), 0, 0
+        self.totals, self.without_words = RowTotals(), 0
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        empty = not example.text.strip()
-        self.without_text += empty
-        if not empty:
-            self.totals.add(prediction)
-            if prediction.label is not None:
-                self.labelled[prediction.label] += 1
-                self.without_words += not any(map(str.isalnum, example.text))
-        said = None if empty else prediction
+        has_text = bool(example.text.strip())
+        self.totals.add(prediction, has_text)
+        if has_text and prediction.label is not None:
+            self.labelled[prediction.label] += 1
+            self.without_words += not any(map(str.isalnum, example.text))
+        said = prediction if has_text else None
         self._write(example.columns, self._added.values(said, self._nested))
 
 
