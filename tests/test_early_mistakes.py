@@ -214,5 +214,5 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
             or seconds > MOST_SECONDS
         ):
             wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     assert sorted(Path().rglob("*")) == before
