@@ -94,14 +94,14 @@ def refuse_damaged(folder: Path, inside: str) -> None:
 def load_native(
     folder: Path, device: str, precision: str, registry: Registry, whole: bool = False
 ) -> EncoderClassifier:
-    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
-
     description = ModelDescription.read(folder)
-    where = choose_device(device)
     if precision == "int8":
         raise InputError(
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
+    from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
+
+    where = choose_device(device)
     refuse_damaged(folder, "encoder/")
     tokenizer, backbone = _restored(folder, description, registry, whole)
     head = _head(folder, description, registry)
