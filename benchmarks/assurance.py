@@ -2,9 +2,9 @@
 
     python benchmarks/assurance.py [--resamples 1000] [--only certificate,agreement,...]
 
-Every figure is a mean over resamples with fixed seeds. What was chosen (starts, steps, strata,
-bets, the rule that combines members) was chosen on `validation-with-electra-predictions.csv`; none
-of the rows below served for that. Broken promises are counted with the gold labels of the pile.
+Every figure is a mean over resamples with fixed seeds. Design choices (starts, steps, strata, bets,
+the rule that combines members) were made on `validation-with-electra-predictions.csv`, not on the
+rows below. Violations of a guarantee are counted with the gold labels of the pile.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def one_hot(labels: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 class Recorded:
-    """The recorded test rows: gold, source, and what each member said."""
+    """The recorded test rows: gold labels, sources and the members' predictions."""
 
     def __init__(self) -> None:
         self.gold = labels_of("E7-G4O-ELFT", "classification")
@@ -71,7 +71,7 @@ def certificates(
     checks: int = CHECKS,
     looks: int = 1,
 ) -> tuple[float, int]:
-    """Return the mean certified share and how many promises were broken."""
+    """Return the mean certified share, and how often the guarantee was violated."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
     share, broken = 0.0, 0
     for seed in range(resamples):
@@ -158,7 +158,7 @@ def share_rows(data: Recorded, resamples: int) -> None:
 
 
 def accuracy_rows(data: Recorded, resamples: int) -> None:
-    # How sure the combination is of the label that the LLM gave.
+    # The combination's probability of the LLM's label.
     confidence = combine([data.large, one_hot(data.tuned)])[np.arange(len(data.gold)), data.tuned]
     truth = (data.tuned == data.gold).mean()
     macro = f1_score(data.gold, data.tuned, average="macro")
@@ -214,14 +214,14 @@ def monitor_rows(data: Recorded, resamples: int) -> None:
 
 
 def _knowing(rate: float) -> Monitor:
-    """Return a monitor that bets on the true error rate alone."""
+    """Return a monitor that only bets on the true error rate."""
     monitor = Monitor(ALPHA)
     monitor._rates, monitor._logs = [max(rate, ALPHA + 1e-6)], [0.0]
     return monitor
 
 
 def first_alarm(monitor: Monitor, stream: NDArray[np.bool_]) -> float:
-    """Return after how many checks the alarm comes; infinite where it does not."""
+    """Return the number of checks before the alarm; infinite without one."""
     for place, correct in enumerate(stream, 1):
         if monitor.update(bool(correct)):
             return place
@@ -229,9 +229,9 @@ def first_alarm(monitor: Monitor, stream: NDArray[np.bool_]) -> float:
 
 
 def plan_rows(data: Recorded, resamples: int) -> None:
-    """Forecast with the labels' true accuracy, and with the default guess, against what is reached.
+    """Compare the forecasts by true accuracy and by default guess with the actual share.
 
-    ELECTRA Base's and Large's validation predictions decided the shape of the forecast's errors.
+    The forecast's error curve was fitted on ELECTRA Base's and Large's validation predictions.
     """
     base = probabilities_of("E3-G4OM-EBFT")
     tables = {

@@ -1,11 +1,11 @@
-"""Times the statistics of `sentikit compare`, and weighs its memory.
+"""Time and memory of the statistics of `sentikit compare`.
 
     python benchmarks/comparing.py --data DATA
 
 Prints seconds of wall clock and of CPU for 10,000 paired bootstraps of one pair on 6,530 rows
-(beside scipy.stats.bootstrap on the same rows in the same run), for the whole judgement of 24 runs
-in all pairs, and the memory that comparing two files of 1,000,000 rows takes for each row: all that
-is resident, pages of mapped files included. Without --data the rows are made up.
+(and of scipy.stats.bootstrap on the same rows in the same run) and for the whole judgement of 24
+runs in all pairs; and the memory per row for comparing two files of 1,000,000 rows, including pages
+of mapped files. Without --data, the rows are synthetic.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MILLION = 1_000_000
 
 
 def main() -> None:
-    """Run what was asked for and print a line each."""
+    """Run the requested measurements and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with recorded/*.csv of the study")
     parser.add_argument("--repeat", type=int, default=5)
@@ -62,7 +62,7 @@ def recorded(folder: Path) -> AlignedRuns:
 
 
 def made_up() -> AlignedRuns:
-    """Return two made-up runs of as many rows as the study's test split."""
+    """Return two synthetic runs with as many rows as the study's test split."""
     random = np.random.default_rng(0)
     gold = random.integers(0, len(CLASSES), ROWS)
     names = [CLASSES[number] for number in gold]
@@ -75,7 +75,7 @@ def made_up() -> AlignedRuns:
 
 
 def with_more_runs(aligned: AlignedRuns, wanted: int) -> AlignedRuns:
-    """Add runs that differ from those there in one label of twenty."""
+    """Add runs that differ from the given ones in one label of twenty."""
     from dataclasses import replace
 
     random = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def time_scipy(aligned: AlignedRuns) -> None:
 def macro_f1_difference(
     gold: NDArray[np.int8], first: NDArray[np.int8], second: NDArray[np.int8], axis: int
 ) -> NDArray[np.float64]:
-    """Return macro-F1 of the second run less that of the first."""
+    """Return the difference in macro-F1, second run minus first."""
     scores = []
     for run in (first, second):
         by_class = []
@@ -150,7 +150,7 @@ def time_all_pairs(aligned: AlignedRuns, repeat: int) -> None:
 
 
 def report(title: str, work: Callable[[], None], repeat: int) -> None:
-    """Print the median seconds of some work."""
+    """Print the median seconds of a function."""
     walls, cpus = [], []
     for _ in range(repeat):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -162,7 +162,7 @@ def report(title: str, work: Callable[[], None], repeat: int) -> None:
 
 
 def measure_memory(rows: int, shuffled: bool) -> None:
-    """Compare two large files in a process of its own and print its memory."""
+    """Compare two large files in a separate process and print its memory."""
     with tempfile.TemporaryDirectory() as temporary:
         paths = [str(Path(temporary) / name) for name in ("first.csv", "second.csv")]
         for seed, path in enumerate(paths):
@@ -186,13 +186,13 @@ def weigh(paths: list[str]) -> None:
     import sentikit
 
     sentikit.compare(paths)
-    # Unlike getrusage's, this peak does not begin with that of the process that started this one.
+    # Unlike getrusage's peak, this one does not include the parent process.
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
 def write_large(path: Path, rows: int, seed: int, shuffled: bool) -> None:
-    """Write a results file whose texts are about as long as the study's."""
+    """Write a results file with texts about as long as the study's."""
     random = np.random.default_rng(seed + 1)
     wrong = random.random(rows) < 0.2
     order = random.permutation(rows) if shuffled else np.arange(rows)

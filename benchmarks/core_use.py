@@ -1,11 +1,11 @@
-"""How busy labelling keeps the CPU: tokenising must overlap with computing.
+"""CPU use of labelling: tokenising must overlap with computing.
 
     python benchmarks/core_use.py --texts DATA/merged/test.csv --run runs/minilm
 
-A trained encoder labels the texts with a thread for each core. Printed for each round are texts per
-second and the share of the cores' time that this process used (`os.times`), of what other programs
-left of it (Linux's /proc/stat). On a machine that does other work the share is only a rough one: a
-thread that waits for a core holds up the others. Without --run, the recipe quickstart is trained.
+A trained encoder labels the texts with one thread per core. For each round, this prints texts per
+second, and the process's share (`os.times`) of the CPU time that other programs leave (Linux's
+/proc/stat). On a busy machine the share is only approximate, since a thread that waits for a core
+delays the others. Without --run, the recipe quickstart is trained.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def used_here() -> float:
 
 
 def main() -> None:
-    """Label the texts some times and print the shares."""
+    """Label the texts several times and print the shares."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--texts", type=Path, default=TEST_TEXTS, help="a CSV file")
     options.add_argument("--limit", type=int, help="a random part of the texts")

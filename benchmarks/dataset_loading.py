@@ -1,8 +1,8 @@
-"""Times how long datasets take to load, on made-up files of the published sizes.
+"""Time for loading datasets, on synthetic files of the published sizes.
 
     python benchmarks/dataset_loading.py
 
-Writes DynaSent and treebank files of the study's training sizes (102,097 rows that count) into a
+Writes DynaSent and treebank files of the study's training sizes (102,097 labelled rows) into a
 temporary folder, loads and merges them as ``merged`` does, and prints seconds and peak memory.
 """
 
@@ -27,7 +27,7 @@ WORDS_PER_TEXT = 16
 
 
 class Load(NamedTuple):
-    """What loading took."""
+    """Time and memory of loading."""
 
     rows: int
     seconds: float
@@ -35,7 +35,7 @@ class Load(NamedTuple):
 
 
 def main() -> None:
-    """Make the files, load them, print a table."""
+    """Write the files, load them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the published sizes")
     scale = parser.parse_args().scale
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def report(title: str, section: Mapping[str, Any]) -> None:
-    """Load the training split and print what it took."""
+    """Load the training split and print time and memory."""
     load = timed_load(section)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -116,7 +116,7 @@ def dynasent_rows(words: random.Random, number: int, size: int) -> Iterator[dict
 
 
 def text(words: random.Random) -> str:
-    """Make up a sentence."""
+    """Return a synthetic sentence."""
     return " ".join(f"word{words.randrange(30_000)}" for _ in range(WORDS_PER_TEXT))
 
 

@@ -1,9 +1,9 @@
-"""Measures what describing a large dataset takes, as ``sentikit datasets show`` does.
+"""Time and memory of describing a large dataset with ``sentikit datasets show``.
 
     python benchmarks/describing.py
 
-Writes made-up CSV files of two sizes into a temporary folder and describes each in a process of its
-own. Prints CPU seconds, peak memory and the bytes that a row costs. Linux only: it reads /proc.
+Writes synthetic CSV files of two sizes into a temporary folder, describes each in a separate
+process, and prints CPU seconds, peak memory and bytes per row. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ finally:
 
 
 class Cost(NamedTuple):
-    """What a description took."""
+    """Time and memory of a description."""
 
     cpu_seconds: float
     peak_mb: float
 
 
 def main() -> None:
-    """Make the files, describe them, print a table."""
+    """Write the files, describe them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs=2, default=ROWS, help="the two sizes")
     sizes = parser.parse_args().rows
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def write_reviews(path: Path, rows: int) -> Path:
-    """Write a CSV file of made-up texts, each of its own."""
+    """Write a CSV file of different synthetic texts."""
     words = random.Random(0)  # noqa: S311 - made-up texts, no secrets
     with path.open("w", encoding="utf-8") as stream:
         stream.write("text,label,source\n")
@@ -71,9 +71,9 @@ def write_reviews(path: Path, rows: int) -> Path:
 
 
 def describe(path: Path, rows: int) -> Cost:
-    """Describe a file in a process of its own and watch its memory.
+    """Describe a file in a separate process and observe its memory.
 
-    Memory of its own leaves out pages of files, which the system takes back when it needs them.
+    Pages of files are not counted, since the system can reclaim them.
     """
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(path)], stdout=subprocess.PIPE, text=True
@@ -89,7 +89,7 @@ def describe(path: Path, rows: int) -> Cost:
 
 
 def anonymous_memory(process: int) -> int:
-    """Return a process's memory that belongs to no file, in KiB; 0 when it has ended."""
+    """Return a process's anonymous memory in KiB; 0 when it has ended."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     found = re.search(r"^RssAnon:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else 0

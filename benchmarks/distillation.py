@@ -1,4 +1,4 @@
-"""What a cheap model loses when an LLM teaches it, and which texts the LLM should label.
+"""Training on an LLM's labels: the loss against gold labels, and which texts to label.
 
     python benchmarks/distillation.py [--students tfidf,head,minilm] [--epochs 2] [--skip-samples]
 
@@ -9,8 +9,8 @@ the training texts, with the labels of the same teacher, chooses the epoch. `hea
 with its weights frozen, `minilm` the whole of it fine-tuned. Settings are those of the recipes;
 nothing was tuned on these rows.
 
-Then the choice of the texts that the LLM labels, on a budget of 600 answers: 600 drawn at random,
-or 300 drawn at random and the 300 that a student of these is least sure about.
+The second question is which texts the LLM should label with a budget of 600 answers: 600 random
+ones, or 300 random ones and the 300 with the lowest confidence of a student trained on these.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def macro_f1(classifier: Any, rows: list[dict[str, str]]) -> float:
 def folds(
     rows: list[dict[str, str]], seeds: int = 1
 ) -> list[tuple[list[dict[str, str]], list[dict[str, str]]]]:
-    """Return training and test rows of each fold; of several divisions where asked."""
+    """Return the training and test rows of each fold, for one or more divisions."""
     found = []
     for seed in range(seeds):
         parts = np.array_split(np.random.default_rng(seed).permutation(len(rows)), FOLDS)
@@ -87,7 +87,7 @@ def folds(
 
 
 def least_sure(classifier: Any, rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
-    """Return the rows whose label a classifier is least sure about."""
+    """Return the rows with a classifier's lowest confidence."""
     shares = classifier.predict_proba([row["review"] for row in rows])
     return [rows[i] for i in np.argsort(shares.max(axis=1), kind="stable")[:count]]
 
@@ -107,7 +107,7 @@ def show(name: str, pairs: list[tuple[float, float]], names: tuple[str, str], be
 
 
 def main() -> None:
-    """Print a line a student and question."""
+    """Print a line for each student and question."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--students", default="tfidf,head,minilm")
     parser.add_argument("--epochs", type=int, default=2, help="of minilm")

@@ -1,26 +1,26 @@
 """ELECTRA on one GPU: fine-tuning and inference, against transformers' Trainer in the same run.
 
-    pip install accelerate  # the Trainer asks for it
+    pip install accelerate  # needed by the Trainer
     python benchmarks/gpu.py --json gpu.json
 
 Weights are random (the speed is the same). Texts are random word pieces in the lengths of the
 11,951 merged validation and test texts: 20.8 on average, median 19, 95 % below 41, 99 % below 53,
-at most 143. Dropout, head, layer-wise rates and the batch of 256 are the study's. What is timed of
-sentikit is its own training loop, logging included. The arms are
+at most 143. Dropout, head, layer-wise rates and the batch of 256 are the study's. For sentikit, the
+training loop is timed, including logging. The arms are
 
-    casting    autocast casts the weights, transformers asks the device about padding: the old way
-    mask       the mask is made ready
-    halves     and bf16 weights are kept beside the float32 ones, attention is never cuDNN's
-    graphs     and passes are recorded as CUDA graphs: what training does
+    casting    autocast casts the weights, transformers checks for padding on the device
+    mask       the attention mask is prepared in advance
+    halves     also, bf16 copies of the weights are kept; attention never uses cuDNN
+    graphs     also, passes are recorded as CUDA graphs, as training does
 
-Printed are texts (inference: word pieces, padding not counted) per second, the share of the GPU's
-bf16 peak that the model's own arithmetic uses (6 · parameters · word pieces in training, 2 in
-inference, embeddings and padding not counted), the ratio to the Trainer with bf16, and the study's
-E1 as projected: 14 epochs of 102,097 texts, each with the evaluation of 5,421.
+The script prints texts per second (inference: word pieces, without padding), the share of the GPU's
+bf16 peak that the model's arithmetic uses (6 · parameters · word pieces in training, 2 in
+inference, without embeddings and padding), the ratio to the Trainer with bf16, and a projection for
+the study's E1: 14 epochs of 102,097 texts, each with an evaluation of 5,421.
 
     python benchmarks/gpu.py --device cpu --sizes small --texts 64 --rounds 1
 
-shows on any machine that the script works; its figures mean nothing.
+tests the script on any machine; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ EPOCHS, EPOCH_TEXTS, VALIDATION_TEXTS = 14, 102_097, 5_421
 CLASSES = ("negative", "neutral", "positive")
 #: Dense bf16 peak in FLOP/s, by a part of the device's name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "V100": 125e12, "L4": 121e12}
-#: How many of the 11,951 merged texts have 3, 4, 5, … word pieces of ELECTRA's vocabulary.
+#: Number of the 11,951 merged texts with 3, 4, 5, … word pieces of ELECTRA's vocabulary.
 LENGTHS = (
     "1 24 107 182 248 339 405 421 487 521 498 581 491 551 486 513 454 455 456 417 368 358 338 293 "
     "300 279 241 200 192 188 169 135 142 126 106 108 91 82 70 66 57 54 40 37 31 29 28 22 10 12 24 "
@@ -76,7 +76,7 @@ LONGEST = (127, 131, 143)
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to run sentikit's steps."""
+    """A way to run sentikit's steps."""
 
     ready_mask: bool = True
     halves: bool = True
@@ -89,7 +89,7 @@ ARMS = {
     "halves": Arm(graphs=False),
     "graphs": Arm(),
 }
-#: Arms that are worth the time of a large model.
+#: Arms that are run for a large model.
 LARGE = ("casting", "halves", "graphs")
 
 
@@ -116,13 +116,13 @@ def build(size: str, device: str) -> SentimentModel:
 
 
 def wait_for(device: str) -> None:
-    """Wait until the GPU has done all it was given."""
+    """Wait until the GPU has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(run: Callable[[], Any], device: str) -> float:
-    """Return the seconds of `run`, which the GPU has finished."""
+    """Return the seconds of `run`, including the GPU's work."""
     wait_for(device)
     started = time.perf_counter()
     run()
@@ -131,7 +131,7 @@ def timed(run: Callable[[], Any], device: str) -> float:
 
 
 def freed(device: str) -> None:
-    """Give back what the last arm held."""
+    """Free the memory of the last arm."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -140,7 +140,7 @@ def freed(device: str) -> None:
 
 @contextlib.contextmanager
 def as_arm(arm: Arm) -> Iterator[None]:
-    """Switch off what the arm goes without."""
+    """Disable what the arm does not use."""
     engine_class = default_registry().load("register_engines", "torch")
     types, width = torch_model._PADDING_ONLY, torch_model._SHORT_TEXTS
     engine_class.keeps_half_weights = arm.halves
@@ -218,7 +218,7 @@ def training_arm(
 
 
 def looked_into(trainer: Trainer, state: TrainingState) -> dict[str, float | int | str]:
-    """Return a step's kernels, busy time and waits, of a few steps between two log lines."""
+    """Return kernels, busy time and waits per step, over a few steps between two log lines."""
     from torch.profiler import ProfilerActivity, profile
 
     plan = plan_epoch(trainer.train.inputs.lengths, BATCH, 0, 0)[:4]
@@ -263,7 +263,7 @@ def looked_into(trainer: Trainer, state: TrainingState) -> dict[str, float | int
 def inference_arm(
     size: str, name: str, texts: int, rounds: int, device: str
 ) -> dict[str, float | int | str]:
-    """Return the median seconds in which sentikit's predictor labels all texts."""
+    """Return the median seconds of sentikit's predictor for all texts."""
     inputs = texts_of_real_lengths(texts)
     with as_arm(ARMS[name]):
         predictor = TorchPredictor(build(size, device), torch.device(device), PRECISION[device])
@@ -284,7 +284,7 @@ def inference_arm(
 
 
 def trainer_arm(size: str, texts: int, device: str, **options: Any) -> dict[str, Any]:
-    """Return the seconds transformers' Trainer needs for an epoch with bf16, after a warm-up."""
+    """Return the seconds of transformers' Trainer for an epoch with bf16, after a warm-up."""
     from transformers import Trainer as Peer
     from transformers import TrainingArguments
 
@@ -324,7 +324,7 @@ def trainer_arm(size: str, texts: int, device: str, **options: Any) -> dict[str,
 
 
 def ceilings() -> dict[str, float]:
-    """Measure the two ceilings of this GPU: a copy's bytes and a bf16 product's operations."""
+    """Measure the limits of this GPU: bandwidth of a copy, and speed of a bf16 matrix product."""
     first = torch.randn(2**29, device="cuda")
     second = torch.empty_like(first)
     copies = [timed(lambda: second.copy_(first), "cuda") for _ in range(6)]
@@ -335,7 +335,7 @@ def ceilings() -> dict[str, float]:
 
 
 def attempted(results: dict[str, Any], key: str, run: Callable[[], Any], device: str) -> None:
-    """Keep what an arm found, or how it failed, and say so at once."""
+    """Store and print an arm's result or failure."""
     started = time.perf_counter()
     try:
         results[key] = run()
@@ -347,11 +347,11 @@ def attempted(results: dict[str, Any], key: str, run: Callable[[], Any], device:
 
 
 def table(results: dict[str, Any], sizes: list[str]) -> str:
-    """Return the results for a reader."""
+    """Return the results as a table."""
     lines = [f"{results['device']}, torch {torch.__version__}"]
     peak = next((value for part, value in PEAKS.items() if part in results["device"]), None)
     for size in sizes:
-        # What is looked up in a table of embeddings is not computed.
+        # Embedding lookups are not arithmetic.
         named = build(size, "meta").named_parameters()
         parameters = sum(p.numel() for name, p in named if ".embeddings." not in name)
         peers = {
@@ -382,7 +382,7 @@ def table(results: dict[str, Any], sizes: list[str]) -> str:
 
 
 def arms(chosen: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield what is measured, by name."""
+    """Yield the measurements, by name."""
     rounds, device = chosen.rounds, chosen.device
     for size in chosen.sizes:
         texts = chosen.texts // 2 if size == "large" else chosen.texts

@@ -3,9 +3,10 @@
     python benchmarks/inference.py --texts DATA/merged/test.csv --run runs/minilm
 
 Every arm labels the same texts with the same weights on one CPU thread, from strings to labels. The
-arms take turns, so that a drifting machine hits all alike. Printed are texts per CPU-second (the
-process's user and system time) and per second, the ratio of the former to the pipeline's at batch
-32, and how many labels differ from the pipeline's. Without --run, the recipe quickstart is trained.
+arms alternate, so that changes of the machine's speed affect all. The script prints texts per
+CPU-second (user and system time) and per second, the ratio of the former to the pipeline's at batch
+32, and the number of labels that differ from the pipeline's. Without --run, the recipe quickstart
+is trained.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Labels = list[str]
 
 @dataclass
 class Arm:
-    """One way to label texts, and what it took in each round."""
+    """A way to label texts, with its times."""
 
     label: Callable[[list[str]], Labels]
     cpu: list[float] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Arm:
     labels: Labels = field(default_factory=list)
 
     def run(self, texts: list[str]) -> None:
-        """Label all texts and note the time."""
+        """Label all texts and record the time."""
         wall, cpu = time.perf_counter(), time.process_time()
         self.labels = self.label(texts)
         self.cpu.append(time.process_time() - cpu)
@@ -54,7 +55,7 @@ class Arm:
 
 
 class ForPipeline(PreTrainedModel):
-    """A sentikit model in the shape the pipeline expects; the very same modules compute."""
+    """A sentikit model with the pipeline's interface, with the same modules."""
 
     _supports_sdpa = True
 
@@ -68,7 +69,7 @@ class ForPipeline(PreTrainedModel):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Return the logits; one sentence has token types of 0, the default."""
+        """Return the logits; token types are 0, the default."""
         return SequenceClassifierOutput(logits=self.model(input_ids, attention_mask))
 
 
@@ -96,7 +97,7 @@ def sentikit_arm(folder: Path, precision: str) -> Arm:
 
 
 def make_arms(run: Path, work: Path) -> dict[str, Arm]:
-    """Return all arms that this machine can run."""
+    """Return the arms that this machine can run."""
     for remark in sentikit.export_model(run, work / "onnx", "onnx", {"int8": True}):
         print(remark)
     arms = {PIPELINE: pipeline_arm(run), "sentikit, fp32": sentikit_arm(run, "fp32")}
@@ -117,7 +118,7 @@ def read_texts(path: Path, limit: int | None) -> list[str]:
 
 
 def trained_run(given: Path | None, work: Path) -> Path:
-    """Return the run to measure, training one where none was given."""
+    """Return the run to measure; train one if none is given."""
     if given:
         return given
     from sentikit.cli import sentikit as command

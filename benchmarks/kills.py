@@ -1,7 +1,7 @@
-"""Kills one LLM run 20 times at random moments, resumes it, and counts what was paid twice.
+"""Killing an LLM run 20 times at random moments and resuming it: requests paid twice.
 
 A run of 2,000 rows against a local server is killed (SIGKILL) at random moments and resumed until
-it is done; then its files are compared with those of a run nobody disturbed.
+it is finished; then its files are compared with those of an undisturbed run.
 
     python benchmarks/kills.py [--rows 2000] [--kills 20] [--seed 0]
 """
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from llm_fixtures import RunningServer, serving
 
 IN_FLIGHT = 16
-#: Calls that find out what the server can do, once.
+#: Calls that probe the server, made once.
 PROBES = 2
 WORDS = ("love", "hate", "read")
 LABELS = ("positive", "negative", "neutral")
@@ -36,16 +36,16 @@ LABELS = ("positive", "negative", "neutral")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What 20 kills did.
+    """The result of the kills.
 
     Attributes:
         kills: processes killed.
         questions: different requests.
         answered: answers the server gave.
-        answered_again: of them, those to a request it had answered before.
-        lost: calls in flight at the kills, in all: answered and not in the journal.
-        most_lost: the most of them at one kill.
-        equal: whether the files are those of an undisturbed run.
+        answered_again: answers to a request that was answered before.
+        lost: calls in flight at the kills: answered but not in the journal.
+        most_lost: the most at one kill.
+        equal: whether the files equal those of an undisturbed run.
     """
 
     kills: int
@@ -69,7 +69,7 @@ def write_reviews(path: Path, rows: int) -> None:
 
 
 def write_recipe(path: Path, reviews: Path, url: str) -> None:
-    """Write the recipe; a few answers are no label, a few rows are refused."""
+    """Write the recipe; some answers are invalid, some rows are refused."""
     recipe = {
         "kind": "prompt",
         "dataset": {"name": "files", "test": str(reviews)},
@@ -85,7 +85,7 @@ def write_recipe(path: Path, reviews: Path, url: str) -> None:
 
 
 def start(recipe: Path, output: Path, resume: bool) -> subprocess.Popen[bytes]:
-    """Start ``sentikit prompt`` as a process of its own."""
+    """Start ``sentikit prompt`` as a process."""
     command = [sys.executable, "-m", "sentikit", "prompt", "--recipe", str(recipe)]
     command += ["--output", str(output), "--max-cost", "10"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -98,25 +98,25 @@ def start(recipe: Path, output: Path, resume: bool) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that must succeed."""
+    """Wait for a process to succeed."""
     _, said = process.communicate()
     if process.returncode:
         sys.exit(f"the run failed ({process.returncode}): {said.decode()}")
 
 
 def kill_at(process: subprocess.Popen[bytes], s: RunningServer, answers: int) -> None:
-    """Kill once the server has given so many answers."""
+    """Kill the process after a number of answers."""
     while sum(s.server.answered.values()) < answers and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    # The server answers what it was asked, though nobody waits any more.
+    # The server still answers requests whose client is gone.
     while s.server.in_flight:
         time.sleep(0.01)
 
 
 def journalled(path: Path) -> int:
-    """Return how many answers a journal holds."""
+    """Return the number of answers in a journal."""
     if not path.exists():
         return 0
     with closing(sqlite3.connect(path)) as connection:
@@ -124,7 +124,7 @@ def journalled(path: Path) -> int:
 
 
 def measure(rows: int, kills: int, seed: int) -> Outcome:
-    """Do it all and compare."""
+    """Run, kill, resume and compare."""
     source = random.Random(seed)  # noqa: S311 - moments
     moments = sorted(source.sample(range(1, rows - 20), kills))
     behaviour = {
@@ -161,14 +161,14 @@ def measure(rows: int, kills: int, seed: int) -> Outcome:
 
 
 def costs(run: Path) -> tuple[object, ...]:
-    """Return what a manifest says of money and answers."""
+    """Return a manifest's costs and numbers of answers."""
     manifest = json.loads((run / "manifest.json").read_text())
     keys = ("rows", "invalid", "failed", "repaired", "usage", "cost_usd", "paid_usd", "saved_usd")
     return tuple(manifest[key] for key in keys)
 
 
 def main() -> None:
-    """Measure and print; the exit code says whether the promise holds."""
+    """Measure and print; exit with 1 if answers were paid twice or files differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)

@@ -1,11 +1,11 @@
-"""Time and memory of `label` with two recorded members, against the members' own.
+"""Time and memory of `label` with two recorded members, against classification alone.
 
     python benchmarks/label_rows.py [ROWS]...
 
-The pile and the members' answers are made up: one member has probabilities, the other labels alone.
-Each size runs in processes of its own: first the members classify the pile and nothing is done with
-it, then `sentikit label` labels, combines, certifies by 300 checked texts and writes table, queue
-and certificate.
+The pile and the members' answers are synthetic: one member has probabilities, the other only
+labels. Each size runs in separate processes: in the first the members only classify the pile; in
+the second `sentikit label` labels, combines, certifies with 300 checked texts and writes table,
+queue and certificate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHECKS = 300
 
 
 def write(rows: int) -> None:
-    """Write the pile, what two members said, and the checked texts into the current folder."""
+    """Write the pile, the answers of two members, and the checked texts to the current folder."""
     random = np.random.default_rng(0)
     gold = random.integers(0, 3, rows)
     sure = 0.34 + 0.66 * random.random(rows) ** 0.3
@@ -55,7 +55,7 @@ NUMBERED = tuple(enumerate(LABELS))
 
 
 def classify() -> None:
-    """Put the pile through both members."""
+    """Classify the pile with both members."""
     import sentikit
     from sentikit.extension import InputFile
 
@@ -69,7 +69,7 @@ def classify() -> None:
 
 
 def label() -> None:
-    """Label the pile as a user does."""
+    """Label the pile with `sentikit label`."""
     from sentikit.cli import sentikit as command
 
     words = "label pile.csv --with a.jsonl --with b.jsonl --checked checked.csv --output out.csv"

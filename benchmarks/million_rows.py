@@ -1,11 +1,11 @@
-"""Takes made-up rows through load, tokenise and first step: CPU minutes and peak memory.
+"""CPU minutes and peak memory of loading, tokenising and the first step, on synthetic rows.
 
     python benchmarks/million_rows.py --rows 250000 1000000
 
-Each size runs in a process of its own, with the recipe quickstart's real encoder (MiniLM-L6) and
-one thread. Memory is the process's own (RssAnon of /proc/self/status, mapped files not counted)
-and, beside it, the highest resident set, which counts pages of mapped files that the system may
-drop whenever it likes.
+Each size runs in a separate process, with the encoder of the recipe quickstart (MiniLM-L6) and one
+thread. Two figures of memory are printed: the process's own (RssAnon of /proc/self/status, without
+mapped files), and the peak of the resident set, with pages of mapped files that the system can
+drop.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def work(folder: Path) -> None:
-    """Train until the first step is done, and print what it took."""
+    """Train until the first step is done; print time and memory."""
     from sentikit.recipe.resolving import resolve_recipe
     from sentikit.registry import default_registry
     from sentikit.training.job import JobOptions, train
@@ -74,7 +74,7 @@ def work(folder: Path) -> None:
 
 
 def write_reviews(folder: Path, rows: int) -> None:
-    """Write train.csv with so many rows, and a validation.csv with few."""
+    """Write train.csv with a number of rows, and a small validation.csv."""
     draw = random.Random(0)  # noqa: S311 - made-up texts, no secrets
     for split, count in (("train", rows), ("validation", 1000)):
         with (folder / f"{split}.csv").open("w", encoding="utf-8") as stream:

@@ -27,7 +27,7 @@ SECONDS = 0.001
 
 
 class Sure(Classifier):
-    """Is sure of all texts but every twentieth."""
+    """A classifier that is sure of all texts but every twentieth."""
 
     @property
     def scheme(self) -> LabelScheme:
@@ -39,7 +39,7 @@ class Sure(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Any = None
     ) -> Iterator[Prediction]:
-        """Yield ``neutral``, more or less surely."""
+        """Yield ``neutral`` with high or low confidence."""
         for number, _ in enumerate(examples):
             top = 0.5 if number % 20 == 0 else 0.98
             rest = (1 - top) / 2
@@ -47,7 +47,7 @@ class Sure(Classifier):
 
 
 class Slow(LLMBackend):
-    """Answers after a millisecond, and never about one text in ten."""
+    """A backend that answers after a millisecond and fails at one text in ten."""
 
     model = "stub"
     billed = False
@@ -60,14 +60,14 @@ class Slow(LLMBackend):
     async def ask(self, request: ChatRequest) -> Answer:
         """Answer ``positive``, or fail."""
         await asyncio.sleep(SECONDS)
-        # Of those asked, every twentieth row, that is one in ten.
+        # One in ten of the rows it is asked about.
         if int(request.text.split()[-1]) % 200 == 0:
             raise RejectedError("It is one in ten.")
         return Answer("positive", Usage(20, 0, 1))
 
 
 def label(rows: int) -> dict[str, Any]:
-    """Label a file of so many rows in this process and say what it took."""
+    """Label a file in this process and print time and memory."""
     from sentikit.classifiers.cascade import Cascade
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.file_job import label_file
@@ -104,7 +104,7 @@ def label(rows: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure each number of rows in a process of its own."""
+    """Measure each number of rows in a separate process."""
     if sys.argv[1:2] == ["--label"]:
         print(json.dumps(label(int(sys.argv[2]))))
         return

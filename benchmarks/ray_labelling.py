@@ -3,10 +3,10 @@
     python benchmarks/ray_labelling.py --rows 1000000 10000000
     python benchmarks/ray_labelling.py --model runs/quickstart --rows 50000 --pairs 3
 
-Without a model, a stub member labels made-up rows of Parquet: what is measured is Ray, the reading
-and the writing. Prints for each size the seconds, the highest resident memory of the driver and of
-each actor, and whether the parts have the bytes that one worker writes. With a model, one worker
-and two take turns, and the ratio of each pair is printed: meant for an idle machine of two cores.
+Without a model, a stub labels synthetic Parquet rows, to measure Ray, reading and writing. For each
+size the script prints the seconds, the peak resident memory of the driver and of each actor, and
+whether the parts equal those of one worker. With a model, one worker and two alternate, and the
+ratio of each pair is printed; this needs an idle machine with two cores.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ROWS_PER_FILE = 1_000_000
 
 
 def write_rows(folder: Path, rows: int) -> None:
-    """Write files of a million made-up rows each."""
+    """Write files of a million synthetic rows each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,7 +117,7 @@ def digest(output: Path) -> str:
 
 
 def stub_memory(folder: Path, sizes: list[int], alone: bool) -> None:
-    """Label every size with the stub; the memory must not grow."""
+    """Label every size with the stub; memory must not grow."""
     plugin = folder / "stub.py"
     plugin.write_text(STUB)
     os.environ["SENTIKIT_PLUGINS"] = str(plugin)
@@ -134,7 +134,7 @@ def stub_memory(folder: Path, sizes: list[int], alone: bool) -> None:
 
 
 def model_pairs(folder: Path, model: str, rows: int, pairs: int) -> None:
-    """Label by one worker and by two in turn and print the ratios."""
+    """Label with one worker and with two alternately, and print the ratios."""
     source, ratios = folder / "rows", []
     write_rows(source, rows)
     for pair in range(pairs):

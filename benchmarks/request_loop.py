@@ -1,10 +1,10 @@
-"""How fast the request loop is, and whether its memory grows.
+"""Speed and memory of the request loop.
 
-Against a local server that answers after 50 ms, 64 calls in flight: requests a second of bare
-aiohttp, of AsyncOpenAI, and of `sentikit prompt`'s loop with its journal on; then the loop's peak
-memory at 1,000 and 100,000 rows against a server that answers at once. With --refusals, instead,
-AsyncOpenAI and the loop at a server that refuses 0, 1 and 3 % of all calls by chance (429 with
-Retry-After: 1), and at one that enforces a token bucket of 80 calls a second.
+Against a local server that answers after 50 ms, 64 calls in flight: requests per second of bare
+aiohttp, of AsyncOpenAI, and of the loop of `sentikit prompt` with its journal; then the loop's peak
+memory at 1,000 and 100,000 rows against a server that answers at once. With --refusals: AsyncOpenAI
+and the loop against a server that refuses 0, 1 and 3 % of the calls at random (429 with
+Retry-After: 1), and against one with a token bucket of 80 calls per second.
 
     python benchmarks/request_loop.py [--requests 3000] [--rounds 3] [--rows 1000 100000]
     python benchmarks/request_loop.py --refusals [--requests 1000]
@@ -50,11 +50,11 @@ def question(number: int) -> str:
 
 
 def serve(seconds: float, share: float = 0.0, per_second: float = 0.0) -> None:
-    """Answer every request with the same after some time; prints its port.
+    """Run a server that gives every request the same answer; print its port.
 
     Args:
         seconds: before each answer.
-        share: of the calls that are refused by chance.
+        share: of the calls that are refused at random.
         per_second: calls that a token bucket allows, or 0.
     """
     from aiohttp import web
@@ -124,7 +124,7 @@ async def sdk(url: str, requests: int) -> None:
     from openai import AsyncOpenAI, RateLimitError
 
     given_up: list[int] = []
-    # With its default of two retries it gives calls up, and is done early for that.
+    # With its default of two retries, it gives up calls and finishes early.
     async with AsyncOpenAI(api_key="none", base_url=url, max_retries=50) as client:
 
         async def call(number: int) -> None:
@@ -172,7 +172,7 @@ MODES = ("bare", "sdk", "loop")
 
 
 def run(mode: str, url: str, requests: int) -> dict[str, float]:
-    """Run one mode in this process and measure it; a few requests first warm it up."""
+    """Run one mode in this process, after a few warm-up requests, and measure it."""
     import resource
 
     job: Callable[[int], None] = {
@@ -192,7 +192,7 @@ def run(mode: str, url: str, requests: int) -> dict[str, float]:
 
 
 def in_child(mode: str, url: str, requests: int) -> dict[str, float]:
-    """Run one mode in a process of its own."""
+    """Run one mode in a separate process."""
     command = [sys.executable, __file__, "--child", mode, url, str(requests)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return dict(json.loads(out.splitlines()[-1]))
@@ -232,7 +232,7 @@ def main() -> None:
 
 
 def speed(requests: int, rounds: int) -> None:
-    """Compare the modes, turn by turn, so that a noisy machine is noisy for all."""
+    """Compare the modes alternately, so that noise affects all of them."""
     process, url = with_server(0.05)
     found: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
     try:
@@ -254,7 +254,7 @@ def speed(requests: int, rounds: int) -> None:
 
 
 def refusals(requests: int) -> None:
-    """Compare AsyncOpenAI and the loop at servers that refuse calls."""
+    """Compare AsyncOpenAI and the loop with servers that refuse calls."""
     print("server                 AsyncOpenAI          loop")
     for name, share, per_second in (
         ("0 % refused", 0.0, 0.0),
@@ -277,7 +277,7 @@ def refusals(requests: int) -> None:
 
 
 def memory(rows: list[int]) -> None:
-    """Show the peak memory of the loop for each number of rows."""
+    """Print the peak memory of the loop for each number of rows."""
     process, url = with_server(0.0)
     try:
         for number in rows:

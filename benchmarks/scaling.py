@@ -1,13 +1,14 @@
-"""Measures what two processes gain over one, each process on a core of its own.
+"""Speed of two processes against one, each on its own core.
 
     python benchmarks/scaling.py --pairs 3
     python benchmarks/scaling.py --predict 1000000
 
 Training: the same steps of a MiniLM-sized encoder by one process on one core and by two on two;
-texts a second of wall time, pair by pair, with the ratios. Both arms run one thread a process and
-are pinned (taskset), so that on an idle machine of two cores nothing is shared but memory.
+texts per second of wall time, with the ratio of each pair. Both arms run one pinned thread per
+process (taskset), so that on an idle machine of two cores they only share memory.
 
-``--predict N`` labels N made-up lines with a tiny encoder by two processes of torchrun instead, and
+``--predict N`` labels N synthetic lines with a tiny encoder in two processes of torchrun instead,
+and
 prints the peak memory of each for a tenth of the lines and for all: it must not grow.
 """
 
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def train_pairs(folder: Path, pairs: int, texts: int) -> None:
-    """Time one process and two in turn; print every pair's ratio and their median."""
+    """Time one process and two alternately; print every pair's ratio and their median."""
     write_reviews(folder, texts)
     ratios = []
     print("pair  one process  two processes  ratio   (texts a second)")
@@ -57,7 +58,7 @@ def train_pairs(folder: Path, pairs: int, texts: int) -> None:
 
 
 def training_seconds(folder: Path, processes: int, pair: int) -> float:
-    """Train one epoch; return the seconds its steps took, by the run's own log."""
+    """Train one epoch; return the seconds of its steps, from the run's log."""
     run = folder / f"run-{pair}-{processes}"
     files = ", ".join(f"{split}: {folder}/{split}.csv" for split in ("train", "validation"))
     settings = (
@@ -101,7 +102,7 @@ def predict_lines(folder: Path, lines: int) -> None:
 
 
 def labelling_peaks(model: Path, texts: Path, labelled: Path) -> list[float]:
-    """Label a file by two processes of torchrun; return the peak memory of each, in MiB."""
+    """Label a file with two processes of torchrun; return the peak memory of each, in MiB."""
     program = (
         "import pathlib, sys\n"
         "from sentikit.cli import main\n"
@@ -124,7 +125,7 @@ def labelling_peaks(model: Path, texts: Path, labelled: Path) -> list[float]:
 
 
 def tiny_model(folder: Path) -> Path:
-    """Train the tests' tiny encoder for an epoch and return its run."""
+    """Train the tests' tiny encoder for an epoch; return the run."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from tiny_models import make_encoder, make_reviews
 
@@ -142,7 +143,7 @@ def tiny_model(folder: Path) -> Path:
 
 
 def children_seconds() -> float:
-    """Return the CPU seconds of all processes that were started and have ended."""
+    """Return the CPU seconds of all child processes that have ended."""
     times: Any = os.times()
     return float(times.children_user + times.children_system)
 

@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/serving.py --model X [--clients 32] [--seconds 10] [--rounds 3]
 
-Every arm labels the same texts, one a request, over MiniLM with a fresh head (weights do not
-matter to speed). The unbatched handler is FastAPI over the same classifier, a call a request. The
-arms take turns; printed are medians and the ratios of the rounds. On a machine with other work the
-CPU time a request tells more than the rates do.
+Every arm labels the same texts, one per request, with MiniLM and a new head (weights do not affect
+speed). The unbatched handler is FastAPI with the same classifier, one call per request. The arms
+alternate; medians and ratios of the rounds are printed. On a busy machine, CPU time per request is
+more reliable than the rates.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TEXTS = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "merged" / "test.c
 
 
 def texts_of(path: Path) -> list[str]:
-    """Return real texts where they are, made-up ones of like length elsewhere."""
+    """Return real texts if available, else synthetic ones of similar length."""
     if path.is_file():
         import csv
 
@@ -124,7 +124,7 @@ def started(command: list[str]) -> Iterator[Server]:
 
 @dataclass
 class Server:
-    """A server that runs, and what was measured of it."""
+    """A running server and its measurements."""
 
     process: int
     port: int
@@ -133,7 +133,7 @@ class Server:
     processor_ms: list[float] = field(default_factory=list)
 
     def measure(self, texts: list[str], clients: int, seconds: float) -> None:
-        """Load it once, and keep rate, latencies and CPU time a request."""
+        """Measure rate, latencies and CPU time per request once."""
         before = self.processor_seconds()
         latencies = loaded(self.port, texts, clients, seconds)
         self.latencies += latencies
@@ -141,13 +141,13 @@ class Server:
         self.processor_ms.append((self.processor_seconds() - before) / len(latencies) * 1000)
 
     def processor_seconds(self) -> float:
-        """Return the CPU seconds that the server has taken so far."""
+        """Return the server's CPU seconds so far."""
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Run the arms in turn and print the table."""
+    """Run the arms alternately and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)

@@ -1,4 +1,4 @@
-"""Times ``sentikit --help`` against a click hello world, both asked for their help.
+"""Start-up time: ``sentikit --help`` against the help of a click hello world.
 
     python benchmarks/startup.py --runs 60
     python benchmarks/startup.py --runs 5 --onnx EXPORTED --run RUN --classifier DIR
@@ -7,9 +7,9 @@ With ``--onnx``, also the CPU-seconds of ``sentikit predict`` of one line with a
 against a script of onnxruntime and tokenizers; with ``--run`` and ``--classifier``, those of three
 lines with a run, against transformers' pipeline with a text classifier of about the same size.
 
-The two take turns in pairs, so that whatever else the machine does weighs on both alike. Prints
-medians and the median of the paired ratios, and fails if the ratio is above 2 or if a heavy module
-was imported.
+The two alternate in pairs, so that other work of the machine affects both. The script prints
+medians and the median of the paired ratios, and fails if the ratio is above 2 or a heavy module is
+imported.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LIMIT = 2.0
 
 
 def main() -> None:
-    """Measure, print, judge."""
+    """Measure and print; exit with 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60, help="pairs of runs")
     parser.add_argument("--onnx", type=Path, help="an exported ONNX folder")
@@ -120,7 +120,7 @@ def report(name: str, times: list[float]) -> None:
 
 
 def seconds(script: Path) -> float:
-    """Run a script with --help in a fresh interpreter; return the wall-clock time."""
+    """Run a script with --help in a new interpreter; return the wall-clock time."""
     start = time.perf_counter()
     subprocess.run([sys.executable, script, "--help"], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start

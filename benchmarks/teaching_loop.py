@@ -1,12 +1,11 @@
-"""The loop of docs/label-a-pile.md on real data: an LLM teaches MiniLM, a cascade labels the pile.
+"""The commands of docs/label-a-pile.md on real data, with MiniLM trained on an LLM's labels.
 
     python benchmarks/teaching_loop.py FOLDER
 
-The pile is the study's 6,530 test texts. The LLM is GPT-4o mini as the study recorded it, replayed
-by a chat server on this machine; its prices are OpenAI's. Gold labels stand in for the people who
-check 300 texts. Target and draw are fixed here, before anything is labelled: one look, whatever
-comes of it.
-Commands and what they print go to standard output.
+The pile is the study's 6,530 test texts. The LLM is GPT-4o mini: a local chat server replays the
+study's recorded answers, at OpenAI's prices. Gold labels replace the people who check 300 texts.
+Target and draw are fixed here, before anything is labelled, and there is one look.
+Commands and their output are printed.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ STEPS = (
 
 
 def server(answers: dict[str, str]) -> ThreadingHTTPServer:
-    """Return a chat server that gives the recorded answer to each review."""
+    """Return a chat server that replays the recorded answer to each review."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

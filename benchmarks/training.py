@@ -3,9 +3,9 @@
     python benchmarks/training.py --data DATA --texts 1280
 
 Every arm trains MiniLM-L6 with the same head on the same texts at batch 32 on one CPU thread, for
-one epoch; the arms take turns, so that a drifting machine hits all alike. Printed are texts per
-CPU-second (the process's user and system time) and the ratio to the Trainer with its default
-collation. The arm padded to 512 tokens, the study's way, sees a twentieth of the texts.
+one epoch; the arms alternate, so that changes of the machine's speed affect all. The script prints
+texts per CPU-second (user and system time) and the ratio to the Trainer with its default collation.
+The arm padded to 512 tokens, as in the study, uses a twentieth of the texts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_texts(data: Path, count: int) -> tuple[list[str], np.ndarray]:
 
 
 def parts() -> tuple[Any, SentimentModel]:
-    """Return MiniLM's tokenizer, and the model with a linear head, always the same."""
+    """Return MiniLM's tokenizer, and the model with a fixed linear head."""
     registry = default_registry()
     encoder_class = registry.load("register_encoders", "minilm")
     head_class = registry.load("register_heads", "linear")
@@ -93,7 +93,7 @@ def sentikit_arm(texts: list[str], gold: np.ndarray, precision: str) -> float:
 
 
 class ForTrainer(torch.nn.Module):
-    """The same model in the shape the Trainer expects."""
+    """The same model with the Trainer's interface."""
 
     def __init__(self, model: SentimentModel) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def padded_arm(texts: list[str], gold: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Time all arms in turn and print medians and ratios."""
+    """Time all arms alternately and print medians and ratios."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument(
         "--data", type=Path, default=Path(os.environ.get("SENTIKIT_STUDY_DATA", "data"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,28 +35,26 @@ def find_hardware() -> Hardware:
     return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
+def check_device_name(wanted: str) -> None:
+    """Refuse what is no device's name, without torch."""
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d{1,3})?", wanted):
+        raise InputError(f"--device {wanted!r} is no device. Use cpu, cuda, cuda:0, … or mps.")
+
+
 def choose_device(wanted: str = "auto") -> torch.device:
     """Return the device a user named, or the best one here.
 
     Raises:
         InputError: the device is not here, or is no device.
     """
+    check_device_name(wanted)
     import torch
 
     gpus = torch.cuda.device_count()
     if wanted == "auto":
         other = "mps" if torch.backends.mps.is_available() else "cpu"
         wanted = "cuda" if torch.cuda.is_available() else other
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise InputError(
-            f"--device {wanted!r} is no device. Use cpu, cuda, cuda:0, … or mps."
-        ) from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(
-            f"--device {wanted!r} is none that can be used. Take cpu, cuda, cuda:0, … or mps."
-        )
+    device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise InputError(
             f"--device {wanted}: there are {gpus} CUDA devices here. "

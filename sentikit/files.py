@@ -113,17 +113,36 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     sync(path.parent)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before any work, a file or a folder that cannot be written.
+
+    Raises:
+        InputError: says which folder is in the way.
+    """
+    if _is_stream(path):
+        return
+    real = Path(os.path.realpath(path))
+    folder = real if real.is_dir() else next(one for one in real.parents if one.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {folder} takes no files ({error.strerror}). "
+            "Choose another place."
+        ) from error
+
+
 def refuse_overlap(
     written: Iterable[tuple[str, Path | None]], read: Iterable[Path | str | None]
 ) -> None:
-    """Refuse to write a file that is read, or that another option writes.
+    """Refuse to write a file that is read, that another option writes, or that cannot be written.
 
     Args:
         written: each option with its file, or None.
         read: files that are read; None is none.
 
     Raises:
-        InputError: a file is there twice; names the option.
+        InputError: a file is there twice, which names the option, or takes no writing.
     """
     taken = {os.path.realpath(path) for path in read if path is not None}
     for option, path in written:
@@ -133,6 +152,7 @@ def refuse_overlap(
             raise InputError(
                 f"{option} {path} is read or written here already. Choose another name."
             )
+        refuse_unwritable(path)
         taken.add(place)
 
 

@@ -192,7 +192,7 @@ CASES = [
         "thread",
         OFFER + "import threading, time\nthreading.Thread(target=time.sleep, args=[1]).start()\n",
         "",
-        (f"{CHECK} odd-thread", "loading it starts a thread, for which every command waits"),
+        (f"{CHECK} odd-thread", "loading it starts a thread, which keeps every command"),
         1,
     ),
     Broken("close-stdout", OFFER + "import sys\nsys.stdout.close()\n", "", (SHOW, "1")),

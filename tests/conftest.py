@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # An example's duration means nothing on a machine that does other work as well.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if sys.platform == "win32" and item.get_closest_marker("posix"):
+        pytest.skip("Windows has no such signals, pipes, links or permissions")
 
 
 @pytest.fixture
@@ -115,7 +121,5 @@ def site(tmp_path: Path) -> Iterator[SitePackages]:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Limit torch to one thread: the machine may be shared."""
-    import sys
-
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

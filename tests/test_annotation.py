@@ -70,6 +70,7 @@ class TestAnswers:
         state = second.state()
         assert (state["done"], state["item"]["row"], state["not_sure"]) == (2, 2, 1)
 
+    @pytest.mark.posix
     def test_a_kill_loses_no_answer(self, tmp_path: Path) -> None:
         output = tmp_path / "c.csv"
         script = (
@@ -385,10 +386,6 @@ class TestAgreement:
         assert CliRunner().invoke(sentikit, words).exit_code == 0
         assert CliRunner().invoke(sentikit, [*decide, str(output)], input="2").exit_code == 0
         assert [c.label for c in read_checked(output).checks()] == ["neutral"]
-
-    def test_annotating_works_without_unix_only_modules(self) -> None:
-        script = "import sys; sys.modules['fcntl'] = None; import sentikit.plugins.checked_labels."
-        subprocess.run([sys.executable, "-c", f"{script}checked_files as c; c.FIELDS"], check=True)
 
 
 class TestExchange:

@@ -329,6 +329,7 @@ class TestCompletion:
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert (result.returncode, "sentikit" in result.stdout) == (0, True)
 
+    @pytest.mark.posix
     def test_bash_completes_after_the_readmes_line(self) -> None:
         readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
         (line,) = re.findall(r"^eval .*=bash_source sentikit\)\"", readme, re.MULTILINE)

@@ -692,6 +692,7 @@ def test_a_dataset_with_different_classes_is_refused() -> None:
     assert "joy" in said
 
 
+@pytest.mark.posix
 def test_open_shows_the_report_in_the_browser(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -408,7 +408,7 @@ class TestStrategies:
         [
             (lambda self, given: [], "must return a list of sentikit.extension.Message"),
             (lambda self, given: [given.text], "must return a list of sentikit.extension.Message"),
-            (lambda self, given: [Message("user", "Label it.")], "must hold the text as it is"),
+            (lambda self, given: [Message("user", "Label it.")], "must contain the text unchanged"),
             (lambda self, given: [Message("user", f"{object()} {given.text}")], "differ for the"),
         ],
     )
@@ -593,7 +593,7 @@ class TestFormatsAndTrackers:
             def columns(self, columns: Sequence[str]) -> ResultColumns:
                 return ResultColumns(label="verdict")
 
-        with pytest.raises(AssertionError, match=r"columns that are not there: \['verdict'\]"):
+        with pytest.raises(AssertionError, match=r"columns that do not exist: \['verdict'\]"):
             check_result_format(Greedy, {})
 
     def test_a_result_format_that_confuses_gold_and_answer_is_refused(self) -> None:
@@ -611,7 +611,7 @@ class TestFormatsAndTrackers:
                 named = ResultColumns("label", probabilities=by_class)
                 return named if "label" in columns else None
 
-        with pytest.raises(AssertionError, match=r"columns that are not there: \['p_positive'\]"):
+        with pytest.raises(AssertionError, match=r"columns that do not exist: \['p_positive'\]"):
             check_result_format(Hopeful, {})
 
     def test_a_tracker_that_fails_on_unknown_numbers_is_refused(self) -> None:

@@ -90,6 +90,7 @@ class TestSplits:
         message = refusal(section(train="reviews"))
         assert message == "reviews is a folder without .txt files. Give a file."
 
+    @pytest.mark.posix
     def test_a_pipe_is_read_once(self) -> None:
         os.mkfifo("pipe.csv")
         content = ("text,label\nfine,positive\n",)

@@ -167,13 +167,13 @@ class TestBalance:
 
 class TestRefusals:
     def test_contradictory_settings_are_refused(self, parts: Path) -> None:
-        assert "sst and dynasent belong together" in refusal({"sst": parts})
+        assert "sst and dynasent need each other" in refusal({"sst": parts})
         assert "not all three" in refusal({"path": parts, "sst": parts, "dynasent": parts})
         assert "balance" in refusal({"path": parts, "balance": "sources"})
 
     def test_missing_paths_are_named(self, tmp_path: Path) -> None:
         assert "is not a folder" in refusal({"path": tmp_path / "nowhere"})
-        assert "holds none of" in refusal({"path": tmp_path})
+        assert "has none of" in refusal({"path": tmp_path})
 
 
 class TestThePublishedRows:

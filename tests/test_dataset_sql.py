@@ -120,7 +120,10 @@ def test_a_missing_database_is_named() -> None:
     assert "odd.db cannot be opened" in refusal("select 1 as text", database="odd.db")
 
 
-def test_postgres_without_its_extension_says_how_to_get_it() -> None:
+def test_postgres_without_its_extension_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
     with pytest.raises(SentikitError, match="INSTALL postgres"):
         opened("select 1 as text", database="postgresql://me@127.0.0.1:1/db").split("test")
 

@@ -143,7 +143,7 @@ class TestProblems:
 
     def test_a_split_with_a_single_class_is_a_problem(self) -> None:
         problems = describe(train=examples(["a", "b"], ["neutral"] * 2)).splits[0].problems
-        assert problems == ("All labels are 'neutral': nothing can be learned or measured.",)
+        assert problems == ("All labels are 'neutral': a model can learn nothing from it.",)
 
     def test_a_missing_class_is_a_problem(self) -> None:
         split = describe(train=examples(["a", "b"], ["neutral", "positive"])).splits[0]

@@ -41,6 +41,13 @@ def texts(count: int) -> list[str]:
     return [f"text {number}" for number in range(count)]
 
 
+class Short(RuleClassifier):
+    """Gives one prediction too few."""
+
+    def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
+        yield from list(super().classify(examples))[:-1]
+
+
 class TestCascade:
     @pytest.mark.parametrize("first", KINDS)
     @pytest.mark.parametrize("last", KINDS)
@@ -133,10 +140,6 @@ class TestCascade:
         assert cascade.predict_proba(["a"]).tolist() == [[0.2, 0.1, 0.7]]
 
     def test_members_that_return_a_wrong_number_of_predictions_are_named(self) -> None:
-        class Short(RuleClassifier):
-            def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
-                yield from list(super().classify(examples))[:-1]
-
         good = RuleClassifier(sure_of_even)
         with pytest.raises(SentikitError, match="bad gave 1 predictions and was given more"):
             Cascade({"good": good, "bad": Short(echo)}, [0.8]).predict(texts(4))
@@ -233,10 +236,6 @@ class TestVote:
         assert (found.label, found.error) == (None, "b: overloaded")
 
     def test_members_that_give_different_numbers_of_predictions_are_refused(self) -> None:
-        class Short(RuleClassifier):
-            def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
-                yield from list(super().classify(examples))[:-1]
-
         members = {"a": RuleClassifier(always("neutral")), "b": Short(always("neutral"))}
         with pytest.raises(SentikitError, match="The member b gave 2 predictions"):
             Vote(members).predict(texts(3))

@@ -25,6 +25,7 @@ def export(*words: str | Path) -> Result:
     return CliRunner().invoke(sentikit, ["export", *map(str, words)])
 
 
+@pytest.mark.posix
 def test_export_writes_a_model_and_names_its_folder(model: Path) -> None:
     result = export(model, "out", "--format", "electra-classifier")
     assert result.exit_code == 0, result.output
@@ -68,7 +69,7 @@ def test_a_refused_export_writes_nothing(trained_run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "Choose one with --format: causal-lm, electra-classifier, hub, onnx"),
+        ((), "Choose a format with --format: causal-lm, electra-classifier, hub, onnx"),
         (("--format", "onx"), "Error: There is no format named 'onx'. Did you mean 'onnx'?"),
         (("--format", "hub", "--int8"), "--int8 belongs to --format onnx, not to hub"),
         (("--format", "hub", "--private"), "--private needs --push"),

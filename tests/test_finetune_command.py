@@ -596,7 +596,7 @@ class TestBadInput:
             ended = self.refused(service, finetune={"model": "old"})
             assert "old was switched off on 2026-02-01. Its provider recommends newer" in ended
             closed = self.refused(service, finetune={"model": "closed"})
-            assert "closed takes no new fine-tuning jobs since 2026-02-01" in closed
+            assert "closed has accepted no new fine-tuning jobs since 2026-02-01" in closed
         with fine_tuning_service(shutdown_date="2026-03-01") as service:
             said = self.refused(service, finetune={"model": "anything"})
             assert "anything was switched off on 2026-03-01" in said
@@ -637,7 +637,7 @@ class TestBadInput:
             assert fine_tune(service, "--estimate", "--prepare-only").returncode == 2
             assert "leave --nproc out" in fine_tune(service, "--nproc", "2").stderr
             done = fine_tune(service, "--cancel")
-            assert "nothing to cancel: runs/own holds no run under way" in done.stderr
+            assert "nothing to cancel: runs/own has no unfinished run" in done.stderr
             done = fine_tune(service, finetune={"train": "trian"})
             assert "with --set finetune.train=SPLIT" in done.stderr
             done = fine_tune(service, finetune={"validation": "dev"})

@@ -35,7 +35,7 @@ def examiner(context: int | None = None, **limits: int) -> SplitExaminer:
         (ASKED[:1], "positive", "there is no message of a user to answer"),
         (ASKED[::-1], "positive", "the system message must come first"),
         ((Message("user", " "),), "positive", "the user's message is empty"),
-        ((Message("tool", "x"),), "positive", "the role 'tool' is none of system, user"),  # type: ignore[arg-type]
+        ((Message("tool", "x"),), "positive", "the role 'tool' is not one of system, user"),  # type: ignore[arg-type]
     ],
 )
 def test_conversations_that_no_service_accepts_are_refused(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import on_a_terminal
 from tiny_classifiers import make_classifier
 from tiny_models import make_encoder
 
@@ -52,23 +49,10 @@ def renew_checksums(model: Path) -> None:
 
 def answer_yes(command: list[str], folder: Path) -> tuple[int, str]:
     """Run a command on a terminal whose user answers "y" to whatever it asks."""
-    own, its = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sentikit", *command], cwd=folder, stdin=its, stdout=its, stderr=its
-    )
-    os.close(its)
-    os.write(own, b"y\ny\ny\n")
-    shown = b""
-    try:
-        while chunk := os.read(own, 4096):
-            shown += chunk
-    except OSError:  # how a terminal ends
-        pass
-    os.close(own)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return process.wait(1), " ".join(shown.decode(errors="replace").split())
+    words = [sys.executable, "-m", "sentikit", *command]
+    streams = ("stdin", "stdout", "stderr")
+    code, shown = on_a_terminal(words, *streams, typed=b"y\ny\ny\n", cwd=folder)
+    return code, " ".join(shown.split())
 
 
 def native_folder(folder: Path, trace: Path) -> list[str]:

@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import math
-import resource
 import shutil
 import signal
 import subprocess
@@ -184,7 +183,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
         (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
         (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
         (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
-        (["--device", "meta"], "Take cpu, cuda"),
+        (["--device", "meta"], "is no device. Use cpu, cuda"),
     ],
 )
 def test_an_unusable_output_or_device_is_reported_first(
@@ -234,6 +233,7 @@ def test_the_output_format_follows_the_outputs_name_or_else_the_input(
     assert written.startswith(first)
 
 
+@pytest.mark.posix
 def test_the_input_file_is_not_overwritten(model: Path) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     Path("link.csv").symlink_to("in.csv")
@@ -242,20 +242,6 @@ def test_the_input_file_is_not_overwritten(model: Path) -> None:
         assert result.exit_code == 2
         assert "is the file to label" in result.stderr
     assert Path("in.csv").read_text() == "text\nthe film was great\n"
-
-
-def test_answers_on_another_drive_are_named_by_their_full_path(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from sentikit.labelling.job import _path_from
-
-    assert _path_from(Path("runs/a"), Path("runs/answers.sqlite")) == "../answers.sqlite"
-
-    def refuse(*_: object) -> str:
-        raise ValueError("path is on mount 'C:', start on mount 'D:'")  # as on Windows
-
-    monkeypatch.setattr("os.path.relpath", refuse)
-    assert _path_from(Path("runs/a"), Path("/cache/answers.sqlite")) == "/cache/answers.sqlite"
 
 
 def test_file_suffixes_are_case_insensitive(model: Path) -> None:
@@ -577,11 +563,11 @@ def test_a_long_pipe_is_labelled_in_flat_memory(model: Path) -> None:
         assert done.stdout.count("\n") == lines
         return int(done.stderr.splitlines()[-1])
 
-    assert resource.getpagesize()
     small, large = peak(20_000), peak(60_000)
     assert large < small * 1.1
 
 
+@pytest.mark.posix
 def test_a_reader_may_close_the_pipe_halfway(model: Path) -> None:
     words = f"yes 'the film was great' | {sys.executable} -m sentikit predict {model} | head -3"
     done = subprocess.run(
@@ -614,6 +600,7 @@ def test_a_program_that_waits_for_answers_before_it_sends_more_gets_them(model: 
         assert process.returncode == 0
 
 
+@pytest.mark.posix
 def test_a_terminated_prediction_leaves_no_partial_output(model: Path) -> None:
     words = [sys.executable, "-m", "sentikit", "predict", str(model), "--output", "out/labels.csv"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)

@@ -6,10 +6,13 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 from outside_tools import missing
+
+import sentikit
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -55,6 +58,31 @@ def test_pre_commit_runs_the_ruff_that_make_lint_runs() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert re.findall(r"rev: v(\S+)", hooks) == re.findall(r"^ruff==(\S+)$", pins, re.MULTILINE)
+
+
+def test_package_and_citation_have_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert sentikit.__version__ == project["version"]
+    assert re.findall(r"^version: (\S+)$", citation, re.MULTILINE) == [project["version"]]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == project["version"]
+
+
+def test_dependabot_watches_every_kind_of_pin() -> None:
+    settings = (ROOT / ".github" / "dependabot.yml").read_text(encoding="utf-8")
+    found = set(re.findall(r"package-ecosystem: (\S+)", settings))
+    assert found == {"pip", "npm", "docker", "github-actions"}
+
+
+def test_contributing_names_only_files_and_targets_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for named in re.findall(r"`((?:sentikit|plugins|docs|benchmarks|recipes)/[\w./-]*)`", text):
+        assert (ROOT / named).exists(), named
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    for words in re.findall(r"(?:`|^)make ([a-z -]+?)(?:`|  )", text, re.MULTILINE):
+        assert set(words.split()) <= targets, words
 
 
 def test_the_readme_has_at_most_150_lines() -> None:

@@ -408,6 +408,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
         (["run", "."], "--output out is inside the input."),
     ],
 )
+@pytest.mark.posix
 def test_mistakes_are_refused_before_ray_starts(
     trained_run: Path, arguments: list[str], said: str
 ) -> None:

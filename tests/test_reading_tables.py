@@ -26,6 +26,8 @@ from sentikit.datasets.rows import find_column
 from sentikit.datasets.tables import FORMATS, read_rows
 from sentikit.errors import InputError
 
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
 WriteFile = Callable[[str, str | bytes], Path]
 
 
@@ -204,6 +206,7 @@ class TestPipes:
             list(rows)
         assert not stream.closed
 
+    @pytest.mark.posix
     def test_a_named_pipe_is_opened_once(self, tmp_path: Path) -> None:
         path = tmp_path / "pipe.csv"
         os.mkfifo(path)
@@ -231,7 +234,8 @@ class TestRefusals:
             (tmp_path / name).mkdir()
             assert "is a folder without .txt files" in refusal(tmp_path / name)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    @pytest.mark.skipif(IS_ROOT, reason="root may read everything")
+    @pytest.mark.posix
     def test_an_unreadable_file_is_reported(self, write: WriteFile) -> None:
         path = write("a.csv", "text\nfine\n")
         path.chmod(0)

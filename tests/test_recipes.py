@@ -217,6 +217,7 @@ def test_contradictory_overrides_are_refused() -> None:
         parse_overrides(["training=3", "training.lr=1"])
 
 
+@pytest.mark.posix
 def test_a_recipe_that_extends_itself_is_refused() -> None:
     Path("loop.yaml").symlink_to("loop.yaml")
     with pytest.raises(InputError, match=r"loop\.yaml is a link that leads back to itself"):

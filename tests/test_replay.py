@@ -93,6 +93,7 @@ def test_a_replayed_run_reads_back(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["answers"] == {
         "rows": 3,
+        "without_text": 0,
         "invalid": 1,
         "invalid_rate": pytest.approx(1 / 3),
         "failed": 0,

@@ -79,7 +79,7 @@ def test_runs_unsuitable_as_training_data_are_refused(labelled: str) -> None:
     with pytest.raises(InputError, match=r"none of 4 rows meets"):
         train(labelled, min_confidence=0.99)
     bare = results("bare.jsonl", [("good", "", "positive", None)])
-    with pytest.raises(InputError, match="holds no probabilities: leave min_confidence out"):
+    with pytest.raises(InputError, match="has no probabilities: leave min_confidence out"):
         train(bare, min_confidence=0.5)
 
 
@@ -153,7 +153,7 @@ def test_suspects_without_probabilities_or_gold_are_refused() -> None:
     bare = results("bare.jsonl", [("good", "positive", "positive", None)])
     refused = CliRunner().invoke(sentikit, ["datasets", "suspects", bare])
     assert refused.exit_code == 2
-    assert "holds no probabilities" in refused.stderr
+    assert "has no probabilities" in refused.stderr
     unlabelled = results("new.jsonl", [("good", "", "positive", (0.1, 0.1, 0.8))])
     refused = CliRunner().invoke(sentikit, ["datasets", "suspects", unlabelled])
     assert refused.exit_code == 2
@@ -239,4 +239,4 @@ def test_a_table_of_an_unknown_kind_is_refused(labelled: str) -> None:
     assert Path(labelled).read_bytes() == before
     refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", "a.xlsx"])
     assert refused.exit_code == 2
-    assert "let the name end in .csv, .jsonl, .parquet" in refused.stderr
+    assert "the name must end in .csv, .jsonl, .parquet" in refused.stderr

@@ -225,9 +225,10 @@ def test_a_socks_proxy_is_refused_by_its_variable(
         ask(openai_backend("http://llm.example/v1"), ask_about(["Hm"]), tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.posix
 def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
-    number: signal.Signals, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "reviews.csv").write_text("text,label\nI love it,positive\n")
     with serving(seconds=60) as s:
@@ -246,6 +247,7 @@ def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
         )
         while not s.server.calls:
             time.sleep(0.05)
+        number = signal.Signals[name]
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 128 + number, said

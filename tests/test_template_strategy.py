@@ -76,7 +76,9 @@ def test_labels_are_listed_with_their_descriptions() -> None:
     given = PromptInput("Hm.", ("angry", "calm"))
     words = said(given, user="{text}\n{labels}", descriptions={"angry": "complains or shouts"})
     assert words == "Hm.\n- angry: complains or shouts\n- calm"
-    with pytest.raises(InputError, match=r"'angri' is none of the labels .*Did you mean 'angry'"):
+    with pytest.raises(
+        InputError, match=r"'angri' is not one of the labels .*Did you mean 'angry'"
+    ):
         said(given, descriptions={"angri": "x"})
 
 
@@ -85,7 +87,7 @@ def test_shots_are_part_of_every_prompt() -> None:
     words = said(PromptInput("Hm.", CLASSES), user="{examples}\n\n{text}", shots=shots)
     assert words == "Text: Great.\nLabel: positive\n\nText: {text}\nLabel: negative\n\nHm."
     wrong = [{"text": "Great.", "label": "postive"}]
-    with pytest.raises(InputError, match=r"strategy.shots: 'postive' is none of the labels"):
+    with pytest.raises(InputError, match=r"strategy.shots: 'postive' is not one of the labels"):
         said(PromptInput("Hm.", CLASSES), user="{examples}{text}", shots=wrong)
 
 

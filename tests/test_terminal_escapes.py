@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from ensemble_runs import write_results
 from llm_fixtures import serving
+from terminals import on_a_terminal
 
 from sentikit.cli import sentikit
 
@@ -89,25 +88,7 @@ def test_predict_removes_escape_sequences_on_a_terminal_and_keeps_them_in_a_pipe
     command += ["--format", form]
     piped = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"I love it{ESCAPES}" in piped.stdout
-    shown = on_a_terminal(command)
+    code, shown = on_a_terminal(command, "stdout", stderr=subprocess.DEVNULL)
+    assert code == 0
     assert "I love it" in shown
     assert not ODD & set(shown)
-
-
-def on_a_terminal(command: list[str]) -> str:
-    """Return what a command writes to standard output that is a terminal."""
-    own, its = pty.openpty()
-    with subprocess.Popen(command, stdout=its, stderr=subprocess.DEVNULL) as process:
-        os.close(its)
-        pieces = []
-        while True:
-            try:
-                piece = os.read(own, 65536)
-            except OSError:  # Linux says so when the last writer is gone
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-    os.close(own)
-    assert process.returncode == 0
-    return b"".join(pieces).decode().replace("\r\n", "\n")

@@ -286,6 +286,7 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
     return CliRunner().invoke(sentikit, arguments, input=typed)
 
 
+@pytest.mark.posix
 def test_ctrl_c_at_the_interactive_prompt_quits_at_once(tiny_recipe: Path) -> None:
     words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
     with start([*SENTIKIT, *words], stdin=subprocess.PIPE) as process:

@@ -14,8 +14,6 @@ from llm_fixtures import serving
 from prompt_commands import sentikit, texts, write_recipe
 
 PRICES = ("--set", "llm.prices.prompt=1", "--set", "llm.prices.completion=1")
-#: Modules of POSIX that Windows lacks.
-POSIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty")
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +50,7 @@ def test_a_run_at_its_ceiling_shows_its_cost_and_keeps_paid_rows() -> None:
 
 
 @pytest.mark.parametrize("ceiling", [("--max-cost", "1"), ()], ids=["ceiling", "no-ceiling"])
+@pytest.mark.posix
 def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case(
     ceiling: tuple[str, ...],
 ) -> None:
@@ -80,44 +79,3 @@ def test_a_killed_run_shows_its_cost_with_open_calls_at_their_worst_case(
         spent = json.loads(Path("runs/a/manifest.json").read_text())["spent_usd"]
         assert billed <= spent + 1e-12
         assert spent <= billed + most_in_flight
-
-
-@pytest.mark.parametrize("missing", [(), POSIX_ONLY], ids=["posix", "without-posix-modules"])
-def test_two_processes_cannot_share_a_run_even_without_posix_modules(
-    missing: tuple[str, ...],
-) -> None:
-    program = f"""
-import sys
-from pathlib import Path
-sys.modules.update(dict.fromkeys({missing!r}))
-from sentikit.errors import InputError
-from sentikit.runs.folder import RunFolder
-run = RunFolder(Path("run"))
-if sys.argv[1:]:
-    with run.locked():
-        raise SystemExit("locked twice")
-import subprocess
-for held in range(2):
-    with run.locked():
-        run.update_manifest(status="running")
-        second = subprocess.run([sys.executable, __file__, "second"], capture_output=True)
-        assert b"in use by another" in second.stderr, second.stderr
-print("kept apart")
-"""
-    Path("program.py").write_text(program)
-    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True)
-    assert done.stdout == "kept apart\n", done.stderr
-
-
-def test_every_core_module_imports_without_posix_modules() -> None:
-    program = f"""
-import importlib, pkgutil, sys
-sys.modules.update(dict.fromkeys({POSIX_ONLY!r}))
-import sentikit
-for found in pkgutil.walk_packages(sentikit.__path__, "sentikit."):
-    if found.name.split(".")[1] not in {{"plugins", "recipes", "__main__"}}:
-        importlib.import_module(found.name)
-print("imported")
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "imported\n", done.stderr[-2000:]

@@ -19,8 +19,7 @@ CountTokens = Callable[[list[str]], list[int]]
 Hashes = NDArray[np.uint64]
 
 #: Uncased WordPiece keeps most words of up to eight letters whole and splits the rest of longer
-#: ones
-#: into short pieces; punctuation marks are separate.
+#: ones into short pieces; punctuation marks are separate.
 _PIECE = re.compile(r"(?<![^\W_])[^\W_]{1,8}|[^\W_]{1,2}|[^\w\s]|_")
 _SPECIAL_TOKENS = 2
 

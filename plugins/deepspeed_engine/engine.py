@@ -3,8 +3,7 @@
 Three choices make it equivalent to the engine ``torch``. Parameters stay in float32, and half
 precision is autocast inside the model that DeepSpeed sees, so the weights are the master weights.
 The optimizer is torch's: one from DeepSpeed's configuration would be compiled at first use.
-Learning
-rates are set before each step, so DeepSpeed has no schedule.
+Learning rates are set before each step, so DeepSpeed has no schedule.
 """
 
 from __future__ import annotations

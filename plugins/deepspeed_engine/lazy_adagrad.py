@@ -1,9 +1,8 @@
 """Adagrad that creates its state at the first step.
 
 ZeRO replaces an optimizer's parameters with partitions. torch.optim.Adagrad creates its state in
-the
-constructor, so DeepSpeed constructs it again, with one learning rate and weight decay for all, and
-loses layer-wise groups. Like torch's other optimizers, this one creates its state later.
+the constructor, so DeepSpeed constructs it again, with one learning rate and weight decay for all,
+and loses layer-wise groups. Like torch's other optimizers, this one creates its state later.
 """
 
 from __future__ import annotations

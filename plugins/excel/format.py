@@ -12,9 +12,9 @@ from typing import Any
 from sentikit import InputError
 from sentikit.extension import Rows, TableFormat, did_you_mean, disk_errors
 
-#: The rows that Excel itself can hold.
+#: The most rows of a sheet in Excel.
 MOST_ROWS = 1_048_576
-# The strings that several cells share are held in memory, a sheet is not.
+# Shared strings are held in memory, sheets are not.
 _MOST_BYTES, _MOST_SHEET_BYTES = 2**30, 2**33
 _OLE = b"\xd0\xcf\x11\xe0"
 _CHUNK = 2**20
@@ -24,7 +24,7 @@ _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
 
 class Workbook(TableFormat):
-    """Excel workbooks: one sheet is a table."""
+    """The format of Excel workbooks: a sheet is a table."""
 
     has_sheets = True
 
@@ -36,11 +36,11 @@ class Workbook(TableFormat):
 class SheetRows(Rows):
     """Rows of a sheet whose first row with a value names the columns.
 
-    A cell's value is the one that Excel computed last. What a reader would misread is refused:
-    merged cells, formulas that were never computed, columns without a name.
+    A cell's value is the one that Excel computed last. Ambiguous content is refused: merged cells,
+    formulas that were never computed, columns without a name.
 
     Raises:
-        InputError: this is no workbook that can be read, or it has no such sheet.
+        InputError: the workbook cannot be read, or has no such sheet.
     """
 
     def __init__(self, path: Path, sheet: str | None = None) -> None:
@@ -81,7 +81,7 @@ class SheetRows(Rows):
                 book.close()
 
     def _filled(self) -> Generator[tuple[int, tuple[Any, ...]], None, None]:
-        """Yield the rows that hold a value."""
+        """Yield the rows with a value."""
         with contextlib.ExitStack() as opened:
             opened.enter_context(self._damage())
             rows = opened.enter_context(contextlib.closing(self._sheet.iter_rows(values_only=True)))
@@ -128,7 +128,7 @@ class SheetRows(Rows):
                 yield
             except InputError:
                 raise
-            # The library raises whatever it meets: KeyError, ValueError, ParseError, BadZipFile.
+            # The library raises various errors: KeyError, ValueError, ParseError, BadZipFile.
             except Exception as error:
                 if isinstance(error, OSError) and error.errno:
                     raise
@@ -162,13 +162,13 @@ def _choose(book: Any, wanted: str | None, name: str) -> Any:
         raise InputError(f"{name} has no sheet with cells.")
     else:
         (chosen,) = book.worksheets
-    # What a file says of its own size is often wrong, and would cut rows.
+    # A sheet's declared size is often wrong and would cut off rows.
     chosen.reset_dimensions()
     return chosen
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no workbook, is encrypted, or would unpack to more than memory holds."""
+    """Refuse files that are not workbooks, are encrypted, or unpack to too much memory."""
     with disk_errors(path), path.open("rb") as stream:
         if stream.read(4) == _OLE:
             raise InputError(
@@ -198,7 +198,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _scan(path: Path, sheet: Any, name: str) -> bool:
-    """Refuse merged cells; return whether the sheet holds formulas."""
+    """Refuse merged cells; return whether the sheet has formulas."""
     formulas, tail = False, b""
     with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path.lstrip("/")) as part:
         while piece := part.read(_CHUNK):

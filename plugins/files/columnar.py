@@ -1,4 +1,4 @@
-"""Columnar files: Parquet and Arrow, read a batch of rows at a time."""
+"""Columnar files: Parquet and Arrow, read in batches of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUFFER_BYTES = 2**20
 
 
 class Parquet(TableFormat):
-    """Reads Parquet."""
+    """The format of Parquet files."""
 
     def open(self, path: Path, sheet: str | None = None) -> Rows:
         """Open a file."""
@@ -26,7 +26,7 @@ class Parquet(TableFormat):
 
 
 class Arrow(TableFormat):
-    """Reads Arrow files, or the same as a stream of batches."""
+    """The format of Arrow files and streams."""
 
     def open(self, path: Path, sheet: str | None = None) -> Rows:
         """Open a file."""
@@ -37,7 +37,7 @@ class ColumnarRows(Rows):
     """Rows of a Parquet or Arrow file.
 
     Raises:
-        InputError: the file is missing, may not be read or is not of this format.
+        InputError: the file is missing, cannot be read or is not of this format.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -47,7 +47,7 @@ class ColumnarRows(Rows):
         try:
             with self._damage(str(path)):
                 if kind == "parquet":
-                    # Without a buffer pyarrow reads the whole chunk of a column, maybe the file.
+                    # Without a buffer, pyarrow reads a whole column chunk, perhaps the whole file.
                     self._file: Any = pq.ParquetFile(
                         stream, buffer_size=BUFFER_BYTES, pre_buffer=False
                     )
@@ -112,7 +112,7 @@ class ColumnarRows(Rows):
 
 
 def _arrow(path: Path) -> Any:
-    """Open an Arrow file, or the same as a stream of batches."""
+    """Open an Arrow file or stream."""
     source = pa.memory_map(str(path))
     try:
         return pa.ipc.open_file(source)

@@ -1,4 +1,4 @@
-"""Splits in files of the user's, whatever their format and column names."""
+"""The dataset ``files``: splits in the user's files, in any format."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SPLITS = ("train", "validation", "test")
 
 
 class Files(DatasetLoader):
-    """Splits in files: one file a split, its columns named by the settings or found by name.
+    """Splits in files: one file per split, with columns named by the settings or found by name.
 
-    Labels are kept as spelled, numbers as short as they go (``1``, not ``1.0``); an empty label,
-    source or id counts as none.
+    Labels keep their spelling, numbers are shortened (``1``, not ``1.0``); an empty label, source
+    or id counts as missing.
     """
 
     class Settings(ComponentSettings):
-        """Which files, and which of their columns."""
+        """The files and their columns."""
 
         train: Path | None = Field(None, description="file with the training examples")
         validation: Path | None = Field(None, description="file with the validation examples")
@@ -76,23 +76,29 @@ class Files(DatasetLoader):
         if settings.format is not None:
             known_table_format(settings.format)
         self._places: dict[str, tuple[str, array[int]]] = {}
+        self._begun: set[str] = set()
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits that have a file.
 
         Raises:
-            InputError: a file is missing, is a folder or may not be read.
+            InputError: a file may not be read, has not the columns, or no text in its first row.
         """
         named = tuple(split for split in SPLITS if getattr(self.settings, split))
         for split in named:
             _check(self._path(split))
+            # A pipe can be read once.
+            if split not in self._begun and self._path(split).is_file():
+                with self.rows(split) as rows:
+                    next(self._fields(rows, *self._columns(rows)), None)
+                self._begun.add(split)
         return named
 
     def load(self, split: str) -> Examples:
         """Read a split's file.
 
         Raises:
-            InputError: the file is malformed (says where), or a column is not found.
+            InputError: the file is malformed, or a column is not found.
         """
         kept = self.settings.columns
         builder = ExamplesBuilder(columns=bool(kept))
@@ -111,7 +117,7 @@ class Files(DatasetLoader):
         return read_rows(self._path(split), self.settings.format, sheet=self.settings.sheet)
 
     def locate(self, split: str, row: int) -> str:
-        """Say on which line of its file an example starts: ``reviews.csv, line 17``."""
+        """Describe an example by file and line: ``reviews.csv, line 17``."""
         if split not in self._places:
             return super().locate(split, row)
         place, starts = self._places[split]
@@ -122,7 +128,7 @@ class Files(DatasetLoader):
         return path.expanduser()
 
     def _columns(self, rows: Rows) -> tuple[tuple[str, ...], dict[str, str | None]]:
-        """Choose the columns of the texts, and those of label, source and id."""
+        """Return the columns of the texts, and those of label, source and id."""
         wanted = self.settings.text
         named = (wanted,) if isinstance(wanted, str) else wanted or ()
         texts = rows.find_text_columns(named, "dataset.text=COLUMN")
@@ -138,7 +144,7 @@ class Files(DatasetLoader):
     def _fields(
         self, rows: Rows, texts: Sequence[str], others: dict[str, str | None]
     ) -> Iterator[tuple[int, str, list[str | None]]]:
-        """Yield where each row stands, its text, and its other values; blank ones are None."""
+        """Yield each row's place, text and other values; blank ones are None."""
         present = [column for column in others.values() if column is not None]
         positions = [len(present) if c is None else present.index(c) for c in others.values()]
         strip = self.settings.markup == "strip"
@@ -148,9 +154,9 @@ class Files(DatasetLoader):
 
 
 def _check(path: Path) -> None:
-    """Refuse a path that cannot be read, without opening it: it may be a pipe."""
+    """Refuse an unreadable path without opening it, since it may be a pipe."""
     if path.is_dir() or any(character in str(path) for character in "*?["):
-        return  # a folder of texts, or a pattern: reading says what is wrong with it
+        return  # A folder of texts, or a pattern, is checked when it is read.
     with disk_errors(path):
         path.stat()
         if not os.access(path, os.R_OK):

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 
 # OpenAI's chat template adds three tokens and the role to each message. With these, the counts
-# agree
-# with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens per example.
+# agree with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens per example.
 _PER_MESSAGE = 4
 
 

@@ -51,8 +51,7 @@ class PublishedFormat(ModelFormat):
 
         Raises:
             InputError: the format cannot represent the model, the repository's name is malformed,
-            or
-                there is no token.
+                or there is no token.
             SentikitError: the hub cannot be reached or refuses.
         """
         from .card import write_card

@@ -23,8 +23,7 @@ class Conversation:
     """A tokenizer and its chat template.
 
     The template adds everything around the messages, special tokens included. It also determines
-    the
-    token that ends an answer, which may differ from the end of a text.
+    the token that ends an answer, which may differ from the end of a text.
 
     Args:
         tokenizer: of the model.

@@ -23,8 +23,7 @@ class AnswerModel(nn.Module):
     """A causal language model that returns log-probabilities of answers.
 
     Logits are only computed for answer tokens, since vocabularies are large. The state dict only
-    has
-    the trained weights; the others are in the base model's folder.
+    has the trained weights; the others are in the base model's folder.
 
     Args:
         model: with an adapter.

@@ -113,7 +113,8 @@ def _weights(name: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options
         )
     # Dequantising shows a progress bar in any case.
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+    nowhere = Path(os.devnull)
+    with nowhere.open("w", encoding="utf-8") as stream, contextlib.redirect_stderr(stream):
         options = {**options, "quantization_config": GgufConfig(dequantize=True)}
         model = load_pretrained(
             AutoModelForCausalLM, name, dtype=dtype, trust_remote_code=False, **options

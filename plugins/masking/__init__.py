@@ -1,4 +1,4 @@
-"""Personal data masked before a text goes to an LLM, with the extra ``masking``."""
+"""Masking of personal data before a text goes to an LLM, with the extra ``masking``."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ def register_prompt_strategies(register: Any) -> None:
     register(
         "masked",
         f"{__name__}.strategy:Masked",
-        summary="another strategy, shown texts without addresses, numbers and links",
+        summary="another strategy, given texts without addresses, numbers and links",
     )

@@ -1,7 +1,7 @@
-"""Personal data that patterns and check digits tell from other text.
+"""Detection of personal data by patterns and check digits.
 
 libphonenumber finds telephone numbers, python-stdnum checks account and card numbers. Names of
-people are not found: no pattern tells them from other words.
+people are not found, because no pattern distinguishes them from other words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stdnum import iban, luhn
 
 Span = tuple[int, int]
 
-#: What stands before an @, read from there to the left, and behind it.
+#: The parts of an address before the @, read from right to left, and after it.
 _MAILBOX = re.compile(r"[\w.+%-]+")
 _HOST = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,}")
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']+[^\s<>\"'.,;:!?)\]]", re.IGNORECASE)
@@ -28,7 +28,7 @@ _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z0-9_]{2,30}\b")
 
 
 def _matches(pattern: re.Pattern[str], valid: Callable[[str], bool]) -> Callable[[str], list[Span]]:
-    """Find what is valid, or begins with something valid: patterns take in what follows."""
+    """Find valid matches, or valid beginnings of matches, since patterns may match too much."""
 
     def spans(text: str) -> Iterator[Span]:
         at = 0
@@ -39,21 +39,21 @@ def _matches(pattern: re.Pattern[str], valid: Callable[[str], bool]) -> Callable
             end = next((end for end in proved if valid(text[start:end])), None)
             if end is not None:
                 yield start, end
-            # What is not valid from here on may be from a later beginning.
+            # An invalid match may contain a valid one that begins later.
             at = start + 1 if end is None else end
 
     return lambda text: list(spans(text))
 
 
 def _may_end(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
-    """Return whether a match may end here, where a word does, and before the longest end."""
+    """Return whether a match may end here: at a word's end, before the longest end."""
     before, after = text[end - 1], text[end : end + 2]
     within = after[0].isalnum() or (after[0] == "." and after[1:].isdigit())
     return before.isalnum() and not within and pattern.fullmatch(text, start, end) is not None
 
 
 def _emails(text: str) -> list[Span]:
-    """Find e-mail addresses from each @: one search from every letter takes quadratic time."""
+    """Find e-mail addresses around each @; a search from every letter takes quadratic time."""
     spans: list[Span] = []
     least = 0
     backwards = text[::-1]
@@ -75,7 +75,7 @@ def _is_address(found: str) -> bool:
 
 
 def _is_iban(found: str) -> bool:
-    # Without a country's own rules: its list of banks is never up to date.
+    # Without country-specific rules, whose lists of banks are outdated.
     return bool(iban.is_valid(found, check_country=False))
 
 
@@ -83,7 +83,7 @@ def _is_card(found: str) -> bool:
     return bool(luhn.is_valid(re.sub(r"[ -]", "", found)))
 
 
-#: By kind, what finds the spans of personal data in a text; telephone numbers stand apart.
+#: By kind, the function that finds spans of personal data; telephone numbers are separate.
 FINDERS: dict[str, Callable[[str], list[Span]]] = {
     "email": _emails,
     "url": _matches(_URL, lambda found: True),
@@ -100,9 +100,9 @@ def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US"
     """Return a text with its personal data replaced by ``<EMAIL>``, ``<PHONE>`` and so on.
 
     Args:
-        text: any.
-        kinds: some of `KINDS`; where some overlap, all of it becomes the one that begins first, or
-            is the longest.
+        text: the text to mask.
+        kinds: some of `KINDS`; overlapping spans become the one that begins first, or the
+            longest.
         regions: of telephone numbers without a country code, as ``US`` or ``DE``.
     """
     found = [(*span, kind) for kind in kinds if kind in FINDERS for span in FINDERS[kind](text)]

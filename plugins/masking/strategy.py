@@ -1,4 +1,4 @@
-"""The prompt strategy ``masked``: another strategy that never sees personal data."""
+"""The prompt strategy ``masked``, which hides personal data from another strategy."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Kind = Literal["email", "url", "iban", "card", "ssn", "ip", "handle", "phone"]
 
 
 class Masked(PromptStrategy):
-    """Masks the text, the examples and the other columns before the wrapped strategy sees them."""
+    """A strategy that masks text, examples and other columns for the wrapped strategy."""
 
     class Settings(ComponentSettings):
-        """What is masked, and for which strategy."""
+        """The kinds to mask, and the wrapped strategy."""
 
         strategy: dict[str, Any] = Field(
             default_factory=lambda: {"name": "zero-shot"},
@@ -35,7 +35,7 @@ class Masked(PromptStrategy):
         kinds: tuple[Kind, ...] = Field(
             ("email", "url", "iban", "card", "ssn", "ip", "handle", "phone"),
             min_length=1,
-            description="what is masked: email, url, iban, card, ssn, ip, handle, phone",
+            description="kinds to mask: email, url, iban, card, ssn, ip, handle, phone",
         )
         regions: tuple[str, ...] = Field(
             ("US",), description="regions of telephone numbers without country code, as US, DE"
@@ -84,7 +84,7 @@ class Masked(PromptStrategy):
         return self._mask(text, self.settings.kinds, self.settings.regions)
 
     def _masked_value(self, value: Any) -> Any:
-        """Mask a column's value as it would be written: a number may be a telephone's."""
+        """Mask a column's value in its written form, since a number may be a telephone number."""
         written = str(value)
         masked = self._masked(written)
         return value if masked == written else masked

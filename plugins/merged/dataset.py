@@ -1,7 +1,7 @@
 """The study's merged dataset, from its sources, from the published files or from the hub.
 
-jbeno/sentiment_merged (Beno 2025): DynaSent round 1, round 2 and SST-3 one after the other, each
-split then shuffled as pandas does with ``sample(frac=1, random_state=42)``.
+jbeno/sentiment_merged (Beno 2025): DynaSent round 1, round 2 and SST-3, concatenated, then each
+split shuffled like pandas' ``sample(frac=1, random_state=42)``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Merged(DatasetLoader):
         @model_validator(mode="after")
         def _one_origin(self) -> Merged.Settings:
             if (self.sst is None) != (self.dynasent is None):
-                raise ValueError("sst and dynasent belong together: give both, or path")
+                raise ValueError("sst and dynasent need each other: give both, or path")
             if self.path is not None and self.sst is not None:
                 raise ValueError("give path, or sst and dynasent, not all three")
             return self
@@ -50,7 +50,7 @@ class Merged(DatasetLoader):
     settings: Settings
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits for which all rows are there."""
+        """Return the splits for which all files exist."""
         return self._origin.splits()
 
     def load(self, split: str) -> Examples:
@@ -81,7 +81,7 @@ class Merged(DatasetLoader):
 
 
 def _balance_sources(examples: Examples) -> Examples:
-    """Repeat each source ceil(largest / its size) times and shuffle; nothing is copied."""
+    """Repeat each source ceil(largest / its size) times and shuffle, without copying rows."""
     sources = examples.table.column("source").fill_null("").combine_chunks().dictionary_encode()
     numbers = sources.indices.to_numpy()
     rows_of = [np.flatnonzero(numbers == number) for number in range(len(sources.dictionary))]

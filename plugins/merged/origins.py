@@ -20,7 +20,7 @@ from sentikit.extension import ExamplesBuilder, Rows, read_rows
 REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("sentence", "label", "source")
-# What the study calls its own copy of the treebank's sentences.
+# The study's name of its copy of the treebank's sentences.
 _TREEBANK_SOURCE = "sst_local"
 
 
@@ -33,11 +33,11 @@ class Row(NamedTuple):
 
 
 class Origin(ABC):
-    """Loads each split in the published order."""
+    """A source of splits in the published order."""
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Return the splits for which all rows are there."""
+        """Return the splits for which all files exist."""
 
     @abstractmethod
     def load(self, split: str) -> Examples:
@@ -45,7 +45,7 @@ class Origin(ABC):
 
     @abstractmethod
     def place(self, split: str, row: int) -> str:
-        """Return where row `row` (from 0) of a split stands."""
+        """Return the place of row `row` (from 0) of a split."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PublishedFiles(Origin):
     """The published CSV files: columns sentence, label, source (and split).
 
     Attributes:
-        folder: holds train.csv, validation.csv and test.csv, or some of them.
+        folder: with train.csv, validation.csv and test.csv, or some of them.
     """
 
     folder: Path
@@ -65,14 +65,14 @@ class PublishedFiles(Origin):
         return here if here.splits() else cls(path / "merged")
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits whose file is there."""
+        """Return the splits whose file exists."""
         return tuple(split for split in SPLITS if self._path(split).is_file())
 
     def load(self, split: str) -> Examples:
         """Load a file.
 
         Raises:
-            InputError: not UTF-8, not CSV, or a column is missing; names the line.
+            InputError: the file is not UTF-8 or CSV, or a column is missing.
         """
         return _build(row for _, row in self._numbered_rows(split))
 
@@ -95,7 +95,7 @@ class Parts(Origin):
     Attributes:
         treebank: path for the dataset ``sst``.
         dynasent: path for the dataset ``dynasent``.
-        seed: decides the order.
+        seed: of the order.
     """
 
     treebank: Path
@@ -149,7 +149,7 @@ class HubRows(Origin):
         return _build(row for _, row in _numbered(loader.rows(split)))
 
     def place(self, split: str, row: int) -> str:
-        """Name the row as the hub counts it."""
+        """Describe a row by its number in the split."""
         return f"row {row + 1} of {REPOSITORY} ({split})"
 
 

@@ -1,4 +1,4 @@
-"""A dataset made of several others."""
+"""The dataset ``mixture``, made of several others."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPLITS = ("train", "validation", "test")
 
 
 class Mixture(DatasetLoader):
-    """Several datasets one after the other, labels already folded by each one's own scheme.
+    """Several datasets, concatenated, with labels mapped by each one's own scheme.
 
-    A part is a dataset section of its own, as in a recipe, and may have a ``weight``: how often its
-    training examples count. 2 takes each twice, 0.5 a random half (drawn with the part's ``seed``).
-    Validation and test take every example once.
+    A part is a dataset section, as in a recipe, with an optional ``weight`` for its training
+    examples: 2 takes each twice, 0.5 a random half (drawn with the part's ``seed``). Validation and
+    test take every example once.
     """
 
     class Settings(ComponentSettings):
@@ -57,7 +57,7 @@ class Mixture(DatasetLoader):
         return _with_distinct_ids(Examples.concatenate(pieces))
 
     def locate(self, split: str, row: int) -> str:
-        """Name the part a row comes from, and the row there."""
+        """Describe a row by its part and its row there."""
         for number in self._parts_with(split):
             size = len(self._piece(number, split))
             if row < size:
@@ -98,16 +98,16 @@ def _problems(part: Mapping[str, Any]) -> list[str]:
 
 
 def _weighted_rows(size: int, weight: float, seed: int) -> NDArray[np.int64]:
-    """Return each row as many times as `weight` says whole, and a random share for the rest."""
+    """Return each row int(`weight`) times, and a random share of rows for the fraction."""
     whole, share = divmod(weight, 1)
     drawn = np.random.default_rng(seed).permutation(size)[: round(share * size)]
     return np.concatenate([np.tile(np.arange(size), int(whole)), np.sort(drawn)])
 
 
 def _with_distinct_ids(examples: Examples) -> Examples:
-    """Number the ids that several parts share: the second gets ``-2``, and so on.
+    """Number ids that several parts share: the second gets ``-2``, and so on.
 
-    Repetitions of one and the same example keep their id.
+    Repetitions of an example keep its id.
     """
     rows = np.unique(examples.row_numbers())
     ids = examples.table.column("id")

@@ -1,4 +1,4 @@
-"""The code of a logged model, which MLflow runs to load it: models from code, nothing pickled.
+"""The code of a logged model, which MLflow runs to load it; nothing is pickled.
 
 See https://mlflow.org/docs/latest/ml/model/models-from-code/.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
-    """Labels the texts of a table."""
+    """A model that labels the texts of a table."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier."""
@@ -29,7 +29,7 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
         model_input: Any,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return a label and a probability for each class, a row a text.
+        """Return the label and each class's probability, one row per text.
 
         Args:
             context: of the model.
@@ -54,7 +54,8 @@ def _texts(model_input: Any) -> list[str]:
         return [str(text) for text in model_input]
     if "text" not in columns and len(columns) != 1:
         raise InputError(
-            f"The input has the columns {', '.join(map(str, columns))}; one must be named text."
+            f"The input has the columns {', '.join(map(str, columns))}; one of them must be "
+            "named text."
         )
     return [str(text) for text in model_input["text" if "text" in columns else columns[0]]]
 

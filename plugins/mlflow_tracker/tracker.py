@@ -17,10 +17,10 @@ from sentikit.extension import ComponentSettings, TrackedRun, Tracker, flat_numb
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-#: MLflow refuses longer values of parameters.
+#: Most characters of a parameter's value that MLflow accepts.
 _LONGEST_VALUE = 6000
 _METRICS_AT_ONCE = 1000
-#: What MLflow calls the ways a run ends.
+#: MLflow's names of the ways a run ends.
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -28,7 +28,7 @@ class MlflowTracker(Tracker):
     """Parameters, metrics, alerts and the trained model of a run."""
 
     class Settings(ComponentSettings):
-        """Where runs go, and what goes there."""
+        """Where runs are kept, and what is logged."""
 
         experiment: str = Field("sentikit", description="the experiment's name")
         tracking_uri: str | None = Field(
@@ -106,11 +106,11 @@ class MlflowTracker(Tracker):
 
 
 def save_pyfunc(model: Path, folder: Path) -> None:
-    """Write a model folder as an MLflow pyfunc model; nothing in it is pickled.
+    """Write a model folder as an MLflow pyfunc model, without pickled files.
 
     Args:
-        model: what `sentikit.load` takes.
-        folder: where the MLflow model goes; must not exist.
+        model: anything that `sentikit.load` takes.
+        folder: of the MLflow model; it must not exist.
     """
     from mlflow import pyfunc
 

@@ -1,4 +1,4 @@
-"""Models written in other formats: ``sentikit export``."""
+"""Export of models in other formats: ``sentikit export``."""
 
 from typing import Any
 

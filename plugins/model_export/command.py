@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _HOOK = "register_formats"
-#: Keeps a format's settings apart from the command's own parameters.
+#: Prefix of parameters for a format's settings.
 _PREFIX = "format_setting_"
 
 
 class _ExportCommand(click.Command):
-    """Has, beside its own options, one for every setting of every registered format."""
+    """A command with an additional option for every setting of every format."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return all options; a format that cannot be loaded offers none."""
+        """Return all options; a format that cannot be loaded adds none."""
         own = super().get_params(ctx)
         return [*own[:-1], *_format_options(), own[-1]]
 
@@ -52,7 +52,7 @@ def export(
 
     known = default_registry().names(_HOOK)
     if not format_name:
-        raise InputError(f"Which format? Choose one with --format: {', '.join(known)}.")
+        raise InputError(f"Choose a format with --format: {', '.join(known)}.")
     given = {
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
@@ -65,7 +65,7 @@ def export(
 
 
 def _format_options() -> list[click.Parameter]:
-    """Return an option for each setting; formats whose settings share a name share the option."""
+    """Return an option for each name of a setting, which several formats may share."""
     fields, owners = _settings()
     return [_option(field, fields[field], owners[field]) for field in fields]
 
@@ -81,7 +81,7 @@ def _refuse_others_options(format_name: str, given: Iterable[str]) -> None:
 
 
 def _settings() -> tuple[dict[str, FieldInfo], dict[str, list[str]]]:
-    """Return the settings of all formats that can be loaded, and the formats that have each."""
+    """Return the settings of all loadable formats, and the formats with each setting."""
     owners: dict[str, list[str]] = {}
     fields: dict[str, FieldInfo] = {}
     registry = default_registry()

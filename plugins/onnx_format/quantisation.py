@@ -3,8 +3,7 @@
 In transformers a few channels of an activation are large. If the whole activation is quantised to 8
 bits, the small channels lose their information. As in SmoothQuant (Xiao et al. 2023,
 arXiv:2211.10438), each channel is divided by a factor, and the rows of the weights are multiplied
-by
-it; unlike there, activations are quantised dynamically.
+by it; unlike there, activations are quantised dynamically.
 """
 
 from __future__ import annotations

@@ -11,5 +11,5 @@ def register_metrics(register: Any) -> None:
     register(
         "quadratic_weighted_kappa",
         f"{__name__}.kappa:QuadraticWeightedKappa",
-        summary="agreement beyond chance, where a far miss counts more than a near one",
+        summary="agreement beyond chance, where a larger error counts more",
     )

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class QuadraticWeightedKappa(Metric):
-    """1 for perfect agreement, 0 for agreement by chance, negative for less.
+    """The metric: 1 for perfect agreement, 0 for agreement by chance, negative for less.
 
-    An example without a valid answer counts as answered with the class farthest from its gold one.
+    An invalid answer counts as the class farthest from the gold label.
     """
 
     title = "QWK"
 
     def suits(self, scheme: LabelScheme) -> bool:
-        """Return whether the classes have an order; of two classes every miss is equally far."""
+        """Return whether there are at least three ordered classes."""
         return scheme.ordered and len(scheme.classes) > 2
 
     def score(self, counts: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64]:
-        """Score confusion counts; 1 where chance alone would agree completely."""
+        """Score confusion counts; 1 if chance alone would agree completely."""
         ranks = np.arange(len(classes))
-        # An answer's class, by cell: that of its column, or for none the farthest from gold.
+        # The class of each cell's answer: its column, or for invalid ones the farthest from gold.
         farthest = np.where(ranks < len(classes) / 2, len(classes) - 1, 0)
         answered = np.concatenate([np.tile(ranks, (len(classes), 1)), farthest[:, None]], 1)
         gold = np.repeat(ranks, len(classes) + 1)
         weights = (ranks[:, None] - ranks) ** 2.0
-        # Products with constants are many times faster than sums over short axes.
+        # Matrix products are many times faster than sums over short axes.
         cells = counts.reshape(*counts.shape[:-2], -1).astype(np.float64)
         classes_of = np.eye(len(classes))
         rows, columns = cells @ classes_of[gold], cells @ classes_of[answered.ravel()]

@@ -1,4 +1,4 @@
-"""Spans sent by OTLP over HTTP in the background; failures to deliver are noticed."""
+"""Background sending of spans by OTLP over HTTP, with a check of delivery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NANOSECONDS = 10**9
 
 
 class SpanSender:
-    """Takes finished spans; use `send` from one thread, and `close` at the end.
+    """A sender of finished spans; call `send` from one thread, and `close` at the end.
 
     Headers, time limits, compression and the queue's size are those of OpenTelemetry's variables
     (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
@@ -26,7 +26,7 @@ class SpanSender:
     Args:
         address: where spans go, with its path; None for OpenTelemetry's variables, or the local
             machine.
-        project: the project that Phoenix and Arize file them under.
+        project: the project in Phoenix and Arize.
     """
 
     def __init__(self, address: str | None, project: str) -> None:
@@ -44,13 +44,13 @@ class SpanSender:
 
         Args:
             name: of the span.
-            began: seconds since the epoch.
-            seconds: how long it took.
+            began: start, in seconds since the epoch.
+            seconds: duration.
             attributes: in OpenInference's terms.
-            error: why it failed, or "".
+            error: the reason of a failure, or "".
 
         Raises:
-            ConnectionError: earlier spans did not arrive; whatever is queued is let go.
+            ConnectionError: earlier spans did not arrive; queued spans are dropped.
         """
         self._check()
         start = round(began * _NANOSECONDS)
@@ -61,7 +61,7 @@ class SpanSender:
         span.end(start + round(seconds * _NANOSECONDS))
 
     def close(self) -> None:
-        """Send what is queued.
+        """Send the queued spans.
 
         Raises:
             ConnectionError: spans did not arrive.
@@ -84,7 +84,7 @@ class SpanSender:
 
 
 class _WatchedExporter(SpanExporter):
-    """Counts spans that did not arrive, and sends no more after the first of them."""
+    """An exporter that counts undelivered spans and stops after the first one."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -103,7 +103,7 @@ class _WatchedExporter(SpanExporter):
 
 
 class _Complaints(logging.Handler):
-    """Keeps the SDK's first message, which would otherwise be printed at any moment."""
+    """A log handler that keeps the SDK's first message instead of printing it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,6 +1,6 @@
 """Attributes of an LLM call's span, in OpenInference's terms.
 
-The names and their meaning: https://github.com/Arize-ai/openinference/blob/main/spec/README.md
+Names and meanings: https://github.com/Arize-ai/openinference/blob/main/spec/README.md
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def call_attributes(call: LLMCall, session: str, system: str, texts: bool) -> At
 
     Args:
         call: the call.
-        session: what all calls of a run have in common.
+        session: attributes that all calls of a run share.
         system: the LLM backend's name.
-        texts: whether prompts and answers are among them.
+        texts: whether to include prompts and answers.
     """
     attributes: Attributes = {
         SpanAttributes.OPENINFERENCE_SPAN_KIND: OpenInferenceSpanKindValues.LLM.value,
@@ -49,7 +49,7 @@ def call_attributes(call: LLMCall, session: str, system: str, texts: bool) -> At
     attributes[SpanAttributes.LLM_FINISH_REASON] = call.answer.finish_reason
     if texts:
         attributes |= _said(call.answer)
-    # An answer that was there before was counted and paid for then.
+    # A cached answer was counted and paid for earlier.
     if not call.cached:
         attributes |= _bill(call.answer, call.cost)
     return attributes
@@ -121,5 +121,5 @@ def _json(value: Sequence[Any] | Mapping[str, Any]) -> str:
 
 
 def _writable(text: str) -> str:
-    """Spell out halves of surrogate pairs, which servers may send and no span can hold."""
+    """Escape lone surrogates, which servers may send but spans cannot contain."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

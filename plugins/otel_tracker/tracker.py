@@ -28,14 +28,14 @@ _PATH = "/v1/traces"
 def _address(url: str | None) -> str | None:
     if url is None:
         return None
-    # What may hold a password or a key is refused later, by a message that does not show it.
+    # An address that may contain a key is refused later, without showing it.
     if parsed_address(url) is None and not may_hold_a_key(url):
         raise ValueError("must be an address such as http://localhost:4318")
     return url.rstrip("/").removesuffix(_PATH)
 
 
 class OtelTracker(Tracker):
-    """Spans to any collector that takes OTLP over HTTP; a training run has none."""
+    """A tracker that sends LLM calls to any OTLP collector; training runs send nothing."""
 
     class Settings(ComponentSettings):
         """Settings of ``otel``."""
@@ -62,7 +62,7 @@ class OtelTracker(Tracker):
         self._session = self._system = ""
 
     def start(self, run: TrackedRun) -> None:
-        """Get ready to send."""
+        """Prepare sending."""
         from .sending import SpanSender
 
         address = self.settings.endpoint
@@ -81,22 +81,23 @@ class OtelTracker(Tracker):
         self._sender.send(name, call.began, call.seconds, attributes, self._error(call))
 
     def finish(self, metrics: Mapping[str, Any], status: str) -> None:
-        """Send what is queued."""
+        """Send the queued spans."""
         if self._sender is not None:
             self._sender.close()
 
     def _error(self, call: LLMCall) -> str:
-        """Say why a call failed; a server's own words may quote the prompt."""
+        """Return why a call failed; a server's message may quote the prompt."""
         if self.settings.texts:
             return without_secrets(call.error or "", {})
         return call.reason or ""
 
 
 def _refuse_secrets(endpoint: str | None) -> None:
-    """Keep keys out of what a run writes down, and out of this message."""
+    """Refuse keys in what is written into a run, without showing them."""
     if endpoint is not None and may_hold_a_key(endpoint):
         raise InputError(
-            "the tracker otel's endpoint holds a user, a password or a query. It is written into "
+            "the tracker otel's endpoint contains a user, a password or a query. It is written "
+            "into "
             "the run, so give keys by OTEL_EXPORTER_OTLP_HEADERS."
         )
 

@@ -28,13 +28,13 @@ _SENTENCES = {
     "positive": ("I love this warm and clever film.", "Kind staff and a lovely garden."),
 }
 _TEXTS = [text for texts in _SENTENCES.values() for text in texts]
-#: A classifier may read so many texts ahead of its answers.
+#: Most texts that a classifier may read ahead of its answers.
 _MOST_AHEAD = 20_000
 _PICKLES = (".pkl", ".pickle", ".joblib", ".bin", ".pt", ".pth")
 
 
 def check_classifier(classifier_class: type[PluginClassifier], settings: Mapping[str, Any]) -> None:
-    """Train a classifier on a few sentences where it learns, load it, and label with it.
+    """Train a classifier on a few sentences if it can be trained, load it, and label texts.
 
     Raises:
         AssertionError: its predictions or its files break a rule.
@@ -89,7 +89,7 @@ def _check_labelling(name: str, classifier: Classifier) -> None:
         isinstance(labels, tuple) and len(set(labels)) == len(labels) >= 2,
         f"{name}.scheme must have two classes or more, each of its own name, not {labels!r}.",
     )
-    require(_answers(name, classifier, []) == [], f"{name} must give nothing for no text.")
+    require(_answers(name, classifier, []) == [], f"{name} must give no predictions for no texts.")
     together = _answers(name, classifier, _TEXTS)
     require(
         [_answers(name, classifier, [text])[0].label for text in _TEXTS]
@@ -115,7 +115,7 @@ def _answers(name: str, classifier: Classifier, texts: list[str]) -> list[Predic
 
 
 class _CountedTexts:
-    """More texts than a classifier may read ahead."""
+    """An iterable of more texts than a classifier may read ahead."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -130,8 +130,8 @@ def check_metric(metric_class: type[Metric], settings: Mapping[str, Any]) -> Non
     """Score counts of every scheme that the metric suits.
 
     Raises:
-        AssertionError: a score is no finite number, many scored together differ from each scored
-            alone, or perfect predictions are not the best.
+        AssertionError: a score is not finite, scores differ between one and many counts at a time,
+            or perfect predictions are not the best.
     """
     import numpy as np
 
@@ -145,7 +145,7 @@ def check_metric(metric_class: type[Metric], settings: Mapping[str, Any]) -> Non
         drawn = np.random.default_rng(5).integers(0, 9, (2, 3, size, size + 1))
         drawn[0, 0] = 0
         drawn[1, 2] = 0
-        drawn[1, 2, :, 0] = 4  # one class alone is answered
+        drawn[1, 2, :, 0] = 4  # only one class is predicted
         together = _scores(name, metric, drawn, scheme.classes)
         alone = [[_scores(name, metric, one, scheme.classes) for one in row] for row in drawn]
         require(
@@ -164,10 +164,10 @@ def check_metric(metric_class: type[Metric], settings: Mapping[str, Any]) -> Non
 
 
 def check_report_format(format_class: type[ReportFormat], settings: Mapping[str, Any]) -> None:
-    """Present a small comparison whose texts and names hold markup.
+    """Check a report of a small comparison whose texts and names contain markup.
 
     Raises:
-        AssertionError: the report is no text, or leaves a run out.
+        AssertionError: the report is not a text, or leaves out a run.
     """
     component = check_component(format_class, settings)
     require(not needs_settings(format_class), f"{format_class.__name__}.Settings needs defaults.")

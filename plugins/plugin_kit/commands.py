@@ -27,7 +27,7 @@ def check(name: str | None, as_json: bool) -> None:
     Components that may load large files or use the network are not run; a plugin's own tests run
     them, with sentikit.plugins.plugin_kit.checks.
     """
-    _command_names()  # has plugins reported whose commands cannot be called
+    _command_names()  # reports plugins whose commands cannot be called
     registry = default_registry()
     findings = _findings(_checked_reports(registry, name), registry)
     if as_json:
@@ -46,7 +46,7 @@ def check(name: str | None, as_json: bool) -> None:
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the distribution goes; default: a folder called NAME.",
+    help="Folder of the distribution; default: NAME.",
 )
 @click.option(
     "--kind",
@@ -68,17 +68,17 @@ def new(name: str, output: Path | None, kind: str | None) -> None:
 
 
 def _command_names() -> list[str]:
-    """Return the names of all commands of the command line that runs."""
+    """Return the names of all commands."""
     context = click.get_current_context().find_root()
     group = context.command
     return group.list_commands(context) if isinstance(group, click.Group) else []
 
 
 def _checked_reports(registry: Registry, name: str | None) -> list[PluginReport]:
-    """Return the plugins to check: the one named, or all that are switched on.
+    """Return the plugins to check: the named one, or all that are enabled.
 
     Raises:
-        InputError: there is no such plugin, or it is switched off.
+        InputError: there is no such plugin, or it is disabled.
     """
     reports = registry.reports()
     if name is None:
@@ -87,9 +87,7 @@ def _checked_reports(registry: Registry, name: str | None) -> list[PluginReport]
     if not chosen:
         raise unknown_name("plugin", name, [report.name for report in reports])
     if chosen[0].state == "disabled":
-        raise InputError(
-            f"The plugin {name!r} is {chosen[0].problems[0]}; switch it on to check it."
-        )
+        raise InputError(f"The plugin {name!r} is {chosen[0].problems[0]}; enable it to check it.")
     return chosen
 
 
@@ -116,7 +114,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 def _verdict(finding: Finding) -> str:
     if finding.problem:
         return "failed"
-    return "passed" if finding.tried else "passed, not put to work"
+    return "passed" if finding.tried else "passed, not run"
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every component: its class, and the settings it is made from."""
+"""Conformance checks of every component: its class and settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ AnyComponent = TypeVar("AnyComponent", bound=Component)
 
 
 def require(fulfilled: object, message: str) -> None:
-    """Raise unless something holds; unlike ``assert``, also under ``python -O``.
+    """Raise an error unless a condition holds, also under ``python -O``.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: the condition does not hold.
     """
     if not fulfilled:
         raise AssertionError(message)
@@ -24,7 +24,7 @@ def require(fulfilled: object, message: str) -> None:
 def check_component(
     component_class: type[AnyComponent], settings: Mapping[str, Any]
 ) -> AnyComponent:
-    """Check a component's settings and make it from them.
+    """Check a component's settings, and create it from them.
 
     Args:
         component_class: the class a plugin registers.
@@ -48,7 +48,7 @@ def check_component(
 
 
 def check_settings_class(component_class: type[Component]) -> None:
-    """Check what can be checked of a component without settings.
+    """Check a component as far as possible without settings.
 
     Raises:
         AssertionError: the class or its settings' class breaks a rule.
@@ -79,7 +79,7 @@ def check_settings_class(component_class: type[Component]) -> None:
 
 
 def _check_defaults(name: str, schema: type[ComponentSettings]) -> None:
-    """Pydantic takes a default as it is; a recipe that writes it down would be refused."""
+    """Check the defaults, which pydantic does not validate."""
     try:
         strict = type("Settings", (schema,), {"model_config": {"validate_default": True}})
         _, problems = validate(strict, {})
@@ -96,12 +96,12 @@ def _check_defaults(name: str, schema: type[ComponentSettings]) -> None:
 
 
 def needs_settings(component_class: type[Component]) -> bool:
-    """Return whether the component cannot be made from its defaults alone."""
+    """Return whether the component cannot be created from defaults."""
     return bool(validate(component_class.Settings, {})[1])
 
 
 def _check_written_settings(name: str, made: ComponentSettings) -> None:
-    """A run writes its recipe down, and the recipe written must mean the same."""
+    """Check that the settings survive being written to YAML and read again."""
     try:
         text = json.dumps(made.model_dump(mode="json"), allow_nan=False)
         again = type(made).model_validate(json.loads(text))

@@ -25,10 +25,10 @@ from .components import check_component, require
 
 
 def check_dataset(loader_class: type[DatasetLoader], settings: Mapping[str, Any]) -> None:
-    """Load every split twice and check what comes.
+    """Load every split twice and check the examples.
 
     Raises:
-        AssertionError: splits, ids, texts or labels are not as the core needs them.
+        AssertionError: splits, ids, texts or labels break a rule.
     """
     loader = check_component(loader_class, settings)
     name = loader_class.__name__
@@ -75,10 +75,10 @@ def _check_examples(where: str, examples: object) -> None:
 
 
 def check_table_format(format_class: type[TableFormat], settings: Mapping[str, Any]) -> None:
-    """Give a table format files that it cannot read: it must refuse them in words.
+    """Check that a table format refuses unreadable files with a clear message.
 
     Raises:
-        AssertionError: it does not. Whatever else the format raises comes through.
+        AssertionError: it does not. Other exceptions of the format are not caught.
     """
     reader = check_component(format_class, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -99,8 +99,8 @@ def check_recipe(path: str | Path, registry: Registry | None = None) -> None:
     """Resolve a recipe's file and check every section; nothing is loaded.
 
     Raises:
-        AssertionError: something is wrong with it, or it does not survive being written down.
-        sentikit.InputError: the file is missing or no YAML.
+        AssertionError: it has a problem, or changes when written and read again.
+        sentikit.InputError: the file is missing or not YAML.
     """
     registry = registry or default_registry()
     recipe = resolve_recipe(str(path), registry=registry)
@@ -119,7 +119,7 @@ def check_recipe(path: str | Path, registry: Registry | None = None) -> None:
 
 
 def check_command(command: click.Command, name: str = "") -> None:
-    """Ask a command, and each command below it, for its help.
+    """Check the help of a command and its subcommands.
 
     Args:
         command: what the plugin registers.

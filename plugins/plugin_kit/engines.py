@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 _TEXTS, _PIECES, _VOCABULARY, _CLASSES = 8, 5, 17, 3
-#: Far below the gradients' norm, so that clipping shows.
+#: Far below the gradients' norm, so that clipping has an effect.
 _CLIP_NORM = 0.05
 
 
 class TinyModel(nn.Module):
-    """Word pieces to logits: embeddings, their mean, dropout and one layer."""
+    """A model from word pieces to logits: embeddings, their mean, dropout and one layer."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class Batch:
         return len(self.gold)
 
     def share(self, rank: int, processes: int) -> Batch:
-        """Return every `processes`-th row from `rank` on."""
+        """Return every `processes`-th row, starting at `rank`."""
         ids, mask = self.inputs
         return Batch((ids[rank::processes], mask[rank::processes]), self.gold[rank::processes])
 
     def pieces(self, size: int) -> list[Batch]:
-        """Cut into pieces of at most `size` rows."""
+        """Split into pieces of at most `size` rows."""
         (ids, mask), gold = self.inputs, self.gold
         starts = range(0, len(gold), size)
         return [Batch((ids[s : s + size], mask[s : s + size]), gold[s : s + size]) for s in starts]
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TinyTraining:
-    """What an engine is prepared with, and three batches."""
+    """The model and settings for an engine, and three batches."""
 
     model: TinyModel
     groups: list[ParameterGroup]
@@ -73,7 +73,7 @@ class TinyTraining:
     batches: list[Batch]
 
     def reference(self) -> Reference:
-        """Return plain torch over a copy of the model as it is now."""
+        """Return a plain torch training of a copy of the model."""
         model = copy.deepcopy(self.model).cpu().train()
         own = dict(model.named_parameters())
         groups = [
@@ -91,7 +91,7 @@ class TinyTraining:
 
 @dataclass(frozen=True)
 class Reference:
-    """The same training without an engine, a whole batch at a time."""
+    """The same training without an engine, with whole batches."""
 
     model: nn.Module
     optimizer: TorchOptimizer
@@ -150,8 +150,8 @@ def check_engine(
 ) -> None:
     """Train a tiny model for two steps, carry its state over, and run a third.
 
-    The steps are compared with plain torch, for SGD with momentum (which feels the clipping) and
-    for AdamW. Under torchrun every process calls this.
+    The steps are compared with plain torch, for SGD with momentum (which clipping affects) and for
+    AdamW. Under torchrun every process calls this.
 
     Raises:
         AssertionError: the engine computes, exchanges or restores something else.
@@ -186,7 +186,9 @@ def _check_exchange(engine: Engine) -> None:
     received = engine.broadcast(value if rank == 0 else None)
     require(received == value, f"broadcast() must return what process 0 has, not {received!r}.")
     _check_broadcast_tensors(engine)
-    require(engine.is_main_process == (rank == 0), "process 0, and it alone, must speak.")
+    require(
+        engine.is_main_process == (rank == 0), "is_main_process must be true on process 0 only."
+    )
 
 
 def _check_broadcast_tensors(engine: Engine) -> None:
@@ -231,7 +233,7 @@ def _check_training(
 def _check_carried_over(
     engine_class: type[Engine], engine: Engine, training: TinyTraining, device: str
 ) -> None:
-    """A fresh engine given weights and optimizer state must go on as if nothing had happened."""
+    """Check that a new engine with the same weights and optimizer state continues identically."""
     weights, state = engine.weights(), engine.optimizer_state()
     parameters = {name for group in training.groups for name in group.parameters}
     strangers = {key for key in state if key.rpartition("/")[0] not in {*parameters, "loss"}}

@@ -1,4 +1,4 @@
-"""What is expected of a whole plugin: it loads, it is light, and each component is sound."""
+"""Checks of a whole plugin: it loads, is light, and each component passes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _CALL = LLMCall(
 
 
 def check_tracker(tracker_class: type[Tracker], settings: Mapping[str, Any]) -> None:
-    """Show a tracker a short run; give settings that keep it off the network.
+    """Run a tracker on a short run; give settings that keep it off the network.
 
     Raises:
-        AssertionError: its settings break a rule. Whatever the tracker itself raises comes through.
+        AssertionError: its settings break a rule. Exceptions of the tracker are not caught.
     """
     tracker = check_component(tracker_class, settings)
     with tempfile.TemporaryDirectory() as temporary:
@@ -75,7 +75,7 @@ def check_tracker(tracker_class: type[Tracker], settings: Mapping[str, Any]) -> 
 ComponentCheck = Callable[[Any, Mapping[str, Any]], None]
 
 
-#: By hook; recipes and commands have no settings.
+#: The check of each hook's components; recipes and commands have no settings.
 COMPONENT_CHECKS: dict[str, ComponentCheck] = {
     "register_datasets": check_dataset,
     "register_table_formats": check_table_format,
@@ -91,7 +91,7 @@ COMPONENT_CHECKS: dict[str, ComponentCheck] = {
     "register_metrics": check_metric,
     "register_reports": check_report_format,
 }
-#: Hooks whose components may load much or reach a network: put to work only with given settings.
+#: Hooks whose components may load large files or use the network: run only with given settings.
 _CAREFUL = {
     "register_datasets",
     "register_encoders",
@@ -100,7 +100,7 @@ _CAREFUL = {
 }
 
 
-#: What a plugin may import when a component is used, not when it is loaded.
+#: Packages that a plugin may only import when a component is used.
 HEAVY_MODULES = (
     "datasets",
     "deepspeed",
@@ -114,7 +114,7 @@ HEAVY_MODULES = (
     "transformers",
 )
 
-#: Seconds within which a plugin is loaded, and those after which the kit gives up.
+#: Seconds in which a plugin must load, and those after which the kit gives up.
 QUICK, PATIENT = 0.3, 20.0
 
 _MEASURE = """
@@ -136,14 +136,14 @@ for location in json.loads(sys.argv[2]):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the kit has to say of a plugin, or of one of its components.
+    """The kit's result for a plugin or one of its components.
 
     Attributes:
         plugin: the plugin's name.
         kind: of the component: dataset, head, …; ``plugin`` for the plugin itself.
         name: the component's, or the plugin's.
-        tried: whether it was put to work; otherwise only its class and settings were read.
-        problem: what is wrong; empty where all is well.
+        tried: whether it was run; otherwise only its class and settings were checked.
+        problem: what is wrong, or "".
     """
 
     plugin: str
@@ -156,16 +156,15 @@ class Finding:
 def check_plugin(
     plugin: str | ModuleType, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """Check a plugin and all that it registers.
+    """Check a plugin and everything that it registers.
 
     Args:
-        plugin: the name of an installed plugin, or a plugin's module that need not be installed.
-        settings: by component name, settings to try it with. Components that may load much or
-            reach a network (datasets, encoders, LLM backends, trackers) are put to work only with
-            them.
+        plugin: the name of an installed plugin, or the module of any plugin.
+        settings: settings to try, by component name. Components that may load large files or use
+            the network (datasets, encoders, LLM backends, trackers) are only run with settings.
 
     Raises:
-        AssertionError: anything breaks a rule; all problems at once.
+        AssertionError: anything breaks a rule; the message lists all problems.
     """
     name = plugin if isinstance(plugin, str) else plugin.__name__
     registry = Registry(_sources(plugin), disabled_plugins())
@@ -181,7 +180,7 @@ def examine(
     registry: Registry,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Finding]:
-    """Check plugins one after the other and yield what is found, sound components included."""
+    """Check plugins one by one, and yield a finding for each component."""
     measured = measure_loading(r for r in reports if r.state == "loaded")
     for report in reports:
         problems = [*report.problems, *_loading_problems(report, measured)]
@@ -195,7 +194,7 @@ def examine(
 def _loading_problems(
     report: PluginReport, measured: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Describe what is wrong with how a plugin loads."""
+    """Describe problems with loading a plugin."""
     if report.state != "loaded":
         return
     if report.location not in measured:
@@ -213,14 +212,14 @@ def _loading_problems(
             f"{QUICK} s are allowed. Import inside functions."
         )
     if found["threads"] > 0:
-        yield "loading it starts a thread, for which every command waits at its end."
+        yield "loading it starts a thread, which keeps every command from ending."
 
 
 def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]]:
-    """Load plugins in fresh interpreters; return by location what it took.
+    """Load plugins in new interpreters; return the measurements by location.
 
-    Each has ``seconds``, the ``heavy`` modules it imports, and the ``threads`` it leaves. One that
-    does not come to an end is missing.
+    Each has ``seconds``, the ``heavy`` modules it imports, and the ``threads`` it leaves. A plugin
+    that does not finish loading is missing.
     """
     together: list[str] = []
     alone: list[str] = []
@@ -235,7 +234,7 @@ def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]
 def _measured(locations: Sequence[str]) -> dict[str, dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryDirectory() as temporary:
-        # The result comes in a file: a plugin may write anything to standard output.
+        # The result is written to a file, since a plugin may print anything.
         result = Path(temporary) / "measured.json"
         arguments = [json.dumps(HEAVY_MODULES), json.dumps(locations), str(result)]
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -268,7 +267,7 @@ def _examined(
         problem = error.message
     except AssertionError as error:
         problem = str(error)
-    # A component may raise anything; the other components are checked all the same.
+    # A component may raise anything; the others are still checked.
     except (Exception, SystemExit) as error:
         problem = f"{type(error).__name__}: {error}"
     return Finding(registration.plugin, registration.kind, registration.name, tried, problem)
@@ -277,7 +276,7 @@ def _examined(
 def _check(
     registration: Registration, registry: Registry, settings: Mapping[str, Any] | None
 ) -> bool:
-    """Check one registration; say whether the component was put to work."""
+    """Check one registration; return whether the component was run."""
     if registration.hook == "register_recipes":
         check_recipe(registration.load(), registry)
         return True
@@ -298,7 +297,7 @@ def _check(
     try:
         COMPONENT_CHECKS[registration.hook](component_class, settings or {})
     except InputError as error:
-        # A component whose extra is not installed cannot be put to work.
+        # A component whose extra is not installed cannot be run.
         if settings is not None or not isinstance(error.__cause__, ImportError):
             raise
         return False

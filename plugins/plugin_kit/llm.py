@@ -1,4 +1,4 @@
-"""What is expected of LLM backends, prompt strategies and fine-tuners."""
+"""Conformance checks of LLM backends, prompt strategies and fine-tuners."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _SHORTEST_KEY = 8
 
 
 def check_llm_backend(backend_class: type[LLMBackend], settings: Mapping[str, Any]) -> None:
-    """Ask one question; give settings that lead to a local or made-up server.
+    """Ask one question; give settings of a local or mock server.
 
     Raises:
-        AssertionError: the answer or the cache's key is not what the core needs.
+        AssertionError: the answer or the cache key breaks a rule.
         sentikit.SentikitError: the server cannot be reached.
     """
     backend = check_component(backend_class, settings)
@@ -77,13 +77,13 @@ def _check_key(name: str, backend: LLMBackend, request: ChatRequest) -> None:
 
 
 class _Session:
-    """A session with an endless budget, which forgets everything at the end."""
+    """A session with an unlimited budget and memory until its end."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
 
     def say(self, message: str) -> None:
-        """Keep quiet."""
+        """Ignore the message."""
 
     probabilities = True
 
@@ -91,7 +91,7 @@ class _Session:
         """Allow every call."""
 
     def settle(self, used: Usage | None) -> None:
-        """Let the call pass."""
+        """Accept the call."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered."""
@@ -109,11 +109,11 @@ _TEXT = "The plot is thin,\nand yet {I} laughed: 100 % “fun”."
 def check_prompt_strategy(
     strategy_class: type[PromptStrategy], settings: Mapping[str, Any]
 ) -> None:
-    """Have messages written for a text, with what the strategy needs, and answers read.
+    """Check the messages for a text, with what the strategy needs, and the parsing of answers.
 
     Raises:
-        AssertionError: the messages lack the text, change from call to call, or an answer is
-            read as something that is no class.
+        AssertionError: the messages lack the text or change from call to call, or an answer is
+            parsed as something other than a class.
     """
     strategy = check_component(strategy_class, settings)
     name = strategy_class.__name__
@@ -126,7 +126,7 @@ def check_prompt_strategy(
     require(strategy.messages(given) == messages, f"{name}.messages() differ for the same input.")
     require(
         any(_TEXT in message.content for message in messages),
-        f"{name}.messages() must hold the text as it is: {_TEXT!r}.",
+        f"{name}.messages() must contain the text unchanged: {_TEXT!r}.",
     )
     for answer in ("", "positive", "neither, really", "negative or positive"):
         label = strategy.parse(answer, _CLASSES)
@@ -153,7 +153,7 @@ _EXAMPLES = 12
 
 
 def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, Any]) -> None:
-    """Teach twelve examples; give settings that lead to a tiny model or a made-up server.
+    """Fine-tune on twelve examples; give settings of a tiny model or a mock server.
 
     Raises:
         AssertionError: the fine-tuner breaks a rule.
@@ -166,7 +166,7 @@ def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, A
     epochs = fine_tuner.epochs(_EXAMPLES)
     require(
         isinstance(epochs, int) and epochs >= 1,
-        f"{name}.epochs() must be a number from 1 on, not {epochs!r}.",
+        f"{name}.epochs() must be at least 1, not {epochs!r}.",
     )
     count = fine_tuner.token_count()
     if count is not None:
@@ -223,7 +223,7 @@ def _training_line(message: Message, label: str) -> str:
 def _check_model(name: str, model: Any, folder: Path) -> None:
     require(
         isinstance(model, FineTunedModel),
-        f"{name}.run() must return a FineTunedModel where nobody asks to stop, not {model!r}.",
+        f"{name}.run() must return a FineTunedModel unless it is stopped, not {model!r}.",
     )
     if isinstance(model.model, Path):
         there = not model.model.is_absolute() and (folder / model.model).exists()
@@ -234,24 +234,24 @@ def _check_model(name: str, model: Any, folder: Path) -> None:
 
 
 class _FineTuningSession:
-    """A session that keeps what it is told, and is never asked to stop."""
+    """A session that stores what it is given and never asks to stop."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
 
     def say(self, message: str) -> None:
-        """Keep quiet."""
+        """Ignore the message."""
 
     def alert(self, title: str, text: str) -> None:
-        """Keep quiet."""
+        """Ignore the message."""
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Take JSON values of a kind."""
+        """Accept a record."""
         json.dumps(record, allow_nan=False)
         require("kind" in record, f"a record needs a kind: {record!r}.")
 
     def rewind(self, step: int, epochs: int = 0) -> None:
-        """Forget nothing: there is no log."""
+        """Do nothing: there is no log."""
 
     def recall(self, key: str) -> Any:
         """Return what was remembered."""
@@ -262,5 +262,5 @@ class _FineTuningSession:
         self._values[key] = json.loads(json.dumps(value))
 
     def stop_requested(self) -> bool:
-        """Go on."""
+        """Return False."""
         return False

@@ -1,4 +1,4 @@
-"""What is expected of encoders, heads and formats."""
+"""Conformance checks of encoders, heads and formats."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SHORT, _LONG = "I love it.", "The plot is thin, the jokes are old, and yet I la
 def check_encoder(encoder_class: type[Encoder], settings: Mapping[str, Any]) -> None:
     """Load tokenizer and backbone, run two texts through them, save and restore both.
 
-    Weights are needed: give settings that name a small local model.
+    This needs weights: give settings of a small local model.
 
     Raises:
-        AssertionError: tokenizer, backbone or configuration do not go together.
+        AssertionError: tokenizer, backbone and configuration do not fit.
     """
     encoder = check_component(encoder_class, settings)
     name = encoder_class.__name__
@@ -42,7 +42,9 @@ def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     require(tokenizer.is_fast, f"{name}.load_tokenizer() must return a fast tokenizer.")
     require(tokenizer.pad_token_id is not None, f"{name}: the tokenizer has no padding token.")
     ids = tokenizer([_SHORT, _LONG], truncation=True, max_length=8)["input_ids"]
-    require(max(map(len, ids)) <= 8, f"{name}: the tokenizer does not cut texts at max_length.")
+    require(
+        max(map(len, ids)) <= 8, f"{name}: the tokenizer does not truncate texts to max_length."
+    )
     highest = max(max(pieces) for pieces in ids)
     require(highest < vocabulary, f"{name}: the tokenizer gives ids the backbone does not know.")
 
@@ -83,7 +85,7 @@ def _states(
 
 
 def _check_planned(name: str, encoder: Encoder, backbone: PreTrainedModel) -> None:
-    """A dry run knows the model by its configuration, without any weights."""
+    """Check the model that a dry run builds from the configuration, without weights."""
     import torch
 
     with torch.device("meta"):
@@ -105,14 +107,16 @@ def _check_restored(
         other_tokenizer, other = type(encoder).restore(folder)
     require(
         tokenizer(_LONG)["input_ids"] == other_tokenizer(_LONG)["input_ids"],
-        f"{name}: the restored tokenizer cuts texts differently.",
+        f"{name}: the restored tokenizer splits texts differently.",
     )
-    require(_shapes(other) == _shapes(backbone), f"{name}: the restored backbone is another one.")
+    require(
+        _shapes(other) == _shapes(backbone), f"{name}: the restored backbone is a different one."
+    )
     other.load_state_dict(backbone.state_dict())
     ours = _states(tokenizer, backbone, [_LONG])
     theirs = _states(other_tokenizer, other.eval(), [_LONG])
     require(
-        torch.allclose(ours, theirs, atol=1e-5), f"{name}: the restored model answers otherwise."
+        torch.allclose(ours, theirs, atol=1e-5), f"{name}: the restored model gives other states."
     )
 
 
@@ -129,7 +133,7 @@ def check_head(head_class: type[Head], settings: Mapping[str, Any]) -> None:
     """Build the head for several sizes; check shapes, gradients, saving and repeatability.
 
     Raises:
-        AssertionError: the module is not one the core can train, save and load.
+        AssertionError: the core cannot train, save and load the module.
     """
     head = check_component(head_class, settings)
     for hidden_size, classes in _SIZES:
@@ -155,7 +159,7 @@ def _built(where: str, head: Head, hidden_size: int, classes: int) -> nn.Module:
 
 
 def _logits(module: nn.Module, pooled: Tensor) -> Tensor:
-    """Return the logits of pooled texts; a module that pools itself gets them as two tokens."""
+    """Return the logits of pooled texts; a pooling module gets them as two tokens."""
     import torch
 
     if hasattr(module, "pool"):
@@ -193,7 +197,7 @@ def _check_gradients(where: str, module: nn.Module, hidden_size: int) -> None:
     others = torch.cat([texts[:1], texts[1:] + 1])
     drawn = []
     for batch in (texts, others):
-        torch.manual_seed(0)  # dropout falls alike
+        torch.manual_seed(0)  # the same dropout
         drawn.append(_logits(module, batch)[0])
     require(
         torch.allclose(drawn[0], drawn[1], atol=1e-5),
@@ -210,7 +214,7 @@ def _check_gradients(where: str, module: nn.Module, hidden_size: int) -> None:
 def _check_rebuilt(
     where: str, head: Head, module: nn.Module, hidden_size: int, classes: int
 ) -> None:
-    """A saved model is the head's settings and its state_dict."""
+    """Check that settings and state_dict restore the head."""
     import torch
 
     state = module.state_dict()
@@ -227,7 +231,7 @@ def _check_rebuilt(
 def _check_planned_head(
     where: str, head: Head, module: nn.Module, hidden_size: int, classes: int
 ) -> None:
-    """A dry run counts parameters on the meta device."""
+    """Check the parameters on the meta device, which a dry run counts."""
     import torch
 
     with torch.device("meta"):
@@ -247,10 +251,10 @@ def _equal(first: nn.Module, second: nn.Module) -> bool:
 
 
 def check_format(format_class: type[ModelFormat], settings: Mapping[str, Any]) -> None:
-    """Show a format of model folders two folders that are certainly not of it.
+    """Check that a format of model folders does not recognise two unrelated folders.
 
     Raises:
-        AssertionError: it cannot be made from its defaults, or claims what is not its own.
+        AssertionError: it cannot be created from defaults, or recognises one of them.
     """
     check_component(format_class, {})
     model_format = check_component(format_class, settings)
@@ -263,10 +267,10 @@ def check_format(format_class: type[ModelFormat], settings: Mapping[str, Any]) -
 
 
 def check_result_format(format_class: type[ResultFormat], settings: Mapping[str, Any]) -> None:
-    """Show a format of result files columns that are certainly not its own.
+    """Check that a format of result files does not recognise unrelated columns.
 
     Raises:
-        AssertionError: it claims them, or names columns that are not there.
+        AssertionError: it recognises them, or names columns that do not exist.
     """
     result_format = check_component(format_class, settings)
     name = format_class.__name__
@@ -279,9 +283,7 @@ def check_result_format(format_class: type[ResultFormat], settings: Mapping[str,
         values = [] if found is None else list(asdict(found).values())
         held = [list(v.values()) if isinstance(v, Mapping) else [v] for v in values]
         absent = sorted({name for names in held for name in names if name} - set(columns))
-        require(
-            not absent, f"{name}.columns({columns}) names columns that are not there: {absent}."
-        )
+        require(not absent, f"{name}.columns({columns}) names columns that do not exist: {absent}.")
         require(
             found is None or found.label != found.gold,
             f"{name}.columns({columns}) names {found and found.label!r} for the answer and for the "

@@ -169,7 +169,7 @@ def _cluster(address: str | None, workers: int) -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = False
     local |= {"log_to_driver": False, "configure_logging": False}
     what = f"The cluster at {address} cannot be reached" if address else "Ray does not start"
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+    with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
         try:
             if address is not None:
                 _refuse_unreachable(address)

@@ -1,4 +1,4 @@
-"""The recipes that lie in ``sentikit.recipes``, those of the published study among them."""
+"""The recipes in ``sentikit.recipes``, including those of the published study."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_recipes(register: Any) -> None:
-    """Register every YAML file of the collection under its own name."""
+    """Register every YAML file of the collection under its name."""
     from importlib.resources import files
 
     for entry in sorted(files("sentikit.recipes").iterdir(), key=lambda entry: entry.name):
@@ -21,5 +21,5 @@ def register_commands(register: Any) -> None:
     register(
         "recipes study",
         f"{__name__}.study:study",
-        summary="List the study's rows, with the figures it published.",
+        summary="List the study's rows with their published scores.",
     )

@@ -14,7 +14,7 @@ import click
 from sentikit.extension import default_registry, print_table, resolve_recipe
 
 CITATION = 'Beno, "ELECTRA and GPT-4o: Cost-Effective Partners for Sentiment Analysis" (2025)'
-#: The merged test split's sources, as its data spell them.
+#: The sources of the merged test split.
 SOURCES = ("dynasent_r1", "dynasent_r2", "sst_local")
 
 
@@ -31,16 +31,16 @@ class StudyRow:
     """One configuration of the study.
 
     Attributes:
-        id: the paper's, as E3; the recipes' names begin with it.
-        legacy_id: what the study's result files are called.
-        llm: which LLM answers; "FT" fine-tuned with the prompt, "FT-M" on the bare review, "FT-L"
-            with the label, "5" for five epochs; "" where the encoder answers.
-        encoder: which encoder answers or advises; "FT" all its layers fine-tuned; "" for none.
-        method: how, in the study's words.
+        id: in the paper, as E3; the recipes' names begin with it.
+        legacy_id: the name of the study's result files.
+        llm: the LLM that answers; "FT" fine-tuned with the prompt, "FT-M" on the bare review,
+            "FT-L" with the label, "5" for five epochs; "" if the encoder answers.
+        encoder: the encoder that answers or advises; "FT": fully fine-tuned; "": none.
+        method: the study's description.
         overall: scores on the merged test split, 6,530 texts.
         by_source: scores on its three parts.
-        training_usd: what training took, the encoder's and the LLM's together.
-        usd_per_f1_point: `training_usd` for each point of macro-F1 in percent.
+        training_usd: cost of training, encoder and LLM together.
+        usd_per_f1_point: `training_usd` per percentage point of macro-F1.
     """
 
     id: str
@@ -78,12 +78,12 @@ def study_rows() -> list[StudyRow]:
 
 
 def recipes_of(row: StudyRow, names: Iterable[str]) -> list[str]:
-    """Return the recipes among `names` that repeat a row: those whose names begin with its id."""
+    """Return the recipes among `names` that reproduce a row: their names begin with its id."""
     return [name for name in names if name.startswith(f"{row.id.lower()}-")]
 
 
 def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return the recipes among `names` whose runs a recipe takes for its adviser or its model."""
+    """Return the recipes among `names` whose runs a recipe uses as adviser or model."""
     sections = (("strategy", "adviser"), ("strategy", "encoder"), ("llm", "model"))
     places = {(values.get(section) or {}).get(key) for section, key in sections}
     return [name for name in names if f"runs/{name}" in places]
@@ -92,7 +92,7 @@ def recipes_before(values: Mapping[str, Any], names: Iterable[str]) -> list[str]
 @click.command(epilog="Example: sentikit recipes study --json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def study(as_json: bool) -> None:
-    """List the study's 32 rows, with the figures it published and the recipes that repeat them."""
+    """List the study's 32 rows with their published scores and the recipes to reproduce them."""
     registry = default_registry()
     names = registry.names("register_recipes")
 

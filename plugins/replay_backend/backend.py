@@ -21,15 +21,15 @@ from sentikit.extension import (
     RejectedError,
 )
 
-# Stands for a probability recorded as 0: its logarithm must be a number.
+# Replaces a recorded probability of 0, whose logarithm is not finite.
 _ALMOST_NOTHING = 1e-12
 
 
 class Replay(LLMBackend):
-    """Repeats an experiment without a key.
+    """A backend that repeats recorded answers.
 
-    An answer belongs to a text; where a text occurs more than once, to the occurrence with the same
-    id, else to the one with the same number.
+    Answers are found by text; for a repeated text, by the occurrence with the same id, else with
+    the same number.
     """
 
     class Settings(ComponentSettings):
@@ -46,12 +46,12 @@ class Replay(LLMBackend):
 
     @property
     def model(self) -> str:
-        """Return no name: no model is asked."""
+        """Return "": no model is used."""
         return ""
 
     @property
     def billed(self) -> bool:
-        """Recorded answers cost nothing."""
+        """Whether calls cost money: never."""
         return False
 
     async def open(self, session: BackendSession) -> None:
@@ -63,7 +63,7 @@ class Replay(LLMBackend):
         await asyncio.to_thread(lambda: self._records)
 
     def canonical(self, request: ChatRequest) -> Mapping[str, Any]:
-        """Return where the answer is recorded, and the answer: another one is another key."""
+        """Return the record's place and answer, so that a changed answer has another key."""
         row = self._records.find(request)
         return {
             "replay": self.settings.run,
@@ -76,7 +76,7 @@ class Replay(LLMBackend):
         """Return the recorded answer.
 
         Raises:
-            RejectedError: none is recorded for this text.
+            RejectedError: there is no recorded answer for this text.
         """
         row = self._records.find(request)
         if row is None:
@@ -85,7 +85,7 @@ class Replay(LLMBackend):
         return self._records.answer(row)
 
     async def examine(self) -> Mapping[str, Any]:
-        """Return how many answers are recorded, and of which classes."""
+        """Return the number of recorded answers, and their classes."""
         table = self._records.table
         return {"run": table.name, "answers": len(table), "classes": list(table.classes)}
 
@@ -102,13 +102,13 @@ class Replay(LLMBackend):
 
 
 class _Records:
-    """Finds the rows of a run by text."""
+    """The rows of a run, by text."""
 
     def __init__(self, table: RunTable) -> None:
         self.table = table
         self._ids = table.examples.table.column("id")
         self._texts = table.examples.table.column("text")
-        # Hashes take a tenth of the room that the texts would.
+        # Hashes take a tenth of the texts' memory.
         self._first: dict[int, int] = {}
         self._more: dict[int, list[int]] = {}
         column = "text" if table.has_texts else "id"
@@ -136,7 +136,7 @@ class _Records:
         return rows[0] if rows else None
 
     def label(self, row: int) -> str:
-        """Return the recorded label, or, where it is invalid, the answer as it came."""
+        """Return the recorded label, or the raw answer if it is invalid."""
         number = int(self.table.answers.labels[row])
         if number >= 0:
             return self.table.classes[number]

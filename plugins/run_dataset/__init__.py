@@ -1,4 +1,4 @@
-"""A run's predictions as training data, the ``run`` dataset, and as a table."""
+"""A run's predictions as training data (the dataset ``run``) and as a table."""
 
 from typing import Any
 

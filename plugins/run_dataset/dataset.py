@@ -1,4 +1,4 @@
-"""Training examples whose labels a classifier gave, kept apart from gold labels."""
+"""Training examples with a classifier's labels, which are not gold labels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
 
 
 class RunPredictions(DatasetLoader):
-    """The rows that a run or a results file labelled, as the split ``train``.
+    """The rows labelled by a run or a results file, as the split ``train``.
 
-    Rows without a valid answer are left out. Gold labels that the run may hold are not used.
+    Rows without a valid answer are left out. The run's gold labels are not used.
     """
 
     class Settings(ComponentSettings):
-        """Which predictions, and which of them are trusted."""
+        """The predictions, and which of them to trust."""
 
         path: str = Field(description="a run, a results file, or PATH#encoder")
         min_confidence: float = Field(
@@ -32,15 +32,15 @@ class RunPredictions(DatasetLoader):
     settings: Settings
 
     def splits(self) -> tuple[str, ...]:
-        """Return ``train`` alone: predictions judge nothing."""
+        """Return only ``train``: predictions are not for testing."""
         return ("train",)
 
     def load(self, split: str) -> Examples:
         """Load the trusted rows.
 
         Raises:
-            InputError: there is no such run, it has no texts or no probabilities where these are
-                asked for, or no row is trusted.
+            InputError: there is no such run, required texts or probabilities are missing, or no row
+                is trusted.
         """
         table, rows = self._table, self._rows
         if not len(rows):
@@ -59,7 +59,7 @@ class RunPredictions(DatasetLoader):
         return builder.finish()
 
     def label_origin(self) -> str | None:
-        """Name the run, and what was asked of its predictions."""
+        """Describe the run and the conditions on its predictions."""
         asked = [f"confidence {self.settings.min_confidence:g} or more"]
         asked = asked if self.settings.min_confidence else []
         asked += [f"the same label from {path}" for path in self._others]
@@ -78,7 +78,9 @@ class RunPredictions(DatasetLoader):
     def _table(self) -> RunTable:
         table = read_run(self.settings.path)
         if not table.has_texts:
-            raise InputError(f"{self.settings.path} holds no texts, only ids: nothing to train on.")
+            raise InputError(
+                f"{self.settings.path} has no texts, only ids, so it cannot be used for training."
+            )
         return table
 
     @cached_property
@@ -98,7 +100,7 @@ class RunPredictions(DatasetLoader):
         shares = table.answers.probabilities
         if shares is None:
             raise InputError(
-                f"{self.settings.path} holds no probabilities: leave min_confidence out, or ask "
+                f"{self.settings.path} has no probabilities: leave min_confidence out, or ask "
                 "for agreement with another run (agree_with)."
             )
         confidences: NDArray[np.float64] = np.nan_to_num(shares.max(axis=1), nan=0.0)

@@ -1,4 +1,4 @@
-"""``sentikit runs table``: a run's predictions beside the columns of the data they are about."""
+"""``sentikit runs table``: a run's predictions with the columns of its data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ KINDS = (".csv", ".jsonl", ".parquet")
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     required=True,
-    help="What to write: FILE.csv, FILE.jsonl or FILE.parquet.",
+    help="The file to write: FILE.csv, FILE.jsonl or FILE.parquet.",
 )
 def table(run: str, output: Path) -> None:
-    """Write a run's predictions as a table, beside the columns of the data they are about."""
+    """Write a run's predictions as a table, with the columns of its data."""
     from sentikit import read_run
 
     folder = Path(run.removesuffix("#encoder"))
@@ -41,17 +41,17 @@ def table(run: str, output: Path) -> None:
 
 
 def export_table(table: RunTable, output: Path) -> None:
-    """Write a run's rows, the user's own columns first where the run's data are a table.
+    """Write a run's rows, after the user's columns if the run's data is a table.
 
     Args:
         table: the run.
         output: ends in one of `KINDS`.
 
     Raises:
-        InputError: the name ends otherwise.
+        InputError: the name has another ending.
     """
     if output.suffix.lower() not in KINDS:
-        raise InputError(f"--output {output}: let the name end in {', '.join(KINDS)}.")
+        raise InputError(f"--output {output}: the name must end in {', '.join(KINDS)}.")
     import pandas as pd
 
     given = {f"p {name}": f"probability_{name}" for name in table.classes}
@@ -82,12 +82,12 @@ def _user_columns(table: RunTable) -> dict[str, list[Any]]:
     try:
         return _columns_of(open_dataset(section), split, table.examples.texts)
     except SentikitError:
-        # Without the data, a plugin or a network the run's own columns are still a table.
+        # Without the data, a plugin or a network, only the run's columns are written.
         return {}
 
 
 def _columns_of(dataset: OpenedDataset, split: str, texts: Iterable[str]) -> dict[str, list[Any]]:
-    """Return the columns of a split's table, by texts; none of one that was held out.
+    """Return the columns of a split's table, by text; none for a held-out split.
 
     Raises:
         SentikitError: there is no table, or it cannot be read.
@@ -109,7 +109,7 @@ def _columns_of(dataset: OpenedDataset, split: str, texts: Iterable[str]) -> dic
 
 
 def _next(found: Mapping[str, deque[Mapping[str, Any]]], text: str) -> Mapping[str, Any]:
-    """Return the next row of a text; the last one stays for all that follow."""
+    """Return the next row of a text; the last row is repeated."""
     rows = found.get(text)
     if not rows:
         return {}

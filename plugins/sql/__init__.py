@@ -1,4 +1,4 @@
-"""The ``sql`` dataset: what one SELECT over files or a database returns."""
+"""The dataset ``sql``: the rows of one SELECT over files or a database."""
 
 from typing import Any
 

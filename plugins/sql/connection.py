@@ -1,4 +1,4 @@
-"""Connections on which one SELECT can run, and nothing else."""
+"""Connections that only run one SELECT."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import RecordRows, Rows
@@ -16,8 +16,8 @@ from sentikit.extension import RecordRows, Rows
 _BATCH = 1_000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _NAME = "the query's result"
-#: What a connection string gives a password with, in a URL or as a keyword.
-_PASSWORD = re.compile(r"\b(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@/\s]+@", re.IGNORECASE)
+#: A password in a connection string: in a URL or as a keyword.
+_PASSWORD = re.compile(r"(password|passwd|\bpwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -27,7 +27,7 @@ _ALLOWED = {
 
 
 def refuse_password(text: str) -> None:
-    """Refuse an address or a query with a password in it, without repeating it.
+    """Refuse an address or a query with a password, without repeating it.
 
     Raises:
         InputError: there is one.
@@ -40,11 +40,10 @@ def refuse_password(text: str) -> None:
 
 
 def open_query(query: str, database: str | None) -> Rows:
-    """Run a query; its rows come as they are asked for.
+    """Run a query; its rows are read on demand.
 
     Raises:
-        InputError: it is not exactly one SELECT, a table or column is not there, or there is no
-            such database.
+        InputError: it is not exactly one SELECT, or a table, column or database does not exist.
         SentikitError: the database failed.
     """
     if database is not None and _is_sqlite(database):
@@ -118,7 +117,7 @@ def _duckdb_rows(query: str, database: str | None) -> Rows:
 
 
 def _connect(duckdb: Any, database: str | None) -> Any:
-    # What a query names is read from disk; nothing is fetched, and no variable of ours is seen.
+    # A query only reads files on disk: no network, and none of our Python variables.
     config = {"autoinstall_known_extensions": "false", "python_enable_replacements": "false"}
     remote = database is not None and database.startswith(("postgresql://", "postgres://"))
     if database is not None and not remote and not Path(database).is_file():
@@ -131,33 +130,49 @@ def _connect(duckdb: Any, database: str | None) -> Any:
     except duckdb.Error as error:
         raise InputError(f"{database} cannot be opened: {_first_line(error)}") from error
     if database is not None:
+        address = _postgres(database)
         try:
-            connection.execute(f"ATTACH '{_postgres(database)}' AS db (TYPE postgres, READ_ONLY)")
+            connection.execute("LOAD postgres")
+        except duckdb.Error as error:
+            connection.close()
+            raise InputError(
+                f"{database} needs DuckDB's extension 'postgres', which is not installed: "
+                "python -c \"import duckdb; duckdb.sql('INSTALL postgres')\"."
+            ) from error
+        try:
+            connection.execute(f"ATTACH '{address}' AS db (TYPE postgres, READ_ONLY)")
             connection.execute("USE db")
         except duckdb.Error as error:
             connection.close()
+            reason = _first_line(error).rpartition('": ')[2].rpartition("failed: ")[2]
             raise SentikitError(
-                f"{database} cannot be reached: {_first_line(error)} DuckDB's extension 'postgres' "
-                "must be installed: python -c \"import duckdb; duckdb.sql('INSTALL postgres')\"."
+                f"{database} cannot be reached: {reason.removeprefix('FATAL:').strip()} The "
+                "password comes from PGPASSWORD or ~/.pgpass."
             ) from error
     return connection
 
 
 def _postgres(address: str) -> str:
-    """Write a URL as the keywords of a connection string, quoted for SQL."""
-    parts = urlsplit(address)
-    named = {
-        "host": parts.hostname,
-        "port": parts.port,
-        "user": parts.username,
-        "dbname": parts.path.lstrip("/"),
-    }
+    """Convert a URL to the keywords of a connection string, quoted for SQL."""
+    try:
+        parts = urlsplit(address)
+        named = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": parts.username,
+            "dbname": parts.path.lstrip("/"),
+        }
+    except ValueError as error:
+        raise InputError(
+            "The address of the database is not of the form postgresql://user@host:port/name."
+        ) from error
     given = {key: unquote(str(value)) for key, value in named.items() if value}
-    written = (
+    written = " ".join(
         "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
-        for key, value in given.items()
+        for key, value in {**given, **dict(parse_qsl(parts.query))}.items()
     )
-    return " ".join(written).replace("'", "''")
+    refuse_password(written)
+    return written.replace("'", "''")
 
 
 @contextlib.contextmanager
@@ -171,7 +186,7 @@ def _failures(*errors: type[Exception]) -> Iterator[None]:
 
 
 def _not_one_select() -> InputError:
-    return InputError("SQL is for exactly one SELECT, which changes nothing. Nothing was run.")
+    return InputError("Give exactly one SELECT, which changes nothing. Nothing was run.")
 
 
 def _wrong(error: Exception) -> InputError:

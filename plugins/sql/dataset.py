@@ -1,4 +1,4 @@
-"""Splits that a query each returns, its columns named by the settings or found by name."""
+"""The dataset ``sql``: one query per split."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SPLITS = ("train", "validation", "test")
 
 
 class Sql(DatasetLoader):
-    """Rows that a SELECT returns: one query a split, read-only, a batch of rows at a time."""
+    """The rows of SELECTs: one query per split, read-only, in batches of rows."""
 
     class Settings(ComponentSettings):
-        """Which queries, of which database, and which of their columns."""
+        """The queries, the database and the columns."""
 
         train: str | None = Field(None, description="query for the training examples")
         validation: str | None = Field(None, description="query for the validation examples")
@@ -61,7 +61,7 @@ class Sql(DatasetLoader):
         """Run a split's query.
 
         Raises:
-            InputError: it is not one SELECT, or cannot be run.
+            InputError: it is not exactly one SELECT, or cannot be run.
         """
         builder = ExamplesBuilder()
         with self.rows(split) as rows:
@@ -80,7 +80,7 @@ class Sql(DatasetLoader):
         return builder.finish()
 
     def rows(self, split: str) -> Rows:
-        """Run a split's query; its rows are read as they are asked for."""
+        """Run a split's query; its rows are read on demand."""
         query = getattr(self.settings, split, None)
         if query is None:
             raise InputError(f"There is no query for the split {split!r}.")

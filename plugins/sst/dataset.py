@@ -55,7 +55,7 @@ class StanfordSentimentTreebank(DatasetLoader):
     settings: Settings
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits whose file is there, or all three where the hub serves them."""
+        """Return the splits whose file exists, or all three from the hub."""
         if self.settings.path is None:
             return tuple(_FILES)
         folder = _tree_folder(self.settings.path.expanduser())
@@ -80,7 +80,7 @@ class StanfordSentimentTreebank(DatasetLoader):
 
 
 def _tree_folder(path: Path) -> Path:
-    """Return the folder of the tree files at or below `path`."""
+    """Return the folder of the tree files: `path` or one in it."""
     for folder in _FOLDERS:
         if any((path / folder / name).is_file() for name in _FILES.values()):
             return path / folder
@@ -93,7 +93,7 @@ def _tree_folder(path: Path) -> Path:
 
 
 def _tree_rows(path: Path, phrases: bool) -> Iterator[_Row]:
-    """Yield the sentences, and then each distinct phrase that is not a sentence of its own."""
+    """Yield the sentences, then each distinct phrase that is not itself a sentence."""
     seen = set()
     for number, tree in read_trees(path):
         sentence = tree.sentence()
@@ -120,6 +120,6 @@ def _score_rows(split: str) -> Iterator[_Row]:
     section = {"path": "stanfordnlp/sst", "config": "default", "revision": "refs/convert/parquet"}
     with open_dataset({"name": "hub", **section}).loader.rows(split) as rows:
         for where, row in rows:
-            # Scores are single precision there: 0.2 reads as 0.200000003 and belongs below 0.2.
+            # Scores there are in single precision: 0.200000003 means 0.2.
             label = LABELS[bisect_left(_UPPER_ENDS, round(row["label"], 6))]
             yield _Row(rows.at(where), row["sentence"] or "", label)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from sentikit import InputError
 from sentikit.extension import read_rows
 
-# Every character belongs to one piece; a whole leaf is one. Only the ASCII blank separates: some
-# leaves of the treebank hold a no-break space ("8\xa01\\/2").
+# Every character belongs to one token; a whole leaf is one. Only ASCII spaces separate: some leaves
+# of the treebank contain a no-break space ("8\xa01\\/2").
 _TOKEN = re.compile(r"\([0-4] [^ ()]+\) *|\([^ ()]* |[^ ()]+|\) *|\(| +")
 _OPENINGS = {f"({label} ": label for label in range(5)}
 
@@ -21,7 +21,7 @@ class Phrase(NamedTuple):
     """A node of a tree.
 
     Attributes:
-        text: its words joined by a blank, escapes such as ``-LRB-`` kept.
+        text: its words joined by spaces, with escapes such as ``-LRB-``.
         label: 0 (very negative) to 4 (very positive).
     """
 
@@ -31,11 +31,11 @@ class Phrase(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """A sentence and its parts.
+    """The tree of a sentence.
 
     Attributes:
         words: its leaves, in order.
-        nodes: label, first word and one past the last word of each node, parts before wholes.
+        nodes: label, first word and one past the last word of each node, children first.
     """
 
     words: tuple[str, ...]
@@ -54,14 +54,14 @@ class Tree:
 
 
 class MalformedTreeError(ValueError):
-    """Says what is wrong with a line."""
+    """A line is not a well-formed tree."""
 
 
 def read_trees(path: Path) -> Iterator[tuple[int, Tree]]:
     """Yield line number and tree of each line of a file that is not blank.
 
     Raises:
-        InputError: the file is missing or empty, is not UTF-8 or has a malformed line; says which.
+        InputError: the file is missing or empty, is not UTF-8 or has a malformed line.
     """
     with read_rows(path, "text") as rows:
         for line, (text,) in rows.cells("text"):
@@ -74,7 +74,7 @@ def read_trees(path: Path) -> Iterator[tuple[int, Tree]]:
 
 
 def parse(line: str) -> Tree:
-    """Read one tree.
+    """Parse one tree.
 
     Raises:
         MalformedTreeError: the line is not one well-formed tree.
@@ -106,7 +106,7 @@ def parse(line: str) -> Tree:
 
 
 def _malformed(pieces: list[str], position: int, finished: bool = False) -> MalformedTreeError:
-    """Describe what is wrong at a piece."""
+    """Return the error for a token."""
     piece = pieces[position].strip()
     if finished:
         fault = "text after the tree's end"

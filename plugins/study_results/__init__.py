@@ -1,4 +1,4 @@
-"""The layouts of the ELECTRA and GPT-4o study's result files, and the usual ones of others."""
+"""Layouts of result files: those of the ELECTRA and GPT-4o study, and common ones."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_result_formats(register: Any) -> None:
-    """Register the study's two layouts and the usual column names."""
+    """Register the study's two layouts and common column names."""
     register(
         "study-encoder",
         f"{__name__}.formats:StudyEncoder",

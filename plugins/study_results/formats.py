@@ -1,4 +1,4 @@
-"""Result files by their columns."""
+"""Formats of result files, recognised by their columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ONE_CLASS = re.compile(r"(?:p|prob|probability|score)[_ -](?P<name>.+)", re.IGN
 
 
 class StudyEncoder(ResultFormat):
-    """What the study's fine-tuning script wrote."""
+    """Files of the study's fine-tuning script."""
 
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
         """Recognise X_test_sent, y_test, y_pred."""
@@ -38,10 +38,10 @@ class StudyEncoder(ResultFormat):
 
 
 class StudyLLM(ResultFormat):
-    """What the study's prompting notebooks wrote; `probabilities` are the encoder's."""
+    """Files of the study's prompting notebooks; `probabilities` are the encoder's."""
 
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
-        """Recognise review, classification, prediction, match, perhaps with a prediction shown."""
+        """Recognise review, classification, prediction, match, and perhaps a shown prediction."""
         if not {"review", "classification", "prediction", "match"} <= set(columns):
             return None
         return ResultColumns(
@@ -55,16 +55,16 @@ class StudyLLM(ResultFormat):
 
 
 class UsualColumns(ResultFormat):
-    """Files of anybody's with telling column names.
+    """Files with common column names.
 
-    Where no column is called like a prediction, ``label`` is taken for it, as in the output of
-    ``sentikit predict`` and in a run's own predictions.
+    Without a column named like a prediction, ``label`` is used, as in the output of ``sentikit
+    predict`` and in a run's predictions.
     """
 
     last_resort = True
 
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
-        """Recognise a column of predictions, and what else there is."""
+        """Recognise a column of predictions, and others."""
         label = _first(_PREDICTED, columns) or _first(("label",), columns)
         if label is None:
             return None

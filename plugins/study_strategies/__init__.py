@@ -1,4 +1,4 @@
-"""The prompt strategies of the ELECTRA and GPT-4o study (Beno 2025, appendix D), byte for byte."""
+"""The exact prompt strategies of the ELECTRA and GPT-4o study (Beno 2025, appendix D)."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_prompt_strategies(register: Any) -> None:
-    """Register the study's seven strategies and the minimal one of its fine-tuned models."""
+    """Register the study's seven strategies, and the minimal one of its fine-tuned models."""
     strategies = {
         "zero-shot": ("ZeroShot", "the review alone"),
         "label": ("Label", "the encoder's label"),

@@ -1,4 +1,4 @@
-"""The study's strategies; each names the fields of its prompt."""
+"""The study's strategies: each defines the fields of its prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FROM_A_MODEL = " from a model fine-tuned on sentiment"
 
 
 class StudySettings(ComponentSettings):
-    """Settings of every strategy of the study that fills in the template."""
+    """Settings of the study's strategies that use the template."""
 
     fine_tuned: bool = Setting(
         False, description="the model was fine-tuned on these prompts: add their system message"
@@ -32,17 +32,17 @@ class StudySettings(ComponentSettings):
 
 
 class StudyStrategy(PromptStrategy):
-    """The study's template; a subclass says which fields stand in it.
+    """A strategy with the study's template; subclasses define the fields.
 
-    An un-tuned model gets one user message. A fine-tuned one gets the system message it was
-    trained with, too.
+    A model that is not fine-tuned gets one user message, a fine-tuned one also the system message
+    of its training.
     """
 
     Settings = StudySettings
     settings: StudySettings
 
     def messages(self, given: PromptInput) -> list[Message]:
-        """Return the filled-in template, behind the system message where there is one."""
+        """Return the filled-in template, after the system message if there is one."""
         prompt = Message("user", render(self.fields(given), given.classes))
         if self.settings.fine_tuned:
             return [Message("system", TRAINING_SYSTEM), prompt]
@@ -110,7 +110,7 @@ class LabelExamples(StudyStrategy):
     settings: ExamplesSettings
 
     def needs(self) -> Needs:
-        """Ask for the label and the k reviews most alike."""
+        """Ask for the label and the k most similar reviews."""
         return Needs(label=True, examples=ExamplesNeeded(self.settings.k))
 
     def fields(self, given: PromptInput) -> list[Field]:
@@ -131,7 +131,7 @@ class LabelBalancedExamples(LabelExamples):
     settings: BalancedExamplesSettings
 
     def needs(self) -> Needs:
-        """Ask for the label and the k reviews of each class most alike."""
+        """Ask for the label and the k most similar reviews of each class."""
         return Needs(label=True, examples=ExamplesNeeded(self.settings.k, balanced=True))
 
 
@@ -139,7 +139,7 @@ class Everything(LabelExamples):
     """The encoder's label and probabilities, and the nearest reviews."""
 
     def needs(self) -> Needs:
-        """Ask for all of it."""
+        """Ask for label, probabilities and reviews."""
         return Needs(True, True, ExamplesNeeded(self.settings.k))
 
     def fields(self, given: PromptInput) -> list[Field]:
@@ -148,7 +148,7 @@ class Everything(LabelExamples):
 
 
 class Minimal(PromptStrategy):
-    """The review as it is, behind the system message of minimal fine-tuning (appendix C)."""
+    """The bare review, after the system message of minimal fine-tuning (appendix C)."""
 
     def messages(self, given: PromptInput) -> list[Message]:
         """Return system message and review."""

@@ -1,4 +1,4 @@
-"""The study's prompt: an instruction, the fields described, the fields filled in (appendix D)."""
+"""The study's prompt: an instruction, descriptions of the fields, and their values (appendix D)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _RULE = "\n\n---\n\n"
-#: From this many fields on, the last one counted, a blank line stands between them.
+#: From this many fields on, including the last one, blank lines separate them.
 _MANY = 4
 
 
@@ -15,10 +15,10 @@ class Field:
     """One field of the prompt.
 
     Attributes:
-        name: as it stands before the colon.
-        description: what it holds.
-        value: what it holds here, inserted as it is.
-        separator: stands between the colon and the value.
+        name: the text before the colon.
+        description: of its value.
+        value: inserted unchanged.
+        separator: between the colon and the value.
     """
 
     name: str
@@ -47,7 +47,7 @@ def render(fields: Sequence[Field], classes: Sequence[str]) -> str:
 
 
 def enumerate_classes(classes: Sequence[str]) -> str:
-    """Write classes as ``'negative', 'neutral', or 'positive'``."""
+    """Format classes as ``'negative', 'neutral', or 'positive'``."""
     *most, last = (f"'{name}'" for name in classes)
     comma = "," if len(most) > 1 else ""
     return f"{', '.join(most)}{comma} or {last}"

@@ -24,20 +24,20 @@ _SHOWN = 20
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.csv",
-    help="Write all suspects to a file to correct, as sentikit annotate opens it.",
+    help="Write all suspects to a file that sentikit annotate opens.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def suspects(run: str, output: Path | None, as_json: bool) -> None:
     """List examples whose gold label is likely wrong, by a run's probabilities.
 
-    The run must not have learned from these examples: score other data than the training's, or
-    every part of it with a model trained on the rest.
+    The run's model must not be trained on these examples: use other data, or predict each part of
+    the data with a model trained on the rest.
     """
     from .confident_learning import find_suspects
 
     table = read_run(run)
     if table.answers.probabilities is None:
-        raise InputError(f"{run} holds no probabilities; suspects are found by them.")
+        raise InputError(f"{run} has no probabilities, which are needed to find suspects.")
     found = find_suspects(table.gold, table.answers.probabilities)
     chosen = table.select(found.rows).examples
     names = [table.classes[number] for number in found.suggested]

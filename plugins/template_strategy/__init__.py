@@ -1,4 +1,4 @@
-"""The prompt strategy ``template``: the user's own words, in a recipe."""
+"""The prompt strategy ``template``: the user's own prompt, written in a recipe."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ def register_prompt_strategies(register: Any) -> None:
     register(
         "template",
         f"{__name__}.strategy:Template",
-        summary="your own words, with the text, labels, examples and the row's columns filled in",
+        summary="your own prompt, with the text, labels, examples and the row's columns filled in",
     )

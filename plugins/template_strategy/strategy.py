@@ -1,4 +1,4 @@
-"""Prompts of the user's own words, with names in braces filled in."""
+"""The user's own prompts, with names in braces filled in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sentikit.extension import (
     RetrievedExample,
 )
 
-#: Two braces stand for one; a name in braces is filled in; any other brace is a mistake.
+#: Two braces mean one; a name in braces is filled in; any other brace is an error.
 _PIECE = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]*)\}|(?P<stray>[{}])")
 _ROW = "row."
 _NAMES = (
@@ -37,14 +37,14 @@ _EXAMPLE = "Text: {text}\nLabel: {label}"
 
 
 class Shot(ComponentSettings):
-    """A labelled text that every prompt shows."""
+    """A labelled text in every prompt."""
 
     text: str
     label: str
 
 
 class TemplateSettings(ComponentSettings):
-    """The words, and what is filled into them."""
+    """The prompt, and the values filled into it."""
 
     system: str | None = Field(None, description="the system message, or null for none")
     user: str = Field(
@@ -93,13 +93,13 @@ class TemplateSettings(ComponentSettings):
 
 
 class Template(PromptStrategy):
-    """Fills in the user's own words; nothing that is filled in is read as a template again."""
+    """A strategy with the user's prompt; values that are filled in are not read as templates."""
 
     Settings = TemplateSettings
     settings: TemplateSettings
 
     def needs(self) -> Needs:
-        """Ask for what the words name."""
+        """Ask for the values that the prompt names."""
         settings = self.settings
         shown = {*_names(settings.user), *_names(settings.system or "")}
         examples = None
@@ -112,7 +112,7 @@ class Template(PromptStrategy):
         )
 
     def messages(self, given: PromptInput) -> list[Message]:
-        """Return the system message, where there is one, and the user's."""
+        """Return the system message, if there is one, and the user's message."""
         settings = self.settings
         user = Message("user", _filled(settings.user, lambda name: self._value(name, given)))
         if settings.system is None:
@@ -139,7 +139,7 @@ class Template(PromptStrategy):
         for label in described:
             if label not in classes:
                 raise InputError(
-                    f"strategy.descriptions: {label!r} is none of the labels "
+                    f"strategy.descriptions: {label!r} is not one of the labels "
                     f"({', '.join(classes)}).{_near(label, classes)}"
                 )
         if not described:
@@ -154,7 +154,7 @@ class Template(PromptStrategy):
         for shot in shots:
             if shot.label not in given.classes:
                 raise InputError(
-                    f"strategy.shots: {shot.label!r} is none of the labels "
+                    f"strategy.shots: {shot.label!r} is not one of the labels "
                     f"({', '.join(given.classes)}).{_near(shot.label, given.classes)}"
                 )
         shown = shots or given.examples
@@ -168,7 +168,7 @@ def _names(template: str) -> Iterator[str]:
     """Yield the names in a template.
 
     Raises:
-        ValueError: a brace stands alone.
+        ValueError: a brace is not paired.
     """
     for piece in _PIECE.finditer(template):
         if piece["stray"]:
@@ -181,7 +181,7 @@ def _names(template: str) -> Iterator[str]:
 
 
 def _filled(template: str, value: Callable[[str], str]) -> str:
-    """Return a template with its names filled in, in one pass."""
+    """Fill in a template's names, in one pass."""
 
     def fill(piece: re.Match[str]) -> str:
         return piece["brace"][0] if piece["brace"] else value(piece["name"])

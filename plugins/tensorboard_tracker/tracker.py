@@ -18,10 +18,10 @@ _FOLDER = "tensorboard"
 
 
 class TensorboardTracker(Tracker):
-    """Scalars, the recipe and alerts as TensorBoard shows them."""
+    """A tracker that writes scalars, the recipe and alerts for TensorBoard."""
 
     class Settings(ComponentSettings):
-        """No settings of its own."""
+        """No settings."""
 
     def __init__(self, settings: ComponentSettings) -> None:
         super().__init__(settings)
@@ -34,7 +34,7 @@ class TensorboardTracker(Tracker):
         self._step = 0
 
     def start(self, run: TrackedRun) -> None:
-        """Open the files; what earlier ones say of later steps than the run's is hidden."""
+        """Open the files; earlier records of later steps are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._step = run.step

@@ -1,4 +1,4 @@
-"""TF-IDF features and logistic regression: the baseline that every comparison needs."""
+"""A baseline classifier: TF-IDF features and logistic regression."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Logistic regression over TF-IDF weighted n-grams, by scikit-learn."""
+"""Logistic regression on TF-IDF weighted n-grams, with scikit-learn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sentikit.extension import Session
 
 VOCABULARY, WEIGHTS = "vocabulary.json", "weights.safetensors"
-#: Words of any length, and the marks that carry sentiment.
+#: Words of any length, and punctuation that carries sentiment.
 _TOKENS = r"(?u)\b\w+\b|[!?]"
 _WINDOW = 4096
 
@@ -94,7 +94,7 @@ class TfidfClassifier(PluginClassifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield one prediction for each example, some thousands computed together."""
+        """Yield one prediction per example, computed in batches of some thousands."""
         iterator = iter(examples)
         while window := list(islice(iterator, _WINDOW)):
             texts = [item.text if isinstance(item, Example) else item for item in window]
@@ -118,9 +118,9 @@ class TfidfClassifier(PluginClassifier):
         )
 
     def _all_classes(self, model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return coefficients, (features, classes), and intercepts; an absent class never wins."""
+        """Return coefficients, (features, classes), and intercepts; absent classes never win."""
         coefficients, intercepts = model.coef_.T, model.intercept_
-        if len(model.classes_) == 2:  # one column holds the second class against the first
+        if len(model.classes_) == 2:  # one column, for the second class against the first
             zeros = np.zeros_like(coefficients)
             coefficients = np.hstack([zeros, coefficients])
             intercepts = np.array([0.0, intercepts[0]])

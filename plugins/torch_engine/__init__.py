@@ -1,4 +1,4 @@
-"""The engine ``torch``: plain PyTorch, one process or DistributedDataParallel."""
+"""The engine ``torch``: plain PyTorch in one process, or DistributedDataParallel."""
 
 from typing import Any
 

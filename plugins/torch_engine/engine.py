@@ -1,4 +1,4 @@
-"""Training steps in plain PyTorch; DistributedDataParallel where several processes were started."""
+"""Training steps in plain PyTorch, with DistributedDataParallel for several processes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SCALE, _GROWTH = "loss/scale", "loss/growth"
 
 
 class TorchEngine(DistributedEngine):
-    """Plain PyTorch: fused optimizers, autocast, gradients exchanged once a step."""
+    """An engine in plain PyTorch: fused optimizers, autocast, one gradient exchange per step."""
 
     class Settings(ComponentSettings):
-        """How steps run; nothing needs to be set."""
+        """Optional settings of the steps."""
 
         graphs: bool = Field(
             True,
@@ -43,7 +43,7 @@ class TorchEngine(DistributedEngine):
             False, description="for an encoder with parameters the loss does not depend on; slower"
         )
 
-    #: Whether linear weights are kept in half precision beside the float32 ones.
+    #: Whether to keep half-precision copies of linear weights.
     keeps_half_weights: ClassVar[bool] = True
 
     settings: Settings
@@ -59,7 +59,7 @@ class TorchEngine(DistributedEngine):
 
     @classmethod
     def suits(cls, hardware: Hardware) -> int:
-        """Fit any machine."""
+        """Return 1: the engine works on any machine."""
         return 1
 
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
@@ -67,7 +67,7 @@ class TorchEngine(DistributedEngine):
         self._model = self._forward = model.to(self.device)
         self._groups, self._plan = groups, plan
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        # Several processes would exchange gradients in half precision.
+        # Not with several processes, which would exchange gradients in half precision.
         if plan.precision in kinds and self.processes == 1 and self.keeps_half_weights:
             self._half = HalfWeights(model, kinds[plan.precision])
         if self.processes > 1:
@@ -88,7 +88,7 @@ class TorchEngine(DistributedEngine):
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         capturable = self.device.type == "cuda" and getattr(model, "is_capturable", False)
-        # fp16 was tried and failed; several processes exchange gradients during the pass.
+        # Not for fp16, where it failed, and not for several processes, which exchange gradients.
         capturable = capturable and plan.precision != "fp16" and self.processes == 1
         if self.settings.graphs and capturable:
             trained = [(p, self._whole(p)) for p in model.parameters() if p.requires_grad]
@@ -104,7 +104,7 @@ class TorchEngine(DistributedEngine):
 
     def _logits(self, *inputs: Tensor) -> Tensor:
         with autocast(self.device, self._plan.precision):
-            # Without gradients DDP would still insist that all processes take part.
+            # Without gradients, DDP would still need all processes.
             module = self._forward if torch.is_grad_enabled() else self._model
             logits: Tensor = module(*inputs)
         return logits
@@ -117,7 +117,7 @@ class TorchEngine(DistributedEngine):
         self._forward.train(on)
 
     def micro_step(self, last: bool) -> AbstractContextManager[object]:
-        """Hold back the exchange of gradients until the step's last micro-batch."""
+        """Delay the exchange of gradients until the step's last micro-batch."""
         if isinstance(self._forward, DistributedDataParallel) and not last:
             return self._forward.no_sync()
         return nullcontext()
@@ -132,7 +132,7 @@ class TorchEngine(DistributedEngine):
         """Clip, step, clear.
 
         Raises:
-            InputError: parameters without a gradient, which several processes would wait for.
+            InputError: a parameter has no gradient, and several processes would wait for it.
         """
         self._check_all_used()
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
@@ -141,21 +141,21 @@ class TorchEngine(DistributedEngine):
         norm = self._clip()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        # Graphs add to gradients where they lie.
+        # Graphs add to the gradients in place.
         self._optimizer.zero_grad(set_to_none=self._graphs is None)
         if self._half is not None:
             self._half.update()
         return norm
 
     def _clip(self) -> Tensor:
-        """Return the gradients' norm, and clip them now or in the optimizer's step."""
+        """Return the gradients' norm, and clip now or in the optimizer's step."""
         parameters = [p for group in self._groups for p in group.parameters.values()]
         limit = self._plan.clip_norm or float("inf")
         if self.device.type != "cpu" or not self._optimizer.defaults.get("fused"):
             return torch.nn.utils.clip_grad_norm_(parameters, limit)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # A fused kernel divides gradients by this as it reads them, which saves one pass over them;
-        # it takes a float32 number alone, whatever the type of the gradients.
+        # A fused kernel divides gradients by this while reading them, which saves a pass; it needs
+        # a float32 number, whatever the type of the gradients.
         cast(Any, self._optimizer).grad_scale = torch.clamp(norm.float() / limit, min=1.0)
         return norm
 
@@ -163,7 +163,7 @@ class TorchEngine(DistributedEngine):
         """Return all weights on the CPU, on the main process."""
         if not self.is_main_process:
             return {}
-        # A clone, since on a CPU these would be the tensors that training goes on changing.
+        # A clone, since on a CPU training would change these tensors.
         return {
             name: self._whole(tensor).detach().to("cpu", copy=True)
             for name, tensor in self._model.state_dict(keep_vars=True).items()
@@ -176,7 +176,7 @@ class TorchEngine(DistributedEngine):
             self._half.load(self._model.state_dict(keep_vars=True), weights)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors, and the loss scale under fp16, where `weights` does."""
+        """Return the optimizer's tensors, and the loss scale for fp16, on the main process."""
         if not self.is_main_process:
             return {}
         state = {
@@ -202,12 +202,12 @@ class TorchEngine(DistributedEngine):
             name, _, key = entry.rpartition("/")
             if name in numbers:
                 by_number.setdefault(numbers[name], {})[key] = value.clone()
-        # torch's own loading knows which of the tensors belong on the device.
+        # Torch's loading decides which tensors belong on the device.
         own = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**own, "state": by_number})
 
     def finish(self) -> None:
-        """Give back the graphs' memory."""
+        """Free the graphs' memory."""
         if self._graphs is not None:
             self._graphs.close()
             self._graphs = None

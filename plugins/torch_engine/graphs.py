@@ -1,8 +1,8 @@
-"""Forward and backward passes recorded as CUDA graphs, one for each shape of a batch.
+"""Forward and backward passes as CUDA graphs, one for each shape of a batch.
 
-A step of short texts is a thousand small kernels, which a processor launches more slowly than a GPU
-runs them; a graph launches them all at once. On an H200 that makes a step of ELECTRA base 2.7 times
-as fast. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+A step of short texts consists of a thousand small kernels, which the CPU launches more slowly than
+the GPU runs them; a graph launches them at once. On an H200, a step of ELECTRA base is 2.7 times as
+fast. See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from sentikit import SentikitError
 
-#: Passes of a shape that run as usual before it is recorded.
+#: Passes of a shape before it is recorded.
 _USUAL_PASSES = 1
-#: A graph takes some megabytes beside the memory that all share.
+#: Most graphs; each takes some megabytes in addition to the shared memory.
 _MOST_GRAPHS = 256
 
 
 class PassGraphs:
     """The graphs of one model's passes.
 
-    Gradients are added to those of `wholes`, which must therefore be zeroed and never dropped.
+    Gradients are added to those of `wholes`, which must be zeroed and never set to None.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class PassGraphs:
 
         Args:
             model: from inputs on the device to logits.
-            parameters: that it computes with and that are trained.
-            wholes: the float32 weights that belong to them, or themselves.
+            parameters: the trained ones it computes with.
+            wholes: their float32 weights, or themselves.
             device: a GPU.
         """
         self._model, self._parameters, self._wholes = model, parameters, wholes
@@ -52,13 +52,13 @@ class PassGraphs:
         self._graphs: dict[tuple[Any, ...], _PassGraph] = {}
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
-        # Nothing can be recorded on the usual stream, and gradients belong to that of their passes.
+        # The default stream cannot record, and gradients belong to the stream of their pass.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._stream.wait_stream(torch.cuda.current_stream(device))
         torch.cuda.set_stream(self._stream)
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         self._possible = True
-        # Inputs of more numbers than these need memory that is not there yet; or never will be.
+        # Larger inputs need memory that is not allocated yet, or never available.
         self._largest, self._too_large = 0, sys.maxsize
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -83,7 +83,7 @@ class PassGraphs:
         if not self._possible or len(self._graphs) >= _MOST_GRAPHS or size >= self._too_large:
             return False
         if size > self._largest:
-            # All graphs share the activations' memory, but not with passes that run as usual.
+            # All graphs share the activations' memory, but not with other passes.
             torch.cuda.empty_cache()
             free, _ = torch.cuda.mem_get_info(self._device)
             if free <= torch.cuda.max_memory_allocated(self._device):
@@ -103,7 +103,7 @@ class PassGraphs:
         except RuntimeError as error:
             if "synchronizing" not in str(error):
                 raise
-            # A model that reads numbers from the device can never be recorded.
+            # A model that reads numbers from the device cannot be recorded.
             self._possible = False
             generator.set_offset(offset)
             return self._model(*moved)
@@ -123,7 +123,7 @@ class PassGraphs:
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            # Half a recording leaves the random numbers' state unusable: nothing can go on here.
+            # An incomplete recording leaves the random number generator unusable.
             reason = " ".join(str(error).split())[:200]
             raise SentikitError(
                 f"CUDA cannot record this model's passes ({reason}). Set engine.graphs=false and "
@@ -133,10 +133,10 @@ class PassGraphs:
 
     @contextlib.contextmanager
     def _recorded(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        # Whatever is collected meanwhile could call what must not be called while recording.
+        # The garbage collector could call functions that are forbidden while recording.
         collects = gc.isenabled()
         gc.disable()
-        # Threads that make batches ready go on pinning memory.
+        # Threads that prepare batches continue to pin memory.
         graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
         try:
             try:
@@ -148,7 +148,7 @@ class PassGraphs:
                 gc.enable()
 
     def close(self) -> None:
-        """Go back to the usual stream."""
+        """Return to the default stream."""
         self._stream.synchronize()
         torch.cuda.set_stream(torch.cuda.default_stream(self._device))
 
@@ -199,7 +199,7 @@ class _Replay(torch.autograd.Function):
 
 @contextlib.contextmanager
 def _refusing_to_wait() -> Iterator[None]:
-    """Let an operation that waits for the GPU raise a RuntimeError."""
+    """Make operations that wait for the GPU raise a RuntimeError."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(action="ignore"):
         torch.cuda.set_sync_debug_mode("error")

@@ -1,7 +1,7 @@
-"""Linear weights in half precision beside the float32 ones that the optimizer changes.
+"""Half-precision copies of linear weights, beside the float32 ones of the optimizer.
 
-Autocast would cast each of them anew in every pass, and each gradient back: several hundred small
-operations a step, of the same results.
+Autocast would cast each of them in every pass, and each gradient back, which are several hundred
+small operations per step with the same results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class HalfWeights:
-    """The linear weights of one model, which computes with the copies from now on."""
+    """The linear weights of a model, which then computes with the copies."""
 
     def __init__(self, model: nn.Module, kind: torch.dtype) -> None:
         elsewhere = {
@@ -38,7 +38,7 @@ class HalfWeights:
         self._gradients = {w: torch.empty_like(w) for w, _ in self._trained}
 
     def whole(self, tensor: nn.Parameter) -> nn.Parameter:
-        """Return the float32 weights of a copy; any other tensor is returned as it is."""
+        """Return the float32 weights of a copy, or another tensor itself."""
         return self._wholes.get(tensor, tensor)
 
     @torch.no_grad()

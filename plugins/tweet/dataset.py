@@ -46,7 +46,7 @@ class TweetSentiment(DatasetLoader):
         return builder.finish()
 
     def locate(self, split: str, row: int) -> str:
-        """Name the row as the hub counts it."""
+        """Describe a row by its number in the split."""
         number = next(islice(self._rows(split), row, None)).number
         return f"row {number} of {self._repository} ({split})"
 

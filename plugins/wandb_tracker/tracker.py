@@ -1,6 +1,6 @@
 """Runs in Weights & Biases, online or in files to sync later.
 
-The API is that of https://docs.wandb.ai/ref/python/init and .../ref/python/run.
+See https://docs.wandb.ai/ref/python/init and .../ref/python/run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _INSTALL = "pip install 'sentikit[wandb]'"
 _CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
-#: Beside the manifest: the id under which W&B knows the run, so that a resumed run stays one.
+#: A file beside the manifest with the run's id in W&B, for resuming.
 _IDENTITY = "wandb.json"
 _LONGEST_TITLE = 63
 
@@ -65,7 +65,7 @@ class WandbTracker(Tracker):
         """Open the run in W&B, or resume it."""
         import wandb
 
-        # The working folder's git state says nothing about a run made by an installed program.
+        # The git state of the working folder is unrelated to an installed program's run.
         quiet = wandb.Settings(console="off", quiet=True, disable_git=True, disable_code=True)
         self._run = wandb.init(
             project=self.settings.project,
@@ -75,12 +75,12 @@ class WandbTracker(Tracker):
             resume="allow",
             job_type=run.kind,
             config=dict(run.recipe),
-            # The service that writes may have been started in another working folder.
+            # W&B's service may have been started in another working folder.
             dir=run.path.resolve(),
             mode=self.settings.mode,
             settings=quiet,
         )
-        # W&B's own step must never go back, as it does where a run goes on from a checkpoint.
+        # W&B's step must not decrease, but does when a run resumes from a checkpoint.
         self._run.define_metric("*", step_metric="step")
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ class WandbTracker(Tracker):
             self._run.log(values)
 
     def alert(self, title: str, text: str) -> None:
-        """Send an alert, by mail or Slack as the user has set W&B up."""
+        """Send an alert, by mail or Slack, as configured in W&B."""
         if self._run is not None and self.settings.alerts:
             self._run.alert(title[:_LONGEST_TITLE], text)
 
@@ -108,7 +108,7 @@ class WandbTracker(Tracker):
 
 
 def _identity(folder: Path) -> str:
-    """Return the run's id in W&B; a new one is written down first."""
+    """Return the run's id in W&B; a new one is stored first."""
     path = folder / _IDENTITY
     if not path.exists():
         write_json(path, {"id": uuid.uuid4().hex[:8]})
@@ -117,13 +117,13 @@ def _identity(folder: Path) -> str:
 
 def _check_package() -> None:
     found = importlib.util.find_spec("wandb")
-    # W&B leaves folders named wandb behind, and Python takes any folder for a package.
+    # W&B leaves folders named wandb, which Python can import as packages.
     if found is None or found.origin is None:
         raise InputError(f"the tracker wandb needs the package wandb. Install it with: {_INSTALL}")
 
 
 def _check_credentials() -> None:
-    """Make sure that W&B will not ask for a key, or turn the run away, once training starts."""
+    """Check that W&B will not ask for a key or refuse the run once training starts."""
     if any(os.environ.get(variable) for variable in _CREDENTIALS):
         return
     import wandb

@@ -36,11 +36,13 @@ class BatchLimits(NamedTuple):
         tokens: most word pieces, padding included.
         texts: most texts.
         padding: the most, as a share of the longest text, that a text may be filled up.
+        spare: word pieces of padding that are worth less than one more pass.
     """
 
     tokens: int
     texts: int
     padding: float = 1.0
+    spare: int = 0
 
 
 #: By device. A CPU pays for every word piece of padding and little for one more pass.
@@ -151,7 +153,11 @@ def as_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
 
 
 def batches_by_length(
-    lengths: NDArray[np.int64], most_tokens: int, most_rows: int, most_padding: float = 1.0
+    lengths: NDArray[np.int64],
+    most_tokens: int,
+    most_rows: int,
+    most_padding: float = 1.0,
+    spare: int = 0,
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of each batch, longest first: memory is at its highest in the first batch."""
     order = np.argsort(-lengths, kind="stable")
@@ -159,10 +165,12 @@ def batches_by_length(
     start = 0
     while start < len(order):
         longest = max(1, -int(falling[start]))
-        rows = min(most_rows, max(1, most_tokens // longest))
-        alike = int(np.searchsorted(falling, -longest * (1 - most_padding), side="right")) - start
-        yield order[start : start + max(1, min(rows, alike))]
-        start += max(1, min(rows, alike))
+        rows = falling[start : start + min(most_rows, max(1, most_tokens // longest))]
+        alike = int(np.searchsorted(rows, -longest * (1 - most_padding), side="right"))
+        filled = int(np.searchsorted(np.cumsum(longest + rows), spare, side="right"))
+        size = max(1, alike, filled)
+        yield order[start : start + size]
+        start += size
 
 
 @dataclass(frozen=True)

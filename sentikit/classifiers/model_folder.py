@@ -99,9 +99,9 @@ def load_native(
         raise InputError(
             "precision int8 is for ONNX folders: sentikit export MODEL DIR --format onnx --int8"
         )
+    where = choose_device(device)
     from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
-    where = choose_device(device)
     refuse_damaged(folder, "encoder/")
     tokenizer, backbone = _restored(folder, description, registry, whole)
     head = _head(folder, description, registry)

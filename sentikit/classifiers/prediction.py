@@ -120,7 +120,7 @@ def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
     if prediction.confidence is not None and not _is_share(prediction.confidence):
         return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
     for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
-        if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
+        if amount not in (0, None) and not (_is_number(amount) and 0 <= amount < math.inf):
             return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
     found = prediction.probabilities
     return "" if found is None else _probability_problem(found, classes)
@@ -130,7 +130,7 @@ def _probability_problem(found: object, classes: frozenset[str]) -> str:
     if not isinstance(found, Mapping) or set(found) != classes:
         wanted = ", ".join(sorted(classes))
         return f"its probabilities are {quoted(found)}; they must have one for each of {wanted}."
-    if not all(_is_share(value) for value in found.values()):
+    if not all(map(_is_share, found.values())):
         return f"its probabilities are {quoted(found)}; each must be a float from 0 to 1."
     total = sum(found.values())
     if abs(total - 1) > SUM_TOLERANCE:
@@ -143,7 +143,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
+    return (
+        type(value) is float or _is_number(value)
+    ) and -SUM_TOLERANCE <= value <= 1 + SUM_TOLERANCE
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:

@@ -112,7 +112,7 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 #: One thread computes a pass on a CPU: larger ones are not faster (measured with MiniLM).
-_CPU_LIMITS = BatchLimits(512, 32, 0.1)
+_CPU_LIMITS = BatchLimits(512, 32, 0.1, 32)
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -221,7 +221,7 @@ def fast_linear() -> AbstractContextManager[Any]:
 @functools.cache
 def _onednn_is_faster() -> bool:
     try:
-        vendor = _CPU_INFORMATION.read_text(errors="replace")[:200]
+        vendor = _CPU_INFORMATION.read_text("utf-8", "replace")[:200]
     except OSError:
         return False
     return (

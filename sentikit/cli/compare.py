@@ -49,13 +49,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
     show_default=True,
     help="Of the random numbers.",
 )
-@click.option(
-    "--confidence",
-    type=RATE,
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
-)
+@click.option("--confidence", type=RATE, default=0.95, show_default=True, help="Of the intervals.")
 @click.option(
     "--gpu-rate",
     type=FiniteRange(min=0),
@@ -75,10 +69,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
     help="What 1,000 of a run's answers cost, where none are recorded; repeatable.",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMATS),
-    help="How to print it; default: table.",
+    "--format", "form", type=click.Choice(_FORMATS), help="How to print it; default: table."
 )
 @click.option(
     "--rows",

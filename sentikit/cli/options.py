@@ -12,6 +12,7 @@ import click
 
 from sentikit.command_options import DEVICE, FILE, LABEL_MAP, REVISION, TEXT_COLUMNS, label_map_of
 from sentikit.errors import InputError
+from sentikit.files import refuse_unwritable
 from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def _report(given: dict[str, Any]) -> Report | None:
     from sentikit.reports import format_for
 
     format_for(given["report"])
+    refuse_unwritable(given["report"])
     return Report(given["report"], given["opened"])
 
 
@@ -158,6 +160,8 @@ PLOTS_FOLDER = click.option(
 
 def check_plots(plots: Path | bool | None) -> None:
     """Make sure, before there is any work, that plots can be drawn where they are asked for."""
+    if isinstance(plots, Path):
+        refuse_unwritable(plots)
     if plots:
         from sentikit.reports import report_format
 

@@ -20,6 +20,7 @@ from sentikit.cli.options import (
 )
 from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
+from sentikit.files import refuse_unwritable
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text
 
@@ -55,7 +56,7 @@ _MOST_SHARES = 6
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Default: standard output; compressed where the name ends in .gz.",
+    help="Default: standard output. A file there is replaced; one named .gz is compressed.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -95,36 +96,18 @@ def predict(
     torchrun or by --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
-    from sentikit.labelling.table_writer import written_kind
 
     if on is not None:
         _predict_on(context, on)
         return
-    if source.piped and nproc and nproc > 1:
-        raise InputError(
-            f"{nproc} processes cannot share standard input: each reads all texts. "
-            "Save them in a file and name it."
-        )
-    if output is not None and output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and _is_same(output, source.file):
-        raise InputError(f"--output {output} is the file to label. Choose another name.")
-    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
-        raise InputError(
-            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
-            "written is .gz, as in labelled.csv.gz."
-        )
-    chosen = output_format or written_kind(output, source.file, source.kind)
-    if chosen == "parquet" and output is None:
-        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
-    if spreadsheet_safe and chosen not in ("csv", "tsv"):
-        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {chosen} is written.")
+    if resume and output is None:
+        raise InputError("--resume needs --output: what went to standard output is not kept.")
+    if source.piped:
+        _refuse_for_pipe(nproc, batch)
+    chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
     # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
     refuse_missing(model, loading.revision)
-    if not source.piped:
-        with source.open() as rows:
-            source.columns(rows)
-            next(iter(rows), None)
+    source.count()
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
@@ -153,6 +136,41 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         _forget_certificate(output, source.file)
     _report(context, done, classifier, output)
+
+
+def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
+    if nproc and nproc > 1:
+        raise InputError(
+            f"{nproc} processes cannot share standard input: each reads all texts. "
+            "Save them in a file and name it."
+        )
+    if batch:
+        raise InputError("--batch reads the texts several times. Save them in a file and name it.")
+
+
+def _kind_to_write(
+    source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
+) -> str:
+    """Return the kind of table to write; refuse one that cannot be written where it should go."""
+    from sentikit.labelling.table_writer import written_kind
+
+    if output is not None and output.is_dir():
+        raise InputError(f"--output {output} is a folder; a file is needed.")
+    if output is not None and output.is_file() and _is_same(output, source.file):
+        raise InputError(f"--output {output} is the file to label. Choose another name.")
+    if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
+        raise InputError(
+            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
+            "written is .gz, as in labelled.csv.gz."
+        )
+    kind = wanted or written_kind(output, source.file, source.kind)
+    if kind == "parquet" and output is None:
+        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+    if spreadsheet_safe and kind not in ("csv", "tsv"):
+        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {kind} is written.")
+    if output is not None:
+        refuse_unwritable(output)
+    return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
@@ -213,8 +231,8 @@ def _report(
 
     totals = done.totals
     print_text(_summary(done, output), err=True)
-    if done.without_text:
-        rows_have = "1 row has" if done.without_text == 1 else f"{done.without_text:,} rows have"
+    if empty := totals.without_text:
+        rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
     for encoder in _encoders(classifier):
         if encoder.cut:
@@ -232,7 +250,7 @@ def _report(
             )
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
-        click.echo(f"{totals.answers:,} of {totals.rows:,} rows asked, {cost} paid.", err=True)
+        click.echo(f"{totals.answers:,} of {totals.texts:,} rows asked, {cost} paid.", err=True)
     if totals.misread:
         said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
         click.echo(said, err=True)
@@ -258,8 +276,8 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     """Return the rows and the shares of the labels, and how the shares are corrected."""
     import shlex
 
-    count, rows = sum(done.labelled.values()), done.totals.rows + done.without_text
-    said = f"{count:,} of {rows:,} rows labelled"
+    count = sum(done.labelled.values())
+    said = f"{count:,} of {done.totals.rows:,} rows labelled"
     if done.without_words:
         said += f", {done.without_words:,} of them without words"
     if not count:

@@ -142,8 +142,8 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
         print_scores(f"{finished.path}: scores on {finished.split}", finished.metrics())
     else:
         click.echo(f"{finished.path}: {totals.rows:,} rows labelled, none has a gold label")
-    asked, invalid = totals.rows - totals.without_text, totals.invalid - totals.without_text
-    said = [f"{invalid:,} of {asked:,} answers invalid ({invalid / max(1, asked):.1%})"]
+    rate = totals.invalid / max(1, totals.texts)
+    said = [f"{totals.invalid:,} of {totals.texts:,} answers invalid ({rate:.1%})"]
     if totals.without_text:
         said.append(f"{totals.without_text:,} rows without text")
     if totals.repaired:

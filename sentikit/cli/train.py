@@ -70,6 +70,7 @@ def train(
                 _print_plan(components, nproc or process_count(), as_json)
             return
         run = _run_folder(output, components.recipe.name, resume)
+        components.check_splits("classifier" not in components.recipe.values)
         if nproc:
             from sentikit.training.engine import check_processes
 

@@ -56,8 +56,9 @@ class DelimitedRows(Rows):
         for line, fields in self._records:
             if len(fields) != width:
                 raise self._wrong_width(line, fields)
-            if any(field[:1] == " " and _SPACED_QUOTES.fullmatch(field) for field in fields):
-                raise self._blank_before_quote(line)
+            for field in fields:
+                if field[:1] == " " and _SPACED_QUOTES.fullmatch(field):
+                    raise self._blank_before_quote(line)
             yield line, tuple([fields[position] for position in positions])
 
     def _wrong_width(self, line: int, fields: Sequence[str]) -> InputError:

@@ -205,15 +205,19 @@ class OpenedDataset:
         Raises:
             InputError: the split is unknown or empty, a text is empty, or a label has no class.
         """
+        self.check_split(name)
+        examples = self._sampled(name, labelled, empty_texts)
+        if not len(examples):
+            raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
+        return examples
+
+    def check_split(self, name: str) -> None:
+        """Refuse a name that is none of `splits`."""
         if name not in self.splits:
             raise InputError(
                 f"The dataset {self.name!r} has no split {name!r}. "
                 f"{did_you_mean(name, self.splits)}"
             )
-        examples = self._sampled(name, labelled, empty_texts)
-        if not len(examples):
-            raise InputError(f"The split {name!r} of the dataset {self.name!r} is empty.")
-        return examples
 
     def _sampled(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
         whole = not self.options.validation_holdout and self.options.sample == 1

@@ -146,7 +146,11 @@ class Rows(ABC):
         columns = self.find_text_columns(wanted, option)
         paths = [self._path(column) for column in columns]
 
+        only = paths[0][0] if len(paths) == len(paths[0]) == 1 and not strip_markup else None
+
         def text(where: int, row: Mapping[str, Any]) -> str:
+            if only is not None and type(plain := row.get(only)) is str:
+                return "" if plain.isspace() else plain
             values: list[Any] = [row.get(path[0]) for path in paths]
             try:
                 values = [_inside(v, path[1:]) for v, path in zip(values, paths, strict=True)]
@@ -217,7 +221,7 @@ class Rows(ABC):
                 empty = False
                 yield item
         if empty:
-            raise InputError(f"{self.name} has no rows. Give a file with at least one.")
+            raise InputError(f"{self.name} has no rows; at least one is needed.")
 
     def _path(self, column: str) -> tuple[str, ...]:
         """Split a path into a column's name and the keys inside its values."""

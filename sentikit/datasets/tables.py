@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import sys
@@ -259,10 +260,18 @@ class InputFile:
         """Return the function that extracts a row's text, from `Rows.text_reader`."""
         return rows.text_reader(self.text_columns, _OPTION, self.strip_markup)
 
-    def count(self) -> int:
-        """Return the number of rows, by reading them all."""
+    def count(self) -> int | None:
+        """Return the number of rows, by reading them all once; None of a pipe.
+
+        Raises:
+            InputError: a row is malformed, or its text column holds no text.
+        """
+        return None if self.piped else self._count
+
+    @functools.cached_property
+    def _count(self) -> int:
         with self.open() as rows:
-            return sum(1 for _ in rows)
+            return sum(1 for _ in rows.cells(*self.columns(rows)))
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this input, as JSON values."""

@@ -239,6 +239,23 @@ def cross_fit(
     return thresholds
 
 
+def tuned(ensemble: Ensemble, choice: CascadeChoice, texts: str) -> tuple[float, str]:
+    """Return the threshold chosen on an ensemble, and a sentence that calls its rows `texts`."""
+    first, second = ensemble.members[:2]
+    known = routed(ensemble, choice.llm_cost).select(ensemble.scored)
+    if not len(known):
+        raise InputError(
+            f"{first.name} and {second.name} have no gold labels; a threshold is chosen against "
+            "them. Name runs on a labelled split."
+        )
+    point = choose(known, choice.aim)
+    said = (
+        f"Chosen for {choice.aim} on the {len(known):,} {texts}, where it sends {point.share:.1%} "
+        f"to the LLM and macro-F1 is {point.macro_f1:.4f}."
+    )
+    return point.threshold, said
+
+
 def thresholds(
     ensemble: Ensemble, scored: Routed, choice: CascadeChoice
 ) -> tuple[float, NDArray[np.float64], str]:
@@ -247,19 +264,8 @@ def thresholds(
         everywhere = np.full(len(scored), choice.threshold)
         return choice.threshold, everywhere, "The threshold was given."
     if choice.tune is not None:
-        first, second = choice.tune.members[:2]
-        known = routed(choice.tune, choice.llm_cost).select(choice.tune.scored)
-        if not len(known):
-            raise InputError(
-                f"{first.name} and {second.name} have no gold labels; a threshold is chosen "
-                "against them. Name runs on a labelled split."
-            )
-        point = choose(known, choice.aim)
-        said = (
-            f"Chosen for {choice.aim} on the {len(known):,} texts of the runs to tune on, where it "
-            f"sends {point.share:.1%} to the LLM and macro-F1 is {point.macro_f1:.4f}."
-        )
-        return point.threshold, np.full(len(scored), point.threshold), said
+        cut, said = tuned(choice.tune, choice, "texts of the runs to tune on")
+        return cut, np.full(len(scored), cut), said
     if not len(scored):
         raise InputError(
             "No text has a gold label, so no threshold can be chosen. Name one with --threshold, "

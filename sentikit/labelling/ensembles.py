@@ -21,7 +21,6 @@ from sentikit.ensembles.ensemble import Ensemble, gather_runs
 from sentikit.ensembles.recipe import (
     CascadeRecipe,
     CascadeSettings,
-    Tuning,
     VoteRecipe,
     VoteSettings,
     ensemble_settings,
@@ -30,7 +29,7 @@ from sentikit.ensembles.recipe import (
     member_path,
     member_recipe,
 )
-from sentikit.ensembles.thresholds import CascadeChoice, choose, routed
+from sentikit.ensembles.thresholds import CascadeChoice, tuned
 from sentikit.ensembles.vote import JudgedVote, answer_costs, count_votes, judge_vote, vote_of
 from sentikit.errors import InputError
 from sentikit.labelling.job import RunSteps, label_run
@@ -189,9 +188,9 @@ def _costs_before(path: str) -> dict[str, float | None]:
     """Return what was paid before a run labelled its texts, by item."""
     run = RunFolder(Path(path).expanduser())
     manifest = run.manifest if run.path.is_dir() and run.status else {}
-    costs = dict(manifest.get("cost_usd") or {})
-    if manifest.get("kind") in ("train", "evaluate"):
+    if manifest.get("kind") == "train":
         return {"encoder": cost} if (cost := encoder_cost(path)) else {}
+    costs = dict(manifest.get("cost_usd") or {})
     return {item: cost for item, cost in costs.items() if item not in ("llm", "probing")}
 
 
@@ -371,20 +370,11 @@ class _CascadeSteps(RunSteps):
     def begin(self, session: RequestSession) -> Classifier | None:
         if self._settings.tune is None or self._whole is not None:
             return None
-        self._thresholds = [self._tuned(self._settings.tune, session)]
+        choice = self._choice()
+        tune = choice.tune or self._asked_for_tuning(session)
+        threshold, self._explanation = tuned(tune, choice, "validation texts")
+        self._thresholds = [threshold]
         return self.classifier()
-
-    def _tuned(self, tune: Tuning, session: RequestSession) -> float:
-        ensemble = gather_runs(tune.runs) if tune.runs else self._asked_for_tuning(session)
-        known = routed(ensemble, self._settings.llm_cost).select(ensemble.scored)
-        if not len(known):
-            raise InputError("No text of the validation split has a gold label to tune on.")
-        point = choose(known, tune.aim)
-        self._explanation = (
-            f"Chosen on {len(known):,} validation texts, where it sends {point.share:.1%} to the "
-            f"LLM and macro-F1 is {point.macro_f1:.4f}."
-        )
-        return point.threshold
 
     def _asked_for_tuning(self, session: RequestSession) -> Ensemble:
         """Ask both members about the whole validation split."""

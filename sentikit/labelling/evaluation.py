@@ -12,7 +12,9 @@ from typing import Any
 from sentikit.classifiers.classifier import Classifier, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.loading import LoadingOptions
-from sentikit.datasets.labels import OWN
+from sentikit.classifiers.model_folder import ModelDescription
+from sentikit.classifiers.plugin_classifier import MODEL_FORMAT, saved_format
+from sentikit.datasets.labels import OWN, LabelScheme
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import label_run
@@ -136,13 +138,14 @@ def score_split(
 def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None) -> None:
     """Refuse what does not exist, be it classifier, dataset, split or file, before loading any."""
     refuse_missing_classifier(name, revision)
-    section = _section(str(name), choice, None)
-    if choice.dataset is not None:
+    saved = Path(name).expanduser() / "model"
+    scheme = ModelDescription.read(saved).scheme if saved_format(saved) == MODEL_FORMAT else None
+    section = _section(str(name), choice, scheme)
+    if choice.dataset is not None and scheme is None and "labels" not in section:
         # Which classes there are is known once the classifier is loaded.
-        section = {
-            k: v for k, v in section.items() if k not in ("labels", "label_map", "threshold")
-        }
-    _refuse_unknown_split(open_dataset(section), choice.split)
+        section = {k: v for k, v in section.items() if k not in ("label_map", "threshold")}
+    opened = open_dataset(section) if scheme is None else _open(section, scheme)
+    _refuse_unknown_split(opened, choice.split)
 
 
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
@@ -155,8 +158,8 @@ def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
 def _plan(
     name: str, classifier: Classifier, choice: DatasetChoice, options: LoadingOptions | None = None
 ) -> tuple[RunPlan, Sequence[str]]:
-    section = _section(name, choice, classifier)
-    opened = _open(section, classifier)
+    section = _section(name, choice, classifier.scheme)
+    opened = _open(section, classifier.scheme)
     _refuse_unknown_split(opened, choice.split)
     examples = opened.split(choice.split, empty_texts=True)
     # A model made elsewhere may have the same classes in another order, or not know of any.
@@ -187,7 +190,7 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) -> dict[str, Any]:
+def _section(name: str, choice: DatasetChoice, scheme: LabelScheme | None) -> dict[str, Any]:
     """Return the dataset section to open: the run's own, or what the user says."""
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
@@ -199,27 +202,23 @@ def _section(name: str, choice: DatasetChoice, classifier: Classifier | None) ->
     else:
         given = choice.dataset
         section = dict(given) if isinstance(given, Mapping) else {"name": given}
-        if classifier is not None and "labels" not in section:
-            section |= _labels_of(classifier)
+        if scheme is not None and "labels" not in section:
+            section |= _labels_of(scheme)
     return merge(with_path(section, choice.path), parse_dataset_overrides(choice.settings))
 
 
-def _labels_of(classifier: Classifier) -> dict[str, Any]:
-    if classifier.scheme.name != OWN:
-        return {"labels": classifier.scheme.name}
-    listed = {"classes": list(classifier.labels), "ordered": True}
-    found: dict[str, Any] = {
-        "labels": listed if classifier.scheme.ordered else list(classifier.labels)
-    }
-    if classifier.scheme.threshold is not None:
-        found["threshold"] = classifier.scheme.threshold
-    return found
+def _labels_of(scheme: LabelScheme) -> dict[str, Any]:
+    if scheme.name != OWN:
+        return {"labels": scheme.name}
+    classes = list(scheme.classes)
+    labels = {"classes": classes, "ordered": True} if scheme.ordered else classes
+    return {"labels": labels} | ({"threshold": scheme.threshold} if scheme.threshold else {})
 
 
-def _open(section: Mapping[str, Any], classifier: Classifier) -> OpenedDataset:
+def _open(section: Mapping[str, Any], scheme: LabelScheme) -> OpenedDataset:
     opened = open_dataset(section)
-    if set(opened.scheme.classes) != set(classifier.labels):
-        own, others = ", ".join(classifier.labels), ", ".join(opened.scheme.classes)
+    if set(opened.scheme.classes) != set(scheme.classes):
+        own, others = ", ".join(scheme.classes), ", ".join(opened.scheme.classes)
         raise InputError(
             f"The model's classes are {own}, those of the dataset {others}. Choose the dataset's "
             "with --set labels=…, or another model."

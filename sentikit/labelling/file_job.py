@@ -79,8 +79,13 @@ def label_file(
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
-    _check_options(source, output, asks, options)
-    total = None if source.piped else source.count()
+    if options.resume and not asks:
+        raise InputError(
+            "There is nothing to resume: this classifier asks no LLM, and nothing of it is kept. "
+            "Leave --resume out."
+        )
+    if options.batch and not asks:
+        raise InputError("--batch is for LLMs; this classifier asks none. Leave it out.")
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)
@@ -89,10 +94,10 @@ def label_file(
     state = None
     with table as writer:
         if asks:
-            state = _label_by_llms(classifier, given, total, output, options, writer)
+            state = _label_by_llms(classifier, given, output, options, writer)
         else:
             try:
-                _label_free(classifier, given, total, options, writer)
+                _label_free(classifier, given, options, writer)
             except Interrupted as stopped:
                 stopped.resumable = False
                 raise
@@ -105,7 +110,6 @@ def label_file(
 def _label_free(
     classifier: Classifier,
     given: FileRows,
-    total: int | None,
     options: LabellingOptions,
     writer: TableWriter,
 ) -> None:
@@ -114,7 +118,7 @@ def _label_free(
     session.stop_requested = options.stop_requested
     classifier.prepare(session)
     with LiveBar() as bar:
-        bar.update(0, total)
+        bar.update(0, given.source.count())
         shown = began
         for number, (row, prediction) in enumerate(predicted(classifier, given, session), 1):
             writer.add(row.example, row.gold, prediction)
@@ -126,7 +130,6 @@ def _label_free(
 def _label_by_llms(
     classifier: Classifier,
     given: FileRows,
-    total: int | None,
     output: Path | None,
     options: LabellingOptions,
     writer: TableWriter,
@@ -136,7 +139,7 @@ def _label_by_llms(
     from sentikit.llm.session import RequestSession
     from sentikit.llm.settings import Limits
 
-    source, cache = given.source, cache_of(classifier)
+    source, total, cache = given.source, given.source.count(), cache_of(classifier)
     state = _State(cache, output, source, classifier) if output else None
     identity = state.resumed() if state and options.resume else uuid.uuid4().hex
     reporter = RequestReporter(total)
@@ -165,23 +168,6 @@ def cache_of(classifier: Classifier) -> Path:
 
     named = (model.components.llm_options.cache for model in language_models(classifier))
     return next((path for path in named if path is not None), DEFAULT_CACHE)
-
-
-def _check_options(
-    source: InputFile, output: Path | None, asks: bool, options: LabellingOptions
-) -> None:
-    """Refuse options that a pipe, standard output or a free classifier cannot have."""
-    if options.resume and output is None:
-        raise InputError("--resume needs --output: what went to standard output is not kept.")
-    if options.resume and not asks:
-        raise InputError(
-            "There is nothing to resume: this classifier asks no LLM, and nothing of it is kept. "
-            "Leave --resume out."
-        )
-    if source.piped and options.batch:
-        raise InputError("--batch reads the texts several times. Save them in a file and name it.")
-    if options.batch and not asks:
-        raise InputError("--batch is for LLMs; this classifier asks none. Leave it out.")
 
 
 class _State:

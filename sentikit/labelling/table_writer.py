@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import json
@@ -89,9 +90,10 @@ class AddedColumns:
         row: dict[str, Any] = {LABEL_COLUMN: said.label}
         if nested:
             row[PROBABILITIES_COLUMN] = shares
+        elif shares is None:
+            row |= dict.fromkeys(self._share_columns)
         else:
-            known = [None] * len(self.labels) if shares is None else list(shares.values())
-            row |= dict(zip(self._share_columns, known, strict=True))
+            row |= zip(self._share_columns, shares.values(), strict=True)
         if self.answered_by:
             row[ANSWERED_BY_COLUMN] = said.answered_by
         if self.rationale:
@@ -103,7 +105,7 @@ class AddedColumns:
             row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
         return row
 
-    @property
+    @functools.cached_property
     def _share_columns(self) -> list[str]:
         return [f"probability_{label}" for label in self.labels]
 
@@ -119,25 +121,22 @@ class TableWriter:
 
     Attributes:
         totals: what the rows came to.
-        without_text: rows that have no text, and get no label.
         without_words: labelled rows whose text has no letter and no digit.
         labelled: class to the rows that have its label.
     """
 
     def __init__(self, write: Write, added: AddedColumns, nested: bool) -> None:
         self._write, self._added, self._nested = write, added, nested
-        self.totals, self.without_text, self.without_words = RowTotals(), 0, 0
+        self.totals, self.without_words = RowTotals(), 0
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
-        empty = not example.text.strip()
-        self.without_text += empty
-        if not empty:
-            self.totals.add(prediction)
-            if prediction.label is not None:
-                self.labelled[prediction.label] += 1
-                self.without_words += not any(map(str.isalnum, example.text))
-        said = None if empty else prediction
+        has_text = bool(example.text.strip())
+        self.totals.add(prediction, has_text)
+        if has_text and prediction.label is not None:
+            self.labelled[prediction.label] += 1
+            self.without_words += not any(map(str.isalnum, example.text))
+        said = prediction if has_text else None
         self._write(example.columns, self._added.values(said, self._nested))
 
 
@@ -225,15 +224,14 @@ def _delimited_writer(
     spreadsheet_safe: bool,
 ) -> Write:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    made: Callable[[Any], Any] = without_formula if spreadsheet_safe else lambda cell: cell
-    writer.writerow(map(made, [*columns, *added]))
-    known = frozenset(columns)
+    known, made = frozenset(columns), without_formula if spreadsheet_safe else None
+    writer.writerow(map(made, [*columns, *added]) if made else [*columns, *added])
 
     def write(row: Record, said: Record) -> None:
         _refuse_late(row, known)
-        cells = [_cell(row.get(column)) for column in columns]
+        cells = [v if type(v) is str else _cell(v) for v in map(row.get, columns)]
         cells += [_number(said[column], column) for column in added]
-        writer.writerow(map(made, cells))
+        writer.writerow(map(made, cells) if made else cells)
 
     return write
 

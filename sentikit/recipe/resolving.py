@@ -223,6 +223,12 @@ def parse_overrides(
                 whole = json.dumps(text.strip(), ensure_ascii=False)
                 advice = f"Quote the value: --set {shlex.quote(f'{key.strip()}={whole}')}"
             raise InputError(f"--set {key.strip()}: in YAML, {comment!r} is a comment. {advice}")
+        for name in value if isinstance(value, dict) else ():
+            if value[name] is None and ":" in str(name):
+                spaced = str(name).replace(":", ": ")
+                raise InputError(
+                    f"--set {key.strip()}: YAML needs a blank behind a colon: {{{spaced}}}."
+                )
         assign(result, keys, value)
     return result
 

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import __version__
 from sentikit.errors import InputError, nearest, one_line
-from sentikit.files import disk_errors, read_json, write_json, write_text
+from sentikit.files import disk_errors, read_json, refuse_unwritable, write_json, write_text
 from sentikit.keys import redacted
 from sentikit.registry import default_registry
 from sentikit.stopping import Interrupted
@@ -237,6 +237,7 @@ def _refuse_taken(run: RunFolder) -> None:
         held = "another run" if run.status else "other files"
         advice = " Resume it with --resume, or" if run.status not in ("", FINISHED) else " Please"
         raise InputError(f"{path} already holds {held}.{advice} choose another --output.")
+    refuse_unwritable(path)
 
 
 def _resumable(path: Path) -> RunFolder:

@@ -88,11 +88,11 @@ class RowTotals:
 
     Attributes:
         rows: counted so far.
+        without_text: rows that nobody is asked about, as there is nothing to label.
         answers: rows that an LLM answered.
-        invalid: rows without a valid label, failed ones among them.
+        invalid: rows with a text and without a valid label, failed ones among them.
         misread: those of them that an LLM answered, but with no label.
         failed: rows about which the classifier or a member of it failed; asking again may help.
-        without_text: rows of a run that nobody was asked about, as there is nothing to label.
         repaired: rows whose second answer was valid.
         unmetered: rows with an answer whose usage the server does not say.
         usage: tokens of all answers, as far as the server says.
@@ -107,18 +107,27 @@ class RowTotals:
         self.cost: float | None = 0.0
         self.paid: float | None = 0.0
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, prediction: Prediction, has_text: bool = True) -> None:
         self.rows += 1
+        if not has_text:
+            self.without_text += 1
+            return
         self.answers += prediction.answer is not None
         self.invalid += prediction.label is None
         self.misread += prediction.label is None and prediction.error is None
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
         self.unmetered += prediction.answer is not None and prediction.usage is None
-        self.usage += prediction.usage or Usage()
+        if prediction.usage is not None:
+            self.usage += prediction.usage
         if prediction.error is None or prediction.cost:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
+
+    @property
+    def texts(self) -> int:
+        """Rows with a text to label."""
+        return self.rows - self.without_text
 
     @property
     def asked(self) -> bool:
@@ -128,6 +137,7 @@ class RowTotals:
         saved = None if self.cost is None or self.paid is None else self.cost - self.paid
         return {
             "rows": self.rows,
+            "without_text": self.without_text,
             "invalid": self.invalid,
             "failed": self.failed,
             "repaired": self.repaired,
@@ -207,8 +217,9 @@ class FinishedRun:
         if "llm" in self.cost_usd:
             found["answers"] = {
                 "rows": totals.rows,
+                "without_text": totals.without_text,
                 "invalid": totals.invalid,
-                "invalid_rate": totals.invalid / max(1, totals.rows),
+                "invalid_rate": totals.invalid / max(1, totals.texts),
                 "failed": totals.failed,
                 "repaired": totals.repaired,
             }
@@ -288,8 +299,7 @@ class RunWriter:
 
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
         """Write a row; `more` are further keys of it."""
-        self.totals.add(prediction)
-        self.totals.without_text += not self.plan.split.has_text(example.text)
+        self.totals.add(prediction, self.plan.split.has_text(example.text))
         self._scored.add(gold, example.source, prediction)
         if self.run is None:
             return

@@ -65,12 +65,8 @@ class Splits:
 
 def load_splits(components: TrainData, validated: bool = True) -> Splits:
     """Load the splits; `validated` is whether training needs a validation split."""
+    components.check_splits(validated)
     dataset, evaluation = components.dataset, components.dataset_for("validation")
-    if validated and "validation" not in evaluation.splits:
-        raise InputError(
-            f"The dataset {evaluation.name!r} has no validation split, which chooses the best "
-            "epoch. Set dataset.validation_holdout, for example to 10% or 500."
-        )
     train = dataset.split("train")
     present = set(train.values("label"))
     if len(present) < 2:

@@ -19,13 +19,7 @@ from sentikit.components import ComponentSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
 from sentikit.errors import InputError, did_you_mean
-from sentikit.recipe.resolving import (
-    ResolvedRecipe,
-    assign,
-    merge,
-    resolve_recipe,
-    resolve_values,
-)
+from sentikit.recipe.resolving import ResolvedRecipe, assign, merge, resolve_recipe, resolve_values
 from sentikit.registry import default_registry
 from sentikit.runs.folder import choose_run_folder
 from sentikit.training.job import JobOptions, TrainedRun

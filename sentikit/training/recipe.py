@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
@@ -20,6 +21,7 @@ from sentikit.components import (
     validate,
 )
 from sentikit.datasets.opening import OpenedDataset, check_dataset
+from sentikit.errors import InputError
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
 from sentikit.tracking import Trackers, check_trackers
@@ -66,6 +68,16 @@ class TrainData:
     def dataset_for(self, split: str) -> OpenedDataset:
         return self.dataset if split == "train" else self.evaluation_dataset or self.dataset
 
+    def check_splits(self, validated: bool = True) -> None:
+        """Refuse missing files and splits; `validated` is whether a validation split is needed."""
+        self.dataset.check_split("train")
+        evaluation = self.dataset_for("validation")
+        if validated and "validation" not in evaluation.splits:
+            raise InputError(
+                f"The dataset {evaluation.name!r} has no validation split, which chooses the best "
+                "epoch. Set dataset.validation_holdout, for example to 10% or 500."
+            )
+
 
 @dataclass(frozen=True)
 class ClassifierComponents(TrainData):
@@ -79,7 +91,15 @@ class TrainComponents(TrainData):
     encoder_options: EncoderOptions
     head: Head
     head_options: HeadOptions
-    engine: Engine
+    engine_section: Section
+    registry: Registry
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine; `auto` is chosen when it is first asked for, which imports torch."""
+        engine, problems = check_engine(self.registry, self.engine_section, ("engine",))
+        refuse(problems, self.recipe.describe)
+        return cast("Engine", engine)
 
 
 def train_components(
@@ -107,10 +127,9 @@ def check_train(
             made |= found
             problems += more
     problems += _learner_problems(raw)
-    engine = None
-    if "classifier" not in raw:
-        engine, more = check_engine(registry, raw.get("engine", {"name": "auto"}), ("engine",))
-        problems += more
+    engine = raw.get("engine", {"name": "auto"})
+    if "classifier" not in raw and engine != {"name": "auto"}:
+        problems += check_engine(registry, engine, ("engine",))[1]
     made["trackers"], more = check_trackers(registry, raw.get("trackers", []))
     problems += more
     problems += _evaluation_problems(made)
@@ -121,10 +140,10 @@ def check_train(
     if problems or settings is None:
         return None, problems
     made.setdefault("evaluation_dataset", None)
-    made |= {"recipe": recipe, "training": settings.training}
+    made |= {"recipe": recipe, "training": settings.training, "registry": registry}
     if settings.classifier is not None:
-        return ClassifierComponents(classifier=settings.classifier, registry=registry, **made), []
-    return TrainComponents(engine=cast("Engine", engine), **made), []
+        return ClassifierComponents(classifier=settings.classifier, **made), []
+    return TrainComponents(engine_section=engine, **made), []
 
 
 def _learner_problems(raw: Mapping[str, Any]) -> list[Problem]:

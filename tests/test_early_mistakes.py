@@ -1,0 +1,218 @@
+"""Mistakes in files, columns and settings are said before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+#: Each takes the better part of a second, or more, to import.
+HEAVY = ("torch", "transformers", "datasets", "scipy", "openai", "sklearn", "matplotlib")
+#: Of the processor, on any machine.
+MOST_SECONDS = 1.5
+PROGRAM = """
+import atexit, json, resource, sys
+
+def report():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps([used.ru_utime + used.ru_stime, list(sys.modules)]), file=sys.stderr)
+
+atexit.register(report)
+from sentikit.cli import main
+
+main(sys.argv[1:])
+"""
+FILES = "--dataset files --set"
+TRAIN = "--recipe quickstart --set dataset.name=files --set dataset.validation_holdout=10%"
+PROMPT = "--recipe current-zero-shot --set dataset.name=files"
+#: By command: what is typed behind it (RUN is a trained run), and what is said.
+MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
+    "predict": (
+        ("RUN gone.csv", "gone.csv does not exist"),
+        ("RUN texts.csv --text-column txet", "no column 'txet' for the text. Did you mean 'text'?"),
+        ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
+        ("RUN stars.csv", "which column holds the text? It has 'stars'"),
+        ("RUN what.xyz", "the name does not tell the format"),
+        ("RUN nested.jsonl", "holds a mapping; a text is needed. Name a field inside it: text.a"),
+        ("RUN late.csv", "late.csv, line 602: 3 fields, but the header names 2 columns"),
+        ("RUN late.jsonl", "late.jsonl, line 601: the column 'text' holds a list"),
+        ("RUN lists.json", "holds several lists: 'data', 'more'"),
+        ("RUN texts.csv --output bars.csv/x.csv", "takes no files (Not a directory)"),
+        ("RUN texts.csv --output x.xlsx", ".xlsx is not written"),
+        ("RUN texts.csv --resume", "--resume needs --output"),
+        ("RUN texts.csv --device tpu", "'tpu' is no device"),
+        ("RUN texts.csv --label-map LABEL_0=negative", "names its classes itself"),
+        ("RUN texts.csv --on nowhere", "no engine named 'nowhere'"),
+        ("runs/gone texts.csv", "runs/gone does not exist"),
+        ("quickstar texts.csv", "Did you mean 'quickstart'?"),
+        ("quickstart texts.csv", "has no finished run at runs/quickstart"),
+        ("RUN --sql 'DROP TABLE x'", "exactly one SELECT"),
+        ("RUN --sql \"SELECT * FROM 'gone.csv'\"", "gone.csv"),
+    ),
+    "evaluate": (
+        ("RUN --dataset dmeo", "Did you mean 'demo'?"),
+        (f"RUN {FILES} test=gone.csv", "gone.csv does not exist"),
+        (f"RUN {FILES} test=texts.csv --set text=nope", "no column 'nope' for the text"),
+        (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
+        (f"RUN {FILES} test=nested.jsonl", "Name a field inside it: text.a"),
+        (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is no class"),
+        (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a blank behind a colon"),
+        (f"RUN {FILES} test=texts.csv --set nope=1", "nope: unknown key"),
+        (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
+        ("RUN --dataset demo --set labels=[a,b]", "The model's classes are negative"),
+        ("RUN --dataset demo --output bars.csv/x", "bars.csv/x cannot be written"),
+        ("runs/gone --dataset demo", "runs/gone does not exist"),
+    ),
+    "train": (
+        ("--recipe quickstar", "Did you mean 'quickstart'?"),
+        ("--recipe quickstart --set training.lrr=1", "unknown key. Did you mean 'lr'?"),
+        ("--recipe quickstart --set head.name=nope", "no head named 'nope'"),
+        ("--recipe quickstart --set encoder.name=nope", "no encoder named 'nope'"),
+        (f"{TRAIN} --set dataset.train=gone.csv", "gone.csv does not exist"),
+        (f"{TRAIN} --set dataset.train=texts.csv --set dataset.text=nope", "no column 'nope'"),
+        (f"{TRAIN} --set dataset.train=nested.jsonl", "Name a field inside it: text.a"),
+        (f"{TRAIN} --set dataset.test=texts.csv", "has no split 'train'"),
+        (
+            f"{TRAIN} --set dataset.train=texts.csv --set 'dataset.label_map={{good: great}}'",
+            "'great' is no class",
+        ),
+        ("--recipe quickstart --output bars.csv/x", "bars.csv/x cannot be written"),
+        ("--recipe quickstart --device tpu", "'tpu' is no device"),
+    ),
+    "prompt": (
+        ("--recipe nope", "no recipe named 'nope'"),
+        ("--recipe current-zero-shot --set llm.nope=1", "llm.nope: unknown key"),
+        (f"{PROMPT} --set dataset.test=gone.csv", "gone.csv does not exist"),
+        (f"{PROMPT} --set dataset.test=texts.csv --set dataset.text=nope", "no column 'nope'"),
+        (f"{PROMPT} --set dataset.test=nested.jsonl", "Name a field inside it: text.a"),
+        (
+            f"{PROMPT} --set dataset.test=texts.csv --output bars.csv/x",
+            "bars.csv/x cannot be written",
+        ),
+    ),
+    "cascade": (
+        ("runs/gone answers.csv", "runs/gone does not exist"),
+        ("--recipe nope", "no recipe named 'nope'"),
+        ("--recipe cascade-minilm-local --set cascade.nope=1", "cascade.nope: unknown key"),
+        ("answers.csv others.csv --report bars.csv/x.html", "bars.csv/x.html cannot be written"),
+    ),
+    "vote": (
+        ("runs/gone answers.csv", "runs/gone does not exist"),
+        ("--recipe nope", "no recipe named 'nope'"),
+    ),
+    "compare": (
+        ("runs/gone", "runs/gone does not exist"),
+        ("answers.csv what.xyz", "the name does not tell the format"),
+        ("answers.csv --dataset nope", "no dataset named 'nope'"),
+        ("answers.csv others.csv --baseline nope", "The baseline 'nope' is none of the runs"),
+        ("answers.csv others.csv --report bars.csv/x.html", "bars.csv/x.html cannot be written"),
+        ("texts.csv", "No run has gold labels"),
+    ),
+    "label": (
+        ("gone.csv --with RUN --output o.csv", "gone.csv does not exist"),
+        ("texts.csv --with runs/gone --output o.csv", "runs/gone does not exist"),
+        ("texts.csv --with RUN --output o.csv --text-column nope", "no column 'nope'"),
+        ("texts.csv --with RUN --output o.csv --checked gone.csv", "gone.csv does not exist"),
+        ("nested.jsonl --with RUN --output o.csv", "Name a field inside it: text.a"),
+        ("texts.csv --with RUN --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
+    ),
+    "annotate": (
+        ("gone.csv --output c.csv", "gone.csv does not exist"),
+        ("texts.csv --output c.csv --text-column nope", "no column 'nope'"),
+        ("nested.jsonl --output c.csv", "Name a field inside it: text.a"),
+        ("texts.csv --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
+    ),
+    "estimate": (
+        ("gone.csv --checked texts.csv", "gone.csv does not exist"),
+        ("labelled.csv --checked gone.csv", "gone.csv does not exist"),
+        ("labelled.csv --checked texts.csv --text-column nope", "no column 'nope'"),
+        ("labelled.csv --checked texts.csv --by nope", "no column 'nope'"),
+        ("labelled.csv --checked texts.csv --report bars.csv/x.html", "bars.csv/x.html cannot be"),
+    ),
+    "datasets": (
+        ("show nope", "no dataset named 'nope'"),
+        ("show files --set test=gone.csv", "gone.csv does not exist"),
+        ("show files --set test=texts.csv --set label=nope", "no column 'nope' for the label"),
+        ("show files --set test=nested.jsonl", "Name a field inside it: text.a"),
+    ),
+    "export": (
+        ("runs/gone out --format onnx", "runs/gone does not exist"),
+        ("RUN out --format nope", "no format named 'nope'"),
+        ("RUN texts.csv/out --format onnx", "a file of that name is in the way"),
+        ("RUN out --format onnx --private", "--private belongs to --format hub or transformers"),
+    ),
+    "serve": (
+        ("runs/gone", "runs/gone does not exist"),
+        ("quickstart", "has no finished run at runs/quickstart"),
+        ("RUN --device tpu", "'tpu' is no device"),
+        ("RUN --host 0.0.0.0", "Set SENTIKIT_SERVE_KEY"),
+    ),
+    "runs": (
+        ("show runs/gone", "runs/gone does not exist"),
+        ("table answers.csv --output t.xyz", "let the name end in"),
+        ("table answers.csv --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
+    ),
+}
+
+
+@pytest.fixture
+def tables() -> None:
+    Path("texts.csv").write_text("text,label\nI love it,positive\nbad,negative\n")
+    Path("bars.csv").write_text("body|label|stars\nI love it|positive|3\nbad|negative|1\n")
+    Path("stars.csv").write_text("stars\n5\n3\n")
+    Path("what.xyz").write_bytes(b"\x00\x01")
+    Path("nested.jsonl").write_text('{"text": {"a": "I love it"}, "label": "positive"}\n')
+    Path("late.csv").write_text("id,text\n" + "1,fine\n" * 600 + "2,a,b\n")
+    Path("late.jsonl").write_text('{"text": "fine"}\n' * 600 + '{"text": ["a"]}\n')
+    Path("lists.json").write_text(json.dumps({"data": [{"text": "a"}], "more": [{"text": "b"}]}))
+    rows = [f"film {n},{('negative', 'positive')[n % 2]}" for n in range(12)]
+    for name in ("answers", "others"):
+        Path(f"{name}.csv").write_text(
+            "\n".join(["text,gold,label", *(f"{row},positive" for row in rows)])
+        )
+    labelled = "text,predicted_label,probability_negative,probability_neutral,probability_positive"
+    Path("labelled.csv").write_text(f"{labelled}\nI love it,positive,0.1,0.2,0.7\n")
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
+    command: str, trained_run: Path, tables: None
+) -> None:
+    wrong, before = [], sorted(Path().rglob("*"))
+
+    def run(mistake: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+        typed = [str(trained_run) if w == "RUN" else w for w in shlex.split(mistake[0])]
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM, command, *typed],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "OPENAI_API_KEY": "none-is-asked"},
+        )
+
+    with ThreadPoolExecutor(2) as two:
+        results = list(two.map(run, MISTAKES[command]))
+    for (typed, said), done in zip(MISTAKES[command], results, strict=True):
+        *message, report = done.stderr.splitlines()
+        seconds, modules = json.loads(report)
+        heavy = sorted(set(HEAVY) & set(modules))
+        sentences = [line for line in message if line.startswith("Error: ")]
+        if (
+            done.returncode != 2
+            or len(sentences) != 1
+            or said not in sentences[0]
+            or done.stdout
+            or heavy
+            or seconds > MOST_SECONDS
+        ):
+            wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
+    assert wrong == []
+    assert sorted(Path().rglob("*")) == before
