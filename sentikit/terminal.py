@@ -94,13 +94,7 @@ def _widest(column: str, cells: Sequence[str]) -> int:
 
 
 def _parts(widths: Sequence[int], numeric: Sequence[bool], room: int) -> list[list[int]]:
-    """Return the columns of each table: all in one where they fit or none is of numbers.
-
-    Args:
-        widths: of the columns.
-        numeric: whether a column is of numbers.
-        room: width of the terminal.
-    """
+    """Return the columns of each table: all in one where they fit or none is of numbers."""
     everything = list(range(len(widths)))
     if _EDGES + sum(widths) + _GAP * len(widths) <= room or not any(numeric) or numeric[0]:
         return [everything]

@@ -38,8 +38,8 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN texts.csv --text-column txet", "no column 'txet' for the text. Did you mean 'text'?"),
         ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
         ("RUN stars.csv", "which column holds the text? It has 'stars'"),
-        ("RUN what.xyz", "the name does not tell the format"),
-        ("RUN nested.jsonl", "holds a mapping; a text is needed. Name a field inside it: text.a"),
+        ("RUN what.xyz", "the format of this suffix is unknown"),
+        ("RUN nested.jsonl", "holds a mapping instead of text. Name a field inside it: text.a"),
         ("RUN late.csv", "late.csv, line 602: 3 fields, but the header names 2 columns"),
         ("RUN late.jsonl", "late.jsonl, line 601: the column 'text' holds a list"),
         ("RUN lists.json", "holds several lists: 'data', 'more'"),
@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"RUN {FILES} test=texts.csv --set text=nope", "no column 'nope' for the text"),
         (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
         (f"RUN {FILES} test=nested.jsonl", "Name a field inside it: text.a"),
-        (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is no class"),
+        (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is not a class"),
         (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a blank behind a colon"),
         (f"RUN {FILES} test=texts.csv --set nope=1", "nope: unknown key"),
         (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"{TRAIN} --set dataset.test=texts.csv", "has no split 'train'"),
         (
             f"{TRAIN} --set dataset.train=texts.csv --set 'dataset.label_map={{good: great}}'",
-            "'great' is no class",
+            "'great' is not a class",
         ),
         ("--recipe quickstart --output bars.csv/x", "bars.csv/x cannot be written"),
         ("--recipe quickstart --device tpu", "'tpu' is no device"),
@@ -108,9 +108,9 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "compare": (
         ("runs/gone", "runs/gone does not exist"),
-        ("answers.csv what.xyz", "the name does not tell the format"),
+        ("answers.csv what.xyz", "the format of this suffix is unknown"),
         ("answers.csv --dataset nope", "no dataset named 'nope'"),
-        ("answers.csv others.csv --baseline nope", "The baseline 'nope' is none of the runs"),
+        ("answers.csv others.csv --baseline nope", "The baseline 'nope' is not among the runs"),
         ("answers.csv others.csv --report bars.csv/x.html", "bars.csv/x.html cannot be written"),
         ("texts.csv", "No run has gold labels"),
     ),
@@ -214,5 +214,5 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
             or seconds > MOST_SECONDS
         ):
             wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     assert sorted(Path().rglob("*")) == before

@@ -191,7 +191,7 @@ def test_worker_commands_repeat_multi_value_options() -> None:
 def test_more_processes_than_texts_in_a_batch_are_refused(tiny_recipe: Path) -> None:
     result = CliRunner().invoke(sentikit, words(tiny_recipe, "run", "--nproc", "17"))
     assert result.exit_code == 2
-    assert "training.batch_size is 16, fewer than the 17 processes" in result.output
+    assert "training.batch_size is 16, less than the number of processes (17)" in result.output
 
 
 def test_nproc_under_another_launcher_is_refused(

@@ -201,7 +201,7 @@ def test_bundled_cascade_recipes_are_valid() -> None:
     (line,) = cascade(members=["minilmm", "current-zero-shot"])
     assert line.startswith("cascade.members.0: There is no recipe named 'minilmm'. Did you mean")
     with pytest.raises(
-        InputError, match=r"the old name of cascade\.members; give cascade\.members"
+        InputError, match=r"the old name of cascade\.members; give only cascade\.members"
     ):
         cascade(encoder="minilm")
 
