@@ -314,15 +314,7 @@ class SharedClassifier(EncoderClassifier):
     """
 
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:
-        super().__init__(
-            own.predictor,
-            own.word_pieces,
-            own.scheme,
-            own.max_length,
-            own.temperature,
-            own.long_texts,
-        )
-        self.calibrated, self.folder, self.label_map = own.calibrated, own.folder, own.label_map
+        self.__setstate__(own.__getstate__())
         self._own, self._group = own, group
 
     def logits(

@@ -79,7 +79,8 @@ def _resolved(
         resolved = resolve_recipe(str(recipe))
     changes: dict[str, Any] = {}
     # Whole sections come first, because searches pass arguments in alphabetical order.
-    for path, value in sorted(((_path(k), v) for k, v in settings.items()), key=_depth):
+    given = [(_path(key), value) for key, value in settings.items()]
+    for path, value in sorted(given, key=lambda setting: len(setting[0])):
         assign(changes, path, copy.deepcopy(value))
     values = merge(resolved.values, changes)
     return resolve_values(values, resolved.name, "the recipe and the settings given")
@@ -94,10 +95,6 @@ def _path(key: str) -> list[str]:
         return ["training", first, *inner]
     known = [*TrainRecipe.model_fields, *TrainingSettings.model_fields]
     raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
-
-
-def _depth(setting: tuple[list[str], Any]) -> int:
-    return len(setting[0])
 
 
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
