@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sentikit.classifiers.batches import LongTexts
+from sentikit.classifiers.batches import FastTokenizer, LongTexts
 from sentikit.classifiers.hub import endpoint, hub_answers, hub_refusal
 from sentikit.components import Component, ComponentSettings
 from sentikit.errors import InputError, SentikitError
-from sentikit.weights import POOLER, load_pretrained, refuse_foreign_code, refuse_impossible_sizes
+from sentikit.weights import POOLER, load_pretrained, refuse_impossible_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,17 +154,11 @@ class Encoder(Component, ABC):
         Raises:
             sentikit.InputError: the folder has no tokenizer, or needs Python code from the model.
         """
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel
         from transformers.initialization import no_init_weights
 
-        if not (folder / "tokenizer.json").is_file():
-            # transformers would silently make one without words from config.json alone.
-            raise InputError(f"{folder} has no tokenizer: tokenizer.json is missing.")
-        refuse_foreign_code(folder)
+        tokenizer = FastTokenizer(folder).pretrained
         refuse_impossible_sizes(folder, folder.parent / "model.safetensors")
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with no_init_weights():
             backbone = AutoModel.from_config(config, trust_remote_code=False)
