@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from training import ForTrainer
 from transformers import AutoModel, ElectraConfig
 
 import sentikit.classifiers.torch_model as torch_model
@@ -282,21 +283,6 @@ def inference_arm(
     }
 
 
-class ForTrainer(torch.nn.Module):
-    """The same model with the Trainer's interface."""
-
-    def __init__(self, model: SentimentModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return loss and logits."""
-        logits = self.model(input_ids, attention_mask)
-        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-
 def trainer_arm(size: str, texts: int, device: str, **options: Any) -> dict[str, Any]:
     """Return the seconds of transformers' Trainer for an epoch with bf16, after a warm-up."""
     from transformers import Trainer as Peer
@@ -426,6 +412,8 @@ def main() -> None:
     device = chosen.device
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("There is no GPU here: nothing was measured.")
+    if device == "cpu":
+        torch.set_num_threads(1)
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "torch": torch.__version__,

@@ -78,12 +78,22 @@ def test_inference_batches_respect_both_limits(
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= most_tokens
 
 
-@given(lengths_of, st.sampled_from([0.0, 0.1, 0.5]))
+@given(lengths_of, st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from([0, 32]))
 def test_inference_batches_pad_no_further_than_allowed(
-    lengths: np.ndarray, most_padding: float
+    lengths: np.ndarray, most_padding: float, spare: int
 ) -> None:
-    batches = list(batches_by_length(lengths, 2048, 64, most_padding))
+    batches = list(batches_by_length(lengths, 2048, 64, most_padding, spare))
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
     for batch in batches:
         shortest, longest = lengths[batch].min(), lengths[batch].max()
-        assert shortest >= longest * (1 - most_padding) - 1e-9
+        padding = (longest - lengths[batch]).sum()
+        assert padding <= spare or shortest >= longest * (1 - most_padding) - 1e-9
+
+
+def test_a_few_texts_of_several_lengths_share_passes_where_little_is_padded() -> None:
+    lengths = np.array([30, 26, 22, 21, 20, 12, 10, 9])
+    assert len(list(batches_by_length(lengths, 512, 32, 0.1))) == 5
+    assert [lengths[batch].tolist() for batch in batches_by_length(lengths, 512, 32, 0.1, 32)] == [
+        [30, 26, 22, 21, 20],
+        [12, 10, 9],
+    ]

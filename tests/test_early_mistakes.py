@@ -39,15 +39,15 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
         ("RUN stars.csv", "which column holds the text? It has 'stars'"),
         ("RUN what.xyz", "the format of this suffix is unknown"),
-        ("RUN nested.jsonl", "holds a mapping; a text is needed. Name a field inside it: text.a"),
+        ("RUN nested.jsonl", "holds a mapping instead of text. Name a field inside it: text.a"),
         ("RUN late.csv", "late.csv, line 602: 3 fields, but the header names 2 columns"),
         ("RUN late.jsonl", "late.jsonl, line 601: the column 'text' holds a list"),
         ("RUN lists.json", "holds several lists: 'data', 'more'"),
-        ("RUN texts.csv --output bars.csv/x.csv", "takes no files (Not a directory)"),
-        ("RUN texts.csv --output x.xlsx", ".xlsx is not written"),
+        ("RUN texts.csv --output bars.csv/x.csv", "is not writable (Not a directory)"),
+        ("RUN texts.csv --output x.xlsx", ".xlsx files cannot be written"),
         ("RUN texts.csv --resume", "--resume needs --output"),
-        ("RUN texts.csv --device tpu", "'tpu' is no device"),
-        ("RUN texts.csv --label-map LABEL_0=negative", "names its classes itself"),
+        ("RUN texts.csv --device tpu", "'tpu' is not a device"),
+        ("RUN texts.csv --label-map LABEL_0=negative", "defines its classes"),
         ("RUN texts.csv --on nowhere", "no engine named 'nowhere'"),
         ("runs/gone texts.csv", "runs/gone does not exist"),
         ("quickstar texts.csv", "Did you mean 'quickstart'?"),
@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"RUN {FILES} test=texts.csv --set text=nope", "no column 'nope' for the text"),
         (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
         (f"RUN {FILES} test=nested.jsonl", "Name a field inside it: text.a"),
-        (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is no class"),
+        (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is not a class"),
         (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a blank behind a colon"),
         (f"RUN {FILES} test=texts.csv --set nope=1", "nope: unknown key"),
         (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
@@ -80,10 +80,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"{TRAIN} --set dataset.test=texts.csv", "has no split 'train'"),
         (
             f"{TRAIN} --set dataset.train=texts.csv --set 'dataset.label_map={{good: great}}'",
-            "'great' is no class",
+            "'great' is not a class",
         ),
         ("--recipe quickstart --output bars.csv/x", "bars.csv/x cannot be written"),
-        ("--recipe quickstart --device tpu", "'tpu' is no device"),
+        ("--recipe quickstart --device tpu", "'tpu' is not a device"),
     ),
     "prompt": (
         ("--recipe nope", "no recipe named 'nope'"),
@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("runs/gone", "runs/gone does not exist"),
         ("answers.csv what.xyz", "the format of this suffix is unknown"),
         ("answers.csv --dataset nope", "no dataset named 'nope'"),
-        ("answers.csv others.csv --baseline nope", "The baseline 'nope' is none of the runs"),
+        ("answers.csv others.csv --baseline nope", "The baseline 'nope' is not among the runs"),
         ("answers.csv others.csv --report bars.csv/x.html", "bars.csv/x.html cannot be written"),
         ("texts.csv", "No run has gold labels"),
     ),
@@ -144,18 +144,18 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "export": (
         ("runs/gone out --format onnx", "runs/gone does not exist"),
         ("RUN out --format nope", "no format named 'nope'"),
-        ("RUN texts.csv/out --format onnx", "a file of that name is in the way"),
+        ("RUN texts.csv/out --format onnx", "because a file has that name"),
         ("RUN out --format onnx --private", "--private belongs to --format hub or transformers"),
     ),
     "serve": (
         ("runs/gone", "runs/gone does not exist"),
         ("quickstart", "has no finished run at runs/quickstart"),
-        ("RUN --device tpu", "'tpu' is no device"),
+        ("RUN --device tpu", "'tpu' is not a device"),
         ("RUN --host 0.0.0.0", "Set SENTIKIT_SERVE_KEY"),
     ),
     "runs": (
         ("show runs/gone", "runs/gone does not exist"),
-        ("table answers.csv --output t.xyz", "let the name end in"),
+        ("table answers.csv --output t.xyz", "the name must end in"),
         ("table answers.csv --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
     ),
 }
@@ -214,5 +214,5 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
             or seconds > MOST_SECONDS
         ):
             wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     assert sorted(Path().rglob("*")) == before

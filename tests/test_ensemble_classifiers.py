@@ -41,6 +41,13 @@ def texts(count: int) -> list[str]:
     return [f"text {number}" for number in range(count)]
 
 
+class Short(RuleClassifier):
+    """Gives one prediction too few."""
+
+    def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
+        yield from list(super().classify(examples))[:-1]
+
+
 class TestCascade:
     @pytest.mark.parametrize("first", KINDS)
     @pytest.mark.parametrize("last", KINDS)
@@ -133,21 +140,17 @@ class TestCascade:
         assert cascade.predict_proba(["a"]).tolist() == [[0.2, 0.1, 0.7]]
 
     def test_members_that_return_a_wrong_number_of_predictions_are_named(self) -> None:
-        class Short(RuleClassifier):
-            def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
-                yield from list(super().classify(examples))[:-1]
-
         good = RuleClassifier(sure_of_even)
-        with pytest.raises(SentikitError, match="bad gave 1 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 1 predictions, but was given more"):
             Cascade({"good": good, "bad": Short(echo)}, [0.8]).predict(texts(4))
-        with pytest.raises(SentikitError, match="bad gave 3 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 3 predictions, but was given more"):
             Cascade({"bad": Short(sure_of_even), "good": RuleClassifier(echo)}, [0.8]).predict(
                 texts(4)
             )
 
     def test_wrong_numbers_of_members_or_thresholds_and_other_classes_are_refused(self) -> None:
         one = RuleClassifier(always("neutral"))
-        with pytest.raises(InputError, match="needs two members"):
+        with pytest.raises(InputError, match="needs at least two members"):
             Cascade({"a": one}, [])
         with pytest.raises(InputError, match="3 members needs 2 thresholds"):
             Cascade({"a": one, "b": one, "c": one}, [0.5])
@@ -233,10 +236,6 @@ class TestVote:
         assert (found.label, found.error) == (None, "b: overloaded")
 
     def test_members_that_give_different_numbers_of_predictions_are_refused(self) -> None:
-        class Short(RuleClassifier):
-            def classify(self, examples, session=None):  # type: ignore[no-untyped-def]
-                yield from list(super().classify(examples))[:-1]
-
         members = {"a": RuleClassifier(always("neutral")), "b": Short(always("neutral"))}
         with pytest.raises(SentikitError, match="The member b gave 2 predictions"):
             Vote(members).predict(texts(3))
@@ -268,7 +267,7 @@ MALFORMED = {
     "a class left out": (Prediction("neutral", {"neutral": 1.0}), "one for each of negative"),
     "a label of another scheme": (Prediction("joy", confidence=0.9), "the label 'joy'"),
     "a confidence above 1": (Prediction("neutral", confidence=7.0), "from 0 to 1"),
-    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD from 0 on"),
+    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD of at least 0"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sentikit.classifiers.batches import TokenizedTexts
 from sentikit.classifiers.torch_model import (
     _PADDING_ONLY,
     SentimentModel,
@@ -21,11 +23,13 @@ from sentikit.classifiers.torch_model import (
 )
 from sentikit.extension import ParameterGroup, StepPlan
 from sentikit.registry import default_registry
-from sentikit.training.data import MicroBatch, pinned
+from sentikit.training.checkpoints import CheckpointFolder, TrainingState
+from sentikit.training.data import Labelled, MicroBatch, pinned
 from sentikit.training.engine import out_of_memory
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.settings import SGD, Adagrad, AdamW, Optimizer
-from sentikit.training.trainer import dropout_seed, seed_dropout
+from sentikit.training.reporting import SilentJournal
+from sentikit.training.settings import SGD, Adagrad, AdamW, Optimizer, TrainingSettings
+from sentikit.training.trainer import Trainer, dropout_seed, seed_dropout
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
@@ -163,6 +167,34 @@ def test_a_training_step_syncs_with_the_device_only_for_padding() -> None:
     engine = engine_of(model_with_a_shared_activation_and_a_frozen_layer(), "bf16", True)
     counts = take_steps(engine, 2)
     assert counts["_local_scalar_dense"] == 2  # one for each micro-batch
+
+
+def test_the_loop_reads_numbers_from_the_device_only_for_padding_and_log_lines() -> None:
+    settings = TrainingSettings(batch_size=5, epochs=1, log_every=4, precision="fp32")
+    lengths = np.tile([3, 5, 4, 9, 6], 8)
+    pieces = np.random.default_rng(0).integers(3, 40, lengths.sum(), dtype=np.int32)
+    texts = TokenizedTexts(pieces, np.concatenate([[0], np.cumsum(lengths)]), 0)
+    gold = np.arange(40) % 3
+    model = model_with_a_shared_activation_and_a_frozen_layer()
+    engine = engine_of(model, "fp32", True)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trainer = Trainer(
+        engine=engine,
+        groups=[ParameterGroup("all", trained, 1e-3, 0.01)],
+        plan=StepPlan(AdamW(), 1.0, "fp32", 5, 5),
+        settings=settings,
+        train=Labelled(texts, gold),
+        validation=Labelled(texts, gold),
+        classes=("a", "b", "c"),
+        objective=CrossEntropy(gold, np.ones(3, np.float32), 0.0),
+        checkpoints=CheckpointFolder(Path("unused"), 1),
+        journal=SilentJournal(),
+        stop_requested=lambda: False,
+    )
+    with Operations() as counted:
+        trainer.train_epoch(TrainingState(""))
+    padding, gradient_norms = 8, 2
+    assert counted.counts["_local_scalar_dense"] == padding + gradient_norms
 
 
 def test_dropout_of_a_step_depends_only_on_its_seed() -> None:

@@ -113,7 +113,7 @@ class TestFastTokenizer:
             FastTokenizer(tmp_path / "a")
 
 
-def imported_by(arguments: list[str], text: str) -> set[str]:
+def imported_by(arguments: list[str], text: str, exit_code: int = 0) -> set[str]:
     """Return the modules that a command imports in a process of its own."""
     code = (
         "import sys\nfrom sentikit.cli import main\n"
@@ -122,8 +122,8 @@ def imported_by(arguments: list[str], text: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], input=text, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert '"predicted_label"' in done.stdout
+    assert done.returncode == exit_code, done.stderr
+    assert ('"predicted_label"' in done.stdout) == (exit_code == 0)
     return set(done.stderr.splitlines()[-1].split())
 
 
@@ -147,3 +147,23 @@ def test_an_onnx_folder_labels_texts_without_importing_torch(
     # What only LLMs, runs and progress bars need is left out too.
     assert not found & {"pyarrow", "asyncio", "ssl", "sqlite3", "ruamel", "rich"}
     assert not any(name.startswith(("sentikit.llm", "sentikit.recipe")) for name in found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "MODEL", "missing.csv"],
+        ["predict", "MODEL", "texts.csv", "--text-column", "txet"],
+        ["predict", "MODEL", "texts.csv", "--precision", "int8"],
+        ["evaluate", "MODEL", "--dataset", "dmo"],
+        ["evaluate", "MODEL", "--dataset", "demo", "--split", "tset"],
+    ],
+    ids=" ".join,
+)
+def test_an_input_mistake_is_reported_before_anything_heavy_is_imported(
+    tmp_path: Path, words: list[str]
+) -> None:
+    folder = make_classifier(tmp_path / "model", architecture="bert")
+    Path("texts.csv").write_text("text\ngood\n")
+    given = [str(folder) if word == "MODEL" else word for word in words]
+    assert not imported_by(given, "", exit_code=2) & HEAVY

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions
+from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions, _LearningBar
 from several_processes import SENTIKIT, run, start, wait_for_steps
 from tiny_language_models import make_language_model
 
@@ -115,6 +115,15 @@ def test_a_local_fine_tuning_run_records_losses_and_scores(tuned: Path, base: Pa
     assert metrics["validation_macro_f1"] == best["validation_macro_f1"]
     assert epochs[-1]["training_loss"] < epochs[0]["training_loss"] / 2
     assert not (tuned / "checkpoints").exists()
+
+
+def test_an_epochs_line_names_macro_f1_as_the_field_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = {"training_loss": 0.5, "validation_macro_f1": 0.75, "validation_accuracy": 0.8}
+    _LearningBar(shown=False).show({"kind": "epoch", "epoch": 1, **record})
+    expected = "training loss 0.5000  validation macro-F1 0.7500  validation accuracy 0.8000"
+    assert capsys.readouterr().err == f"epoch 1  {expected}\n"
 
 
 def test_peft_loads_the_trained_adapter(tuned: Path, base: Path, reviews: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_thousand_errors_in_a_row_give_infinite_evidence_without_an_error() ->
 
 
 def test_meaningless_error_rates_of_a_monitor_are_refused() -> None:
-    with pytest.raises(InputError, match="error_rate is 0"):
+    with pytest.raises(InputError, match=r"error_rate must be between 0 and 1, .* not 0\."):
         sentikit.Monitor(0)
-    with pytest.raises(InputError, match="level is 95"):
+    with pytest.raises(InputError, match=r"level must be between 0 and 1, .* not 95\."):
         sentikit.Monitor(0.1, 95)

@@ -93,6 +93,7 @@ def test_a_replayed_run_reads_back(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["answers"] == {
         "rows": 3,
+        "without_text": 0,
         "invalid": 1,
         "invalid_rate": pytest.approx(1 / 3),
         "failed": 0,
@@ -172,5 +173,5 @@ def test_a_replay_without_recorded_answers_is_refused() -> None:
     )
     with pytest.raises(InputError, match="runs/none does not exist"):
         run_prompts(components, Path("run"))
-    with pytest.raises(InputError, match=r"llm\.run: a value is needed"):
+    with pytest.raises(InputError, match=r"llm\.run: a value is missing"):
         make_components(dataset={"name": "demo"}, llm={"backend": "replay"})

@@ -12,7 +12,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from llm_fixtures import LABELS, PRICES, Asked, ask, ask_about, openai_backend, serving
+from llm_fixtures import (
+    LABELS,
+    PRICES,
+    Asked,
+    RunningServer,
+    ask,
+    ask_about,
+    openai_backend,
+    serving,
+)
 
 from sentikit import InputError, SentikitError, Usage
 from sentikit.extension import (
@@ -444,6 +453,12 @@ def test_a_malformed_answer_is_blamed_on_the_backend_by_name_and_plugin() -> Non
     assert title_of(OddAnswers(RuntimeError())) == "The LLM backend OddAnswers"
 
 
+def ask_all(server: RunningServer, folder: Path, kept: Asked, ceiling: float) -> None:
+    """Ask 60 questions of about 40 tokens at a dollar a million tokens."""
+    backend, questions = openai_backend(server.url), ask_about(TEXTS, max_tokens=20)
+    ask(backend, questions, folder, options=fast(prices=PRICES), into=kept, max_cost=ceiling)
+
+
 class TestMoney:
     def test_a_malformed_answer_counts_as_spent_once(self, tmp_path: Path) -> None:
         backend, options = OddAnswers(RuntimeError()), fast(prices=PRICES)
@@ -467,18 +482,11 @@ class TestMoney:
     def spend(
         self, folder: Path, ceiling: float, **behaviour: object
     ) -> tuple[Asked, dict[str, int]]:
-        """Ask 60 questions of about 40 tokens at a dollar a million tokens."""
+        """Ask about all texts within a ceiling; return the rows and what the server billed."""
         kept = Asked()
         with serving(seconds=0.01, **behaviour) as s:
             try:
-                ask(
-                    openai_backend(s.url),
-                    ask_about(TEXTS, max_tokens=20),
-                    folder,
-                    options=fast(prices=PRICES),
-                    into=kept,
-                    max_cost=ceiling,
-                )
+                ask_all(s, folder, kept, ceiling)
             except SentikitError as error:
                 assert "--max-cost" in error.message  # noqa: PT017
             return kept, s.server.billed
@@ -525,14 +533,7 @@ class TestMoney:
         kept = Asked()
         with serving(seconds=0.01, usage=usage) as s:
             with pytest.raises(SentikitError, match="--max-cost"):
-                ask(
-                    openai_backend(s.url),
-                    ask_about(TEXTS, max_tokens=20),
-                    tmp_path,
-                    options=fast(prices=PRICES),
-                    into=kept,
-                    max_cost=0.02,
-                )
+                ask_all(s, tmp_path, kept, 0.02)
             assert 0 < s.server.calls < FIRST + len(TEXTS)
             assert sum(s.server.billed.values()) / 1e6 <= 0.02
         assert all(row.usage is None and row.paid for row in kept.rows)
@@ -568,14 +569,7 @@ class TestMoney:
         with serving() as s:
             for _ in range(3):
                 with pytest.raises(SentikitError, match="--max-cost"):
-                    ask(
-                        openai_backend(s.url),
-                        ask_about(TEXTS, max_tokens=20),
-                        tmp_path,
-                        options=fast(prices=PRICES),
-                        into=kept,
-                        max_cost=ceiling,
-                    )
+                    ask_all(s, tmp_path, kept, ceiling)
             assert sum(s.server.billed.values()) / 1e6 <= ceiling
 
     def test_a_budget_too_small_for_one_call_sends_nothing(self, tmp_path: Path) -> None:

@@ -91,6 +91,9 @@ def test_encoders_llms_cascades_and_votes_keep_rows_without_text_and_repeated_id
     assert has_none_without_text(labels("runs/cascade"))
     run("vote", "runs/encoder", "runs/llm", "runs/advised", "--output", "runs/vote")
     assert has_none_without_text(labels("runs/vote"))
+    for kind in ("llm", "cascade", "vote"):
+        counts = json.loads(Path(f"runs/{kind}/manifest.json").read_text())
+        assert (counts["rows"], counts["without_text"], counts["invalid"]) == (6, 3, 0), kind
     run("compare", "runs/encoder", "runs/llm", "runs/cascade")
     shown = json.loads(run("datasets", "show", *data[1:], "--json"))
     assert shown["splits"][0]["empty_texts"] == 3

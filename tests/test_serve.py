@@ -271,6 +271,19 @@ class TestKey:
         assert "Set SENTIKIT_SERVE_KEY" in done.stderr
 
 
+def test_a_classifier_that_does_not_exist_is_reported_before_anything_is_imported() -> None:
+    code = (
+        "import sys; from sentikit.cli import main\n"
+        "sys.argv = ['sentikit', 'serve', 'nothing', '--port', '0']\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'fastapi', 'uvicorn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    assert done.stdout == "[]\n"
+
+
 def test_a_port_in_use_is_reported_before_anything_is_loaded(server: Client) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sentikit", "serve", "runs/none", "--port", str(server.port)],
@@ -330,7 +343,7 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
     [
         (["--label-map", "LABEL_0"], "--label-map 'LABEL_0' is not of the form LABEL=CLASS"),
         (["--label-map", "A=a,A=b"], "names the label 'A' twice"),
-        (["--revision", "v2"], "a revision is for models on the hub"),
+        (["--revision", "v2"], "Leave out the revision"),
     ],
 )
 def test_a_wrong_label_map_or_revision_is_refused_in_one_sentence(

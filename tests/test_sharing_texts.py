@@ -84,6 +84,32 @@ def test_texts_truncated_by_any_process_are_counted(trained_run: Path) -> None:
     assert shared.unknown == 2 * own.unknown
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["nproc", "torchrun"])
+def test_several_processes_count_cut_and_unknown_texts_as_one_does(
+    trained_run: Path, command: str
+) -> None:
+    odd = ["the film was great " * 200, "the room was bad " * 300, "電影很好看", "🎉🎉🎉🎉", "fine"]
+    rows = [{"text": f"{text} {number % 7}"} for number in range(LINES) for text in odd[:5]][:LINES]
+    Path("odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["predict", str(trained_run), "odd.jsonl", "--precision", "fp32", "--output"]
+    alone = run(*words, "alone.jsonl")
+    if command == "nproc":
+        shared = run(*words, "shared.jsonl", "--nproc", "2")
+    else:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command_line = [*launcher, "--nproc-per-node=2", "-m", "sentikit", *words, "shared.jsonl"]
+        shared = end(start(command_line))
+    assert (alone.code, shared.code) == (0, 0), shared.error
+
+    def counted(said: str) -> list[str]:
+        kinds = ("more than", "mostly characters", "rows labelled")
+        return [line for line in said.splitlines() if any(kind in line for kind in kinds)]
+
+    assert len(counted(alone.error)) == 3
+    assert counted(shared.error) == counted(alone.error)
+
+
 def test_an_empty_input_gives_no_logits(trained_run: Path) -> None:
     classifier = load_model(trained_run, LoadingOptions("cpu"))
     assert classifier.logits_of_texts([]).shape == (0, 3)

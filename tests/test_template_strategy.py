@@ -129,6 +129,8 @@ def test_a_missing_column_is_named_with_the_available_ones() -> None:
     given = PromptInput("Hm.", CLASSES, columns={"title": "x", "stars": 1})
     with pytest.raises(InputError, match=r"row.titel.*it has title, stars.*Did you mean 'title'"):
         said(given, user="{text} {row.titel}")
+    with pytest.raises(InputError, match=r"row.source.*The example's own source is \{source\}"):
+        said(given, user="{text} {row.source}")
 
 
 def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:

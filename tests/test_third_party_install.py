@@ -23,7 +23,10 @@ from tiny_models import make_encoder, make_reviews
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("sentikit", "plugins", "recipes")
-SINGLE_FILES = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")
+SINGLE_FILES = (
+    *("pyproject.toml", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE"),
+    *("CHANGELOG.md", "CITATION.cff", "constraints.txt"),
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -76,6 +79,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in SINGLE_FILES:
         shutil.copy(ROOT / name, folder / name)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_vote.py").touch()
     return folder
 
 
@@ -136,7 +141,7 @@ class TestWheel:
         ):
             assert name in inside
 
-    def test_the_sdist_contains_the_same_files(self, dist: Path, wheel: Path) -> None:
+    def test_the_sdist_contains_the_same_files_and_no_tests(self, dist: Path, wheel: Path) -> None:
         (path,) = dist.glob("*.tar.gz")
         with tarfile.open(path) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
@@ -145,7 +150,8 @@ class TestWheel:
                 for folder in ("plugins/", "recipes/"):
                     name = name.replace(f"sentikit/{folder}", folder, 1)
                 assert name in names
-        assert {"pyproject.toml", "setup.cfg", "README.md", "LICENSE"} <= names
+        assert set(SINGLE_FILES) <= names
+        assert not any(name.startswith("tests/") for name in names)
 
 
 def test_a_new_plugin_installs_passes_its_tests_and_trains(environment: Environment) -> None:

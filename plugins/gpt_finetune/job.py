@@ -116,7 +116,7 @@ class _LearningBar(LiveBar):
 def _losses(record: Mapping[str, Any]) -> str:
     """Return the losses and accuracies of a record, as text."""
     shown = [
-        f"{name.replace('_', ' ')} {value:.4f}"
+        f"{name.replace('macro_f1', 'macro-F1').replace('_', ' ')} {value:.4f}"
         for name, value in record.items()
         if isinstance(value, float) and ("loss" in name or "accuracy" in name or "f1" in name)
     ]

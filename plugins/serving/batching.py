@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 
 from sentikit import Prediction
 
+#: Who was just answered often asks again. So long a batch waits for them: a share of the time of
+#: the last batch, and seconds.
+_SHARE_WAITED, _MOST_WAITED = 0.1, 0.01
+
 Classify = Callable[[list[str]], Sequence[Prediction]]
 
 
@@ -24,14 +28,17 @@ class _Waiting:
 
 
 class Batcher:
-    """A queue of texts that free workers classify at once, without waiting for full batches.
+    """Classifies what waits whenever a worker is free.
+
+    A single worker gives those it has just answered a moment to ask again: clients that ask one
+    text after the other would otherwise fall into groups, and small batches cost more a text.
 
     Args:
-        classify: labels texts, in order; called in worker threads.
-        most_texts: most texts of a batch.
-        most_waiting: most texts that may wait; further requests are refused.
+        classify: labels some texts, in order; called in worker threads.
+        most_texts: texts of one batch.
+        most_waiting: texts that may wait; a request beyond them is refused.
         workers: batches classified at the same time.
-        observe: called with the size of each batch.
+        observe: told the size of each batch.
     """
 
     def __init__(
@@ -44,7 +51,9 @@ class Batcher:
     ) -> None:
         self._classify, self._observe = classify, observe
         self._most_texts, self._most_waiting = most_texts, most_waiting
-        self._free = workers
+        self._free = self._workers = workers
+        self._expected = 0
+        self._patience: asyncio.TimerHandle | None = None
         self._threads = ThreadPoolExecutor(workers, "classify")
         self._queue: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -64,24 +73,25 @@ class Batcher:
             raise QueueFullError
         request = _Waiting(texts, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        # Texts that arrive in the same iteration of the loop join the batch.
+        self._expected = max(0, self._expected - 1)
+        # What has arrived in this turn of the loop joins the same batch.
         asyncio.get_running_loop().call_soon(self._start)
         try:
             return await request.answer
         except asyncio.CancelledError:
-            # The client has disconnected: its waiting texts need not be classified.
+            # The client hung up: a request that still waits need not be classified.
             if request in self._queue:
                 self._queue.remove(request)
             raise
 
     async def close(self) -> None:
-        """Wait for running batches, and end the threads."""
+        """Wait for the batches under way and end the threads."""
         while self._running:
             await asyncio.wait(self._running)
         self._threads.shutdown()
 
     def _start(self) -> None:
-        while self._free and self._queue:
+        while self._free and self._queue and not self._expected:
             batch = [self._queue.popleft()]
             size = len(batch[0].texts)
             while self._queue and size + len(self._queue[0].texts) <= self._most_texts:
@@ -96,6 +106,7 @@ class Batcher:
         texts = [text for request in batch for text in request.texts]
         self._observe(size)
         loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             predictions = list(await loop.run_in_executor(self._threads, self._classify, texts))
         except Exception as error:
@@ -111,4 +122,18 @@ class Batcher:
                     request.answer.set_result(own)
         finally:
             self._free += 1
+            if self._workers == 1:
+                self._expect(len(batch), loop.time() - began)
             self._start()
+
+    def _expect(self, requests: int, seconds: float) -> None:
+        """Let the next batch wait for as many requests as were answered, but not for long."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._expected = requests
+        wait = min(seconds * _SHARE_WAITED, _MOST_WAITED)
+        self._patience = asyncio.get_running_loop().call_later(wait, self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        self._expected = 0
+        self._start()

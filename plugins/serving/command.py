@@ -23,6 +23,7 @@ from sentikit.extension import (
     FiniteRange,
     find_key,
     label_map_of,
+    refuse_missing,
 )
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def serve(
             f"--host {host} lets other machines in. Set {KEY} in the environment or in .env, or "
             "leave --host out."
         )
+    refuse_missing(classifier, revision)
     with contextlib.closing(_bound(host, port)) as listener:
         uvicorn = _needed()
         from sentikit import load

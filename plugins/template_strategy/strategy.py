@@ -199,9 +199,11 @@ def _refuse_unknown(name: str, known: Sequence[str]) -> None:
 def _column(name: str, columns: Mapping[str, object]) -> str:
     if name not in columns:
         listed = ", ".join(columns) or "none"
+        own = f" The example's own {name} is {{{name}}}." if name in _NAMES else ""
         raise InputError(
             f"The prompt shows {{row.{name}}}, and the row has no such column (it has {listed})."
-            f"{_near(name, list(columns))} A dataset keeps the ones that dataset.columns lists."
+            f"{own or _near(name, list(columns))} A dataset keeps the ones that dataset.columns "
+            "lists."
         )
     value = columns[name]
     return "" if value is None else str(value)

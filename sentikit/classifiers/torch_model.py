@@ -112,7 +112,7 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 #: One thread computes a pass on a CPU: larger ones are not faster (measured with MiniLM).
-_CPU_LIMITS = BatchLimits(512, 32, 0.1)
+_CPU_LIMITS = BatchLimits(512, 32, 0.1, 32)
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 

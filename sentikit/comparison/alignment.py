@@ -234,10 +234,7 @@ def gold_labels(
 
 
 def _refuse_conflict(
-    examples: Examples,
-    classes: tuple[str, ...],
-    first: tuple[str, Rows],
-    other: tuple[str, Rows],
+    examples: Examples, classes: tuple[str, ...], first: tuple[str, Rows], other: tuple[str, Rows]
 ) -> None:
     odd = np.flatnonzero((first[1] >= 0) & (other[1] >= 0) & (first[1] != other[1]))
     if not len(odd):

@@ -47,15 +47,11 @@ class Estimates:
 
 @dataclass(frozen=True)
 class ChangedDecisions:
-    """Answers that an LLM changed to the encoder's because it was shown the prediction.
+    """Answers that an LLM changed to the encoder's because it was shown the prediction."""
 
-    Attributes:
-        against: the run of the LLM without the encoder.
-        right: changed to the gold label.
-        wrong: changed to another one.
-    """
-
+    #: The run of the LLM without the encoder.
     against: str
+    #: Numbers of answers changed to the gold label, and to another one.
     right: int
     wrong: int
 
@@ -157,26 +153,16 @@ class Test:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """A difference in a plugin's metric, `second` minus `first`.
-
-    Attributes:
-        difference: with its intervals.
-        permutation: paired permutation test, adjusted over the differences in this metric.
-    """
+    """A difference in a plugin's metric, `second` minus `first`."""
 
     difference: Estimate
+    #: A paired permutation test, adjusted over the differences in this metric.
     permutation: Test
 
 
 @dataclass(frozen=True)
 class PluginMetric:
-    """A metric of a plugin.
-
-    Attributes:
-        name: its key in ``metrics``.
-        title: the header of its column.
-        higher_is_better: whether higher values are better.
-    """
+    """A metric of a plugin: its key in ``metrics`` and the header of its column."""
 
     name: str
     title: str
@@ -233,14 +219,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs with the same settings and different seeds or rounds.
-
-    Attributes:
-        name: the common part of the runs' names.
-        runs: their names.
-        macro_f1: over the runs.
-        accuracy: over the runs.
-    """
+    """Runs with the same settings and different seeds or rounds, by what their names share."""
 
     name: str
     runs: tuple[str, ...]
@@ -267,11 +246,8 @@ class BreakEven:
 class SampleSize:
     """The number of test texts that can show a difference between two runs.
 
-    Attributes:
-        first: a run's name.
-        second: the other run's name.
-        macro_f1: texts for a difference of macro-F1, from the bootstrap's standard error.
-        accuracy: texts for a difference of accuracy, by McNemar's test (Connor 1987).
+    For macro-F1 it follows from the bootstrap's standard error, for accuracy from McNemar's test
+    (Connor 1987).
     """
 
     first: str
@@ -299,12 +275,7 @@ class SampleSizes:
 
 @dataclass(frozen=True)
 class Advice:
-    """The run to use.
-
-    Attributes:
-        run: its name.
-        sentence: the advice with its evidence.
-    """
+    """The run to use, and a sentence with the evidence."""
 
     run: str
     sentence: str

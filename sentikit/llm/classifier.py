@@ -103,10 +103,8 @@ class LLMClassifier(Classifier):
         self, examples: Iterable[str | Example], session: Session, memory: Memory | None = None
     ) -> Iterator[tuple[Example, tuple[Message, ...]]]:
         for row, (example, shown) in enumerate(self.context.stream(examples, session, memory)):
-            yield (
-                example,
-                messages_for(self.components, prompt_input(example, self.labels, shown), row),
-            )
+            given = prompt_input(example, self.labels, shown)
+            yield example, messages_for(self.components, given, row)
 
     def describe(self) -> dict[str, Any]:
         """Return the sections of the recipe that determine the labels."""
@@ -134,16 +132,13 @@ class LLMClassifier(Classifier):
 
     def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
         options, example = self.components.llm_options, row.example
-        needs, rationale = (
-            self.components.strategy.needs(),
-            self.components.strategy_options.rationale,
-        )
-        messages = messages_for(
-            self.components, prompt_input(example, self.labels, row.context), number
-        )
+        needs = self.components.strategy.needs()
+        rationale = self.components.strategy_options.rationale
+        given = prompt_input(example, self.labels, row.context)
+        messages = messages_for(self.components, given, number)
         expected = needs.tokens + (_RATIONALE_TOKENS if rationale else 0)
-        given = "max_tokens" in options.model_fields_set
-        least = 2 * expected + (0 if given else member.backend.least_tokens)
+        limited = "max_tokens" in options.model_fields_set
+        least = 2 * expected + (0 if limited else member.backend.least_tokens)
         return ChatRequest(
             messages=messages,
             labels=self.labels,

@@ -17,14 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentikit.errors import InputError
-from sentikit.files import (
-    disk_errors,
-    folder_writer,
-    read_json,
-    remove_leftovers,
-    sync,
-    write_json,
-)
+from sentikit.files import disk_errors, folder_writer, read_json, remove_leftovers, sync, write_json
 from sentikit.weights import read_weights, write_weights
 
 if TYPE_CHECKING:

@@ -19,13 +19,7 @@ from sentikit.components import ComponentSettings
 from sentikit.datasets.examples import Examples
 from sentikit.datasets.opening import DatasetLoader, DatasetOptions, OpenedDataset
 from sentikit.errors import InputError, did_you_mean
-from sentikit.recipe.resolving import (
-    ResolvedRecipe,
-    assign,
-    merge,
-    resolve_recipe,
-    resolve_values,
-)
+from sentikit.recipe.resolving import ResolvedRecipe, assign, merge, resolve_recipe, resolve_values
 from sentikit.registry import default_registry
 from sentikit.runs.folder import choose_run_folder
 from sentikit.training.job import JobOptions, TrainedRun
@@ -85,7 +79,8 @@ def _resolved(
         resolved = resolve_recipe(str(recipe))
     changes: dict[str, Any] = {}
     # Whole sections come first, because searches pass arguments in alphabetical order.
-    for path, value in sorted(((_path(k), v) for k, v in settings.items()), key=_depth):
+    given = [(_path(key), value) for key, value in settings.items()]
+    for path, value in sorted(given, key=lambda setting: len(setting[0])):
         assign(changes, path, copy.deepcopy(value))
     values = merge(resolved.values, changes)
     return resolve_values(values, resolved.name, "the recipe and the settings given")
@@ -100,10 +95,6 @@ def _path(key: str) -> list[str]:
         return ["training", first, *inner]
     known = [*TrainRecipe.model_fields, *TrainingSettings.model_fields]
     raise InputError(f"Unknown setting {key!r}. {did_you_mean(first, known)}")
-
-
-def _depth(setting: tuple[list[str], Any]) -> int:
-    return len(setting[0])
 
 
 class SentimentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

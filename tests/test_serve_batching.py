@@ -1,0 +1,76 @@
+"""Dynamic batching: which texts of concurrent requests are classified together, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sentikit.plugins.serving.batching import Batcher, QueueFullError
+
+from sentikit import Prediction
+
+SECONDS = 0.2
+
+
+def run(
+    work: Callable[[Batcher, list[int]], Awaitable[None]], most_waiting: int = 1000
+) -> list[int]:
+    """Let `work` use a batcher of one worker that takes a while, and return its batches' sizes."""
+    sizes: list[int] = []
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        time.sleep(SECONDS)
+        return [Prediction(text, None) for text in texts]
+
+    async def main() -> None:
+        batcher = Batcher(classify, 256, most_waiting, 1, sizes.append)
+        await work(batcher, sizes)
+        await batcher.close()
+
+    asyncio.run(main())
+    return sizes
+
+
+def test_clients_that_ask_one_text_after_the_other_share_every_batch() -> None:
+    async def work(batcher: Batcher, sizes: list[int]) -> None:
+        async def client(number: int) -> None:
+            while number % 2 and not sizes:  # Half of them miss the first batch.
+                await asyncio.sleep(0)
+            for turn in range(4):
+                text = f"{number} {turn}"
+                (answer,) = await batcher.classify([text])
+                assert answer.label == text
+
+        await asyncio.gather(*map(client, range(8)))
+
+    sizes = run(work)
+    assert sizes[0] == 4
+    assert sizes[1:4] == [8, 8, 8]
+
+
+def test_a_request_waits_for_no_client_that_stays_away() -> None:
+    async def work(batcher: Batcher, sizes: list[int]) -> None:
+        first = asyncio.create_task(batcher.classify(["first"]))
+        await asyncio.sleep(SECONDS / 2)
+        second = asyncio.create_task(batcher.classify(["second"]))
+        await first
+        answered = time.monotonic()
+        await second
+        assert time.monotonic() - answered < SECONDS * 1.5
+
+    assert run(work) == [1, 1]
+
+
+def test_a_request_beyond_what_may_wait_is_refused() -> None:
+    async def work(batcher: Batcher, sizes: list[int]) -> None:
+        waiting = [asyncio.create_task(batcher.classify(["a"]))]
+        await asyncio.sleep(SECONDS / 4)
+        waiting.append(asyncio.create_task(batcher.classify(["b"])))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await batcher.classify(["c"])
+        await asyncio.gather(*waiting)
+
+    assert run(work, most_waiting=1) == [1, 1]
