@@ -307,7 +307,7 @@ def test_different_texts_are_refused_or_intersected(files: list[str]) -> None:
     assert "--intersect" in message
     found = judged(files[0], moved, "--intersect")
     assert found["examples"] == 118
-    assert "Only the 118 of 120 texts that all runs share are compared." in found["notes"]
+    assert "The runs share 118 of 120 texts; only those are compared." in found["notes"]
     alien = write("alien.csv", ["neutral"], ["neutral"], ["another"])
     assert "no text in common" in refused(files[0], alien, "--intersect")
 
