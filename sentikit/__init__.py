@@ -1,12 +1,12 @@
-"""sentikit: label sentiment well and cheaply with encoders, LLMs and ensembles of both.
+"""sentikit: sentiment labelling with encoders, LLMs and ensembles of both.
 
 >>> import sentikit
 >>> classifier = sentikit.load("runs/my-run")  # doctest: +SKIP
 >>> classifier.predict(["I love it"])  # doctest: +SKIP
 ['positive']
 
-What a program calls is listed in ``__init__.pyi``, what plugin authors need beside it in
-``extension.pyi``. Importing this module loads nothing heavy.
+``__init__.pyi`` lists the names for programs, ``extension.pyi`` those for plugin authors. Names are
+imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m sentikit`` is the command line."""
+"""The command line, as ``python -m sentikit``."""
 
 from sentikit.cli import main
 

@@ -39,7 +39,7 @@ def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
         label, equals, meant = (part.strip() for part in pair.rpartition("="))
         if not label or not equals or not meant:
             raise InputError(
-                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, as "
+                f"--label-map {quoted(pair)} is not of the form LABEL=CLASS, such as "
                 "LABEL_0=negative,LABEL_1=positive."
             )
         if label in found:
@@ -59,7 +59,7 @@ SETTINGS = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one value of the recipe, as training.lr=1e-5; repeatable.",
+    help="Change one value of the recipe, such as training.lr=1e-5; repeatable.",
 )
 OUTPUT = click.option(
     "--output",
@@ -72,7 +72,7 @@ TEXT_COLUMNS = click.option(
     "text_columns",
     metavar="C",
     multiple=True,
-    help="The column of the texts, or a path in it, as review.text; repeated, they are joined.",
+    help="The column of the texts, or a path such as review.text; several are joined.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
@@ -91,23 +91,23 @@ MAX_COST = click.option(
 RESUME = click.option(
     "--resume",
     is_flag=True,
-    help="Resume what was stopped or killed, or ask again about the rows that failed.",
+    help="Resume work that was stopped or killed, or retry failed rows.",
 )
 
 
 def _checked_map(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Refuse a malformed map before any work; the command gets the values as they were typed."""
+    """Refuse a malformed map before any work; the command gets the values as typed."""
     label_map_of(given)
     return given
 
 
-#: Its values are a tuple of texts; `label_map_of` makes them a mapping.
+#: Its values are a tuple of strings, which `label_map_of` turns into a mapping.
 LABEL_MAP = click.option(
     "--label-map",
     metavar="LABEL=CLASS,…",
     multiple=True,
     callback=_checked_map,
-    help="Classes of a transformers model's labels, as LABEL_0=negative,LABEL_1=positive.",
+    help="Classes of a transformers model's labels, such as LABEL_0=negative,LABEL_1=positive.",
 )

@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 MadeComponent = TypeVar("MadeComponent", bound="Component")
 
-#: No count, size or amount reaches this.
+#: Counts, sizes and amounts must stay below this.
 _TOO_LARGE = 10**15
 #: A component as a recipe names it: its registered name, and its settings.
 Section = dict[str, Any]
@@ -55,13 +55,13 @@ class Component:
         self.settings = settings
 
 
-#: How pydantic calls a value that should be a section.
+#: The types of pydantic's errors for a value that should be a section.
 _SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a setting, which `path` leads to from the top."""
+    """One problem with the setting at `path`."""
 
     path: Path
     message: str
@@ -92,7 +92,7 @@ def validate(
     Args:
         model: the schema.
         raw: what the user wrote.
-        prefix: where `raw` stands in the recipe.
+        prefix: the path of `raw` in the recipe.
         also_known: keys of the same section that another schema reads, for "did you mean".
 
     Returns:
@@ -112,7 +112,7 @@ def validate(
 
 
 def _odd_numbers(schema: Any, raw: Mapping[Any, Any], prefix: Path) -> Iterator[Problem]:
-    """Find true where a number belongs, which pydantic takes for 1, and numbers beyond 64 bits."""
+    """Yield problems that pydantic accepts: true as a number, and numbers beyond 64 bits."""
     for key, value in raw.items():
         wanted = _inside(schema, key)
         if isinstance(value, Mapping):
@@ -211,14 +211,14 @@ def check_section(
 def _problems(
     found: Sequence[Any], model: type[BaseModel], raw: Any, prefix: Path, also_known: Iterable[str]
 ) -> list[Problem]:
-    """Return what is wrong, each place once, however many alternatives a value fails."""
+    """Return the problems, one per place, even if a value fails several alternatives."""
     by_place: dict[Path, list[Any]] = {}
     for details in found:
         by_place.setdefault(_place(details, raw), []).append(details)
     problems = []
     for place, own in by_place.items():
         tagged = len(own[0]["loc"]) > len(place)
-        # Of alternatives, the one that the user's value fits best has the error further inside.
+        # The alternative that the user's value fits best has its error further inside.
         if tagged and any(o[: len(place)] == place and o != place for o in by_place):
             continue
         path = prefix + place
@@ -230,7 +230,7 @@ def _problems(
 
 
 def _place(details: Any, raw: Any) -> Path:
-    """Return where an error is, in keys that a user writes: without alternatives' names."""
+    """Return an error's path in the user's keys, without the names of alternatives."""
     place: list[str | int] = []
     value = raw
     for number, key in enumerate(details["loc"]):
@@ -268,20 +268,20 @@ def _problem(
     if kind == "extra_forbidden":
         return Problem(path, f"unknown key. {_known_keys(details['loc'], model, also_known)}")
     if kind == "missing":
-        return Problem(path, f"a value is needed{_meaning(details['loc'], model)}.")
+        return Problem(path, f"a value is missing{_meaning(details['loc'], model)}.")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _unnamed(path, given, _names(details["loc"], model))
     if kind in _SECTION_TYPES:
         return Problem(path, _not_a_section(given))
     if kind == "too_short":
         least = details["ctx"]["min_length"]
-        return Problem(path, f"needs {least} values at least, and has {len(given)}.")
+        return Problem(path, f"needs at least {least} values, but has {len(given)}.")
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
     return Problem(path, f"{message}{_it_is(given)}.")
 
 
 def _it_is(given: object) -> str:
-    """Say what a wrong value is, as YAML spells it; a whole section is not repeated."""
+    """Return the wrong value in YAML for a message; "" for a whole section."""
     return "" if isinstance(given, Mapping) else f" (it is {_spelled(given)})"
 
 
@@ -291,14 +291,14 @@ def _spelled(value: object) -> str:
 
 
 def _meaning(location: Path, model: type[BaseModel]) -> str:
-    """Return what a missing key is for, where its schema says so."""
+    """Return the description of a missing key, if its schema has one."""
     fields = getattr(_schema_at(model, location[:-1]), "model_fields", {})
     field = fields.get(str(location[-1]))
     return f": {field.description}" if field and field.description else ""
 
 
 def _unnamed(path: Path, given: Any, names: Sequence[str]) -> Problem:
-    """Say which names there are for a section that has none, or a wrong one."""
+    """Return the problem of a section without a name, or with an unknown one."""
     name = given.get("name") if isinstance(given, Mapping) else None
     if name is None:
         return Problem(path, f"needs a name: {', '.join(names)}.")
@@ -316,7 +316,7 @@ def _schema_at(model: Any, location: Path) -> Any:
 
 
 def _inside(outer: Any, key: str | int) -> Any:
-    """Return the type of a schema's key, or of several schemas the one of that name."""
+    """Return the type of a schema's key; of a union, the alternative with that name."""
     if isinstance(outer, type) and issubclass(outer, BaseModel):
         field = outer.model_fields.get(str(key))
         return field.annotation if field else None
@@ -339,7 +339,7 @@ def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str
     """Suggest keys of the innermost schema that `location` leads to."""
     inner = _schema_at(model, location[:-1])
     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-        return "It is not known here."
+        return "There are no keys here."
     known = list(inner.model_fields)
     if len(location) == 1:
         known += list(also_known)

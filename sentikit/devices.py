@@ -1,4 +1,4 @@
-"""What the machine offers: device, threads, and where half precision pays."""
+"""The choice of device, CPU threads and precision."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine, as far as a choice of engine or precision needs it.
+    """The properties of the machine that choose an engine.
 
     Attributes:
-        gpus: CUDA devices.
-        processes: processes of this job.
+        gpus: number of CUDA devices.
+        processes: number of processes of this job.
     """
 
     gpus: int
@@ -29,23 +29,23 @@ class Hardware:
 
 
 def find_hardware() -> Hardware:
-    """Look at the machine and at how this process was started."""
+    """Return the hardware of this machine and the number of processes of this job."""
     import torch
 
     return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def check_device_name(wanted: str) -> None:
-    """Refuse what is no device's name, without torch."""
+    """Refuse an unknown device name, without importing torch."""
     if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d{1,3})?", wanted):
-        raise InputError(f"--device {wanted!r} is no device. Use cpu, cuda, cuda:0, … or mps.")
+        raise InputError(f"--device {wanted!r} is not a device. Use cpu, cuda, cuda:0, … or mps.")
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """Return the device a user named, or the best one here.
+    """Return the device that the user named, or the best one of this machine.
 
     Raises:
-        InputError: the device is not here, or is no device.
+        InputError: the device is unknown or not available.
     """
     check_device_name(wanted)
     import torch
@@ -57,14 +57,14 @@ def choose_device(wanted: str = "auto") -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise InputError(
-            f"--device {wanted}: there are {gpus} CUDA devices here. "
-            "Use --device cpu or leave the option out."
+            f"--device {wanted}: this machine has {gpus} CUDA devices. "
+            "Use --device cpu, or leave out the option."
         )
     if device.type == "cuda" and device.index is None:
-        # Slurm may show each process its own GPU alone: the rank is then beyond their number.
+        # Slurm may show each process only its own GPU, so the rank may exceed their number.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps: there is none here. Use --device cpu.")
+        raise InputError("--device mps: this machine has none. Use --device cpu.")
     return device
 
 
@@ -73,13 +73,13 @@ def check_gpus(wanted: str, processes: int) -> None:
 
     if choose_device(wanted).type == "cuda" and processes > torch.cuda.device_count():
         raise InputError(
-            f"{processes} processes need a GPU each, and there are {torch.cuda.device_count()} "
-            "here. Start fewer, or use --device cpu."
+            f"{processes} processes need one GPU each, but this machine has "
+            f"{torch.cuda.device_count()}. Start fewer, or use --device cpu."
         )
 
 
 def half_precision_pays(device: torch.device) -> bool:
-    """Say whether bfloat16 is faster than float32: on GPUs that have it and CPUs with AMX.
+    """Return whether bfloat16 is faster than float32: on GPUs that have it and CPUs with AMX.
 
     Without AMX, bfloat16 on a CPU is several times slower than float32.
     """
@@ -99,12 +99,12 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         return "bf16" if half_precision_pays(device) else "fp32"
     if wanted == "fp16" and device.type != "cuda":
-        raise InputError(f"precision fp16 needs a GPU; the device is {device.type}. Use fp32.")
+        raise InputError(f"precision fp16 needs a GPU, but the device is {device.type}. Use fp32.")
     return wanted
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit the CPU threads of this process, where asked to."""
+    """Limit the CPU threads of this process; None changes nothing."""
     if threads is None:
         return
     if "torch" in sys.modules:
@@ -112,13 +112,13 @@ def set_threads(threads: int | None) -> None:
 
         torch.set_num_threads(threads)
     else:  # Read when torch is loaded, and by `cpu_threads`.
-        # MKL must not choose fewer threads by itself: torch.set_num_threads tells it so, too.
+        # As torch.set_num_threads does, keep MKL from choosing fewer threads.
         given = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         os.environ.update(given, MKL_DYNAMIC="FALSE")
 
 
 def cpu_threads() -> int:
-    """Return how many CPU threads a computation may use; 0 leaves it to the runtime."""
+    """Return the number of CPU threads to use; 0 leaves it to the runtime."""
     if "torch" in sys.modules:
         import torch
 

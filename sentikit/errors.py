@@ -1,4 +1,4 @@
-"""The one family of errors a user sees: what failed, the nearest right names, what to do next."""
+"""The errors that users see, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 
 import click
 
-#: Escape sequences of terminals, and all control characters but line feed and tab.
+#: Escape sequences of terminals, and all control characters except line feed and tab.
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b.?|\r(?=\n)"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
-#: More names than these are no help in a message.
+#: A message lists at most this many names.
 _MOST_LISTED = 40
 
 
 class SentikitError(click.ClickException):
-    """Something failed while working: a disk, a network, a worker. The command exits with 1."""
+    """A failure while working, such as of the disk or network. The command exits with 1."""
 
     exit_code = 1
 
@@ -27,13 +27,13 @@ class SentikitError(click.ClickException):
 
 
 class InputError(SentikitError):
-    """What the user gave cannot be used: a file, a key, a name. The command exits with 2."""
+    """Invalid input, such as a file, a key or a name. The command exits with 2."""
 
     exit_code = 2
 
 
 def printable(text: str) -> str:
-    """Return foreign text without what a terminal would obey: escapes, controls, reordering."""
+    """Return text without terminal escapes, control characters and text reordering."""
     return _CONTROL.sub("", text)
 
 
@@ -44,13 +44,13 @@ def one_line(error: BaseException) -> str:
 
 
 def quoted(value: object, most: int = 60) -> str:
-    """Return a value for a message, cut where it is long."""
+    """Return a value in quotes for a message, truncated if it is long."""
     shown = value if isinstance(value, str) else str(value)
     return repr(value if len(shown) <= most else shown[: most - 3] + "…")
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the known names most like `name`, best first."""
+    """Return the known names most similar to `name`, best first."""
     import difflib
 
     by_folded = {candidate.casefold(): candidate for candidate in known}
@@ -59,7 +59,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with the nearest names, or with all, if not too many, where none is."""
+    """Return a sentence with the nearest names, or else with all names if there are few."""
     names = sorted(known)
     close = nearest(name, names)
     if close:
@@ -72,6 +72,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], advice: str = "") -> InputError:
-    """Build the error for a name nobody registered."""
+    """Return the error for an unregistered name."""
     message = f"There is no {kind} named {name!r}. {did_you_mean(name, known)}"
     return InputError(f"{message} {advice}".rstrip())

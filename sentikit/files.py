@@ -1,4 +1,4 @@
-"""Writes files so that a kill leaves either the old content or the new, never half of one."""
+"""Atomic file writing: after a kill, a file or folder has its old or its new content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from sentikit.errors import InputError, SentikitError
 
-#: Of files alone, also where a library raises them without a name.
+#: Errors about files, even if a library raises them without a file name.
 _REFUSALS = (
     FileNotFoundError,
     PermissionError,
@@ -24,18 +24,18 @@ _REFUSALS = (
     NotADirectoryError,
     FileExistsError,
 )
-#: Refusals that come without the name of a file, while an open one is written.
+#: Errors of the disk, which have no file name while an open file is written.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
-#: Where names such as stdout stand for what a process has open.
+#: Folders whose files are devices and open files of processes.
 _SYSTEM = (("/", "dev"), ("/", "proc"))
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals about `path` into one clear sentence.
+    """Turn the operating system's errors about `path` into clear messages.
 
-    A refusal about another file that is used meanwhile is said of that one; one that names no file
-    and is none of a disk's, as the network's, is passed on.
+    An error that names another file is reported for that file. Errors without a file that do not
+    come from a disk, such as network errors, are raised unchanged.
 
     Raises:
         InputError: the file is missing, is a folder or may not be read or written.
@@ -51,7 +51,7 @@ def disk_errors(path: Path | str) -> Iterator[None]:
 
 
 def _refused(error: OSError, path: Path) -> Path:
-    """Return what the system refused: `path`, with what is in it or around it, or another file."""
+    """Return the file of an error: `path` if it is at, in or above it, else the named file."""
     if not isinstance(error.filename, str):
         return path
     named = Path(error.filename)
@@ -65,18 +65,18 @@ def _explain(error: OSError, path: Path) -> SentikitError:
     if isinstance(error, IsADirectoryError):
         return InputError(f"{path} is a folder, a file is needed.")
     if isinstance(error, NotADirectoryError | FileExistsError):
-        return InputError(f"{path} cannot be a folder: a file of that name is in the way.")
+        return InputError(f"{path} cannot be a folder, because a file has that name.")
     if error.errno == errno.ELOOP:
-        return InputError(f"{path} is a link that leads back to itself. Mend or remove it.")
+        return InputError(f"{path} is a link to itself. Fix or remove it.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(
             f"{path} may not be read or written ({error.strerror}). "
-            "Choose another place or mend its permissions."
+            "Choose another path or change its permissions."
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SentikitError(
-            f"The disk is full: {path} could not be written. Free some space and try again; "
-            "what was written before is intact."
+            f"The disk is full: {path} could not be written. Earlier files are intact. Free some "
+            "space and try again."
         )
     return SentikitError(f"{path}: {error.strerror or error}.")
 
@@ -85,7 +85,7 @@ def _explain(error: OSError, path: Path) -> SentikitError:
 def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success sync it and rename it into place.
 
-    A link stays, and what it points to is replaced. A device or a pipe is written to directly.
+    The target of a link is replaced, and the link kept. Devices and pipes are written directly.
     """
     with disk_errors(path):
         if _is_stream(path):
@@ -117,7 +117,7 @@ def refuse_unwritable(path: Path) -> None:
     """Refuse, before any work, a file or a folder that cannot be written.
 
     Raises:
-        InputError: says which folder is in the way.
+        InputError: it cannot be written; the message names the folder.
     """
     if _is_stream(path):
         return
@@ -127,7 +127,7 @@ def refuse_unwritable(path: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written: {folder} takes no files ({error.strerror}). "
+            f"{path} cannot be written, because {folder} is not writable ({error.strerror}). "
             "Choose another place."
         ) from error
 
@@ -139,10 +139,10 @@ def refuse_overlap(
 
     Args:
         written: each option with its file, or None.
-        read: files that are read; None is none.
+        read: the files that are read; None is ignored.
 
     Raises:
-        InputError: a file is there twice, which names the option, or takes no writing.
+        InputError: a file is used twice (the message names the option) or cannot be written.
     """
     taken = {os.path.realpath(path) for path in read if path is not None}
     for option, path in written:
@@ -150,14 +150,14 @@ def refuse_overlap(
             continue
         if (place := os.path.realpath(path)) in taken:
             raise InputError(
-                f"{option} {path} is read or written here already. Choose another name."
+                f"{option} {path} is also read or written by this command. Choose another name."
             )
         refuse_unwritable(path)
         taken.add(place)
 
 
 def _is_stream(path: Path) -> bool:
-    """Say whether a path is there and is no file that a rename could replace."""
+    """Return whether a path exists and a rename could not replace it."""
     if path.is_dir():
         return False
     return path.exists() and (not path.is_file() or path.parts[:2] in _SYSTEM)
@@ -177,7 +177,7 @@ def read_json(path: Path) -> Any:
     """Read JSON from `path`.
 
     Raises:
-        InputError: the file is missing or is not JSON; says where.
+        InputError: the file is missing or not JSON; the message gives the line.
     """
     with disk_errors(path):
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -188,16 +188,16 @@ def read_json(path: Path) -> Any:
     except RecursionError as error:
         raise InputError(f"{path} looks damaged: its JSON is nested too deeply.") from error
     except ValueError as error:  # a number of thousands of digits
-        raise InputError(f"{path} looks damaged: it holds a number of too many digits.") from error
+        raise InputError(f"{path} looks damaged: a number has too many digits.") from error
 
 
 @contextlib.contextmanager
 def folder_writer(folder: Path) -> Iterator[Path]:
-    """Lend a temporary folder beside `folder`; on success it takes that one's place.
+    """Yield a temporary folder beside `folder`, and replace `folder` with it on success.
 
-    A kill leaves the old folder or the new one; in the moment between two renames the old one lies
-    beside it as ``.NAME.old``, and is put back before anything is written again. Files become as
-    readable as the umask allows: temporary folders and safetensors are private.
+    A kill leaves the old folder or the new one. Between two renames the old one is named
+    ``.NAME.old``; the next call restores it. Files become as readable as the umask allows, because
+    temporary folders and safetensors are private.
     """
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -212,9 +212,9 @@ def folder_writer(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what kills have left of writing `folder`, and put back what they moved away.
+    """Remove leftovers of killed writes of `folder`, and restore it if one moved it away.
 
-    Only for those who know that nobody is writing it now.
+    No process may be writing the folder now.
     """
     if _old(folder).exists() and not folder.exists():
         os.rename(_old(folder), folder)
@@ -240,7 +240,7 @@ def _replace_folder(new: Path, folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or a rename inside a folder, survive a power cut, where it can."""
+    """Make a file's content, or a rename in a folder, survive a power cut, if possible."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -250,14 +250,14 @@ def sync(path: Path) -> None:
 
 
 def umask() -> int:
-    """Return the permissions that new files of this process do not get."""
+    """Return this process's umask."""
     current = os.umask(0o022)
     os.umask(current)
     return current
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in `folder`, by its path inside."""
+    """Return the SHA-256 of every file in `folder`, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): file_checksum(path) for path in files}
 
@@ -265,8 +265,7 @@ def checksums(folder: Path) -> dict[str, str]:
 def folder_checksum(folder: Path) -> str:
     """Return one checksum of all files in `folder`.
 
-    It comes from the checksums that ``config.json`` holds, where it holds them: those were checked
-    as the model was loaded.
+    If ``config.json`` has checksums, which are verified when the model is loaded, it uses those.
     """
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}

@@ -1,8 +1,8 @@
 """The extension points of sentikit.
 
 A plugin is a module (or object) behind an entry point of the group ``sentikit``. It implements any
-of these hooks, decorated with ``sentikit.hookimpl``. Each hook receives ``register``, a callback
-that checks a name at the plugin's own line::
+of these hooks, decorated with ``sentikit.hookimpl``. Each hook receives the callback ``register``,
+which validates a name at the plugin's own line::
 
     from sentikit import hookimpl
 

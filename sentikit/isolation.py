@@ -1,4 +1,4 @@
-"""Plugins' code contained: what it prints, changes and raises while it loads."""
+"""Isolation of plugins' code: its output, side effects and errors while it loads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BUNDLED = f"{PROJECT}.plugins."
-#: Seconds after which it is said whom the command line waits for.
+#: Seconds after which a slow plugin is reported.
 PATIENCE = 2.0
 
 
 class HardExit(Exception):  # noqa: N818 - named after os._exit
-    """``os._exit`` was called by code that was being loaded."""
+    """A call of ``os._exit`` by code while it was loaded."""
 
 
 @contextlib.contextmanager
 def contained(note: Callable[[str], None] = lambda problem: None) -> Iterator[None]:
-    """Keep what code prints out of standard output, and undo what it does to the process."""
+    """Redirect code's output to standard error, and undo its changes to the process."""
     folder, handlers = _folder(), _handlers()
     try:
         with _output_to_stderr(), _no_hard_exit():
@@ -37,11 +37,11 @@ def contained(note: Callable[[str], None] = lambda problem: None) -> Iterator[No
     finally:
         if folder and _folder() != folder:
             os.chdir(folder)
-            note("loading it changes the current folder; it was changed back.")
+            note("loading it changes the current folder; this was undone.")
         for number, handler in handlers.items():
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
-                note(f"loading it takes over {number.name}; it was given back.")
+                note(f"loading it replaces the handler of {number.name}; this was undone.")
 
 
 def _folder() -> str:
@@ -59,7 +59,7 @@ def _handlers() -> dict[signal.Signals, Any]:
 
 @contextlib.contextmanager
 def _no_hard_exit() -> Iterator[None]:
-    """Turn ``os._exit`` into an exception; a forked child may still end as it likes."""
+    """Turn ``os._exit`` into an exception, except in forked children."""
     real, process = os._exit, os.getpid()
 
     def refuse(status: int) -> None:
@@ -75,7 +75,7 @@ def _no_hard_exit() -> Iterator[None]:
 
 
 class _Uncloseable(io.TextIOBase):
-    """A stream that code may close or replace without harm to the real one."""
+    """A stream whose `close` does not close the real one."""
 
     def __init__(self, target: TextIO) -> None:
         self._target = target
@@ -101,7 +101,7 @@ class _Uncloseable(io.TextIOBase):
 
 @contextlib.contextmanager
 def _output_to_stderr() -> Iterator[None]:
-    """Lead standard output to standard error, the file descriptor included."""
+    """Redirect standard output to standard error, including the file descriptor."""
     shown = _Uncloseable(sys.stderr)
     with contextlib.ExitStack() as undo:
         with contextlib.suppress(OSError, ValueError):
@@ -117,7 +117,7 @@ def _output_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched(plugin: str) -> Iterator[None]:
-    """Say for whom the command line waits, where a plugin takes long to load."""
+    """Print a message if a plugin takes long to load."""
     timer = threading.Timer(PATIENCE, _say_waiting, [plugin])
     timer.daemon = True
     timer.start()
@@ -130,7 +130,7 @@ def watched(plugin: str) -> Iterator[None]:
 def _say_waiting(plugin: str) -> None:
     os.write(
         2,
-        f"Waiting for the plugin {plugin!r} to load. Ctrl-C stops; without it: "
+        f"Waiting for the plugin {plugin!r} to load. Ctrl-C stops; to switch it off: "
         f"{DISABLE_VARIABLE}={plugin}\n".encode(),
     )
 
@@ -147,7 +147,7 @@ def _message(error: BaseException) -> str:
 
 
 def place_of(error: BaseException, root: str) -> str:
-    """Return the innermost file and line below `root`, as ``heads.py line 12``; "" if none."""
+    """Return the innermost file and line below `root`, such as ``heads.py line 12``, or ""."""
     if isinstance(error, SyntaxError) and error.filename and is_below(error.filename, root):
         return f"{_shown(error.filename, root)} line {error.lineno}"
     found = [(file, line) for file, line in frames(error) if is_below(file, root)]
@@ -155,7 +155,7 @@ def place_of(error: BaseException, root: str) -> str:
 
 
 def code_root(module: str) -> str:
-    """Return the folder, or the one file, with the code of a plugin's module; "" if unknown."""
+    """Return the folder or file with the code of a plugin's module, or ""."""
     if module.endswith(".py"):
         return os.path.realpath(module)
     parts = module.partition(":")[0].split(".")

@@ -1,4 +1,4 @@
-"""Keys and other secrets: where they are found, and how they stay out of what is shown."""
+"""Keys and other secrets: finding them, and redacting them from messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sentikit.errors import InputError
 ENV_FILE = ".env"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-#: Shorter values are no secrets, and replacing them would garble ordinary words.
+#: Shorter values are not secrets; replacing them would garble ordinary words.
 _SHORTEST = 8
 
 
@@ -23,24 +23,24 @@ def find_key(variable: str, folder: Path | None = None) -> str | None:
     """Return the value of an environment variable, or of the same name in ``.env``, or None.
 
     Args:
-        variable: its name, as ``OPENAI_API_KEY``.
-        folder: where ``.env`` is looked for, and in the folders above; the current one by default.
+        variable: its name, such as ``OPENAI_API_KEY``.
+        folder: where to look for ``.env``, and in its parents; the current folder by default.
 
     Raises:
-        InputError: `variable` cannot be a variable's name, or its line in ``.env`` is malformed.
-            The message repeats neither, since people put the key itself there.
+        InputError: `variable` is not a variable's name, or its line in ``.env`` is malformed. The
+            message repeats neither, because either may be the key itself.
     """
     if not _VARIABLE.fullmatch(variable):
         raise InputError(
-            "A key is given by the name of an environment variable, as OPENAI_API_KEY, never by "
-            "its value: what stands there is no such name."
+            "A key is set by the name of an environment variable, such as OPENAI_API_KEY, never by "
+            "its value. The given text is not such a name."
         )
     value = os.environ.get(variable) or _from_file(variable, folder or Path.cwd())
     return value.strip() or None if value else None
 
 
 def key_source(variable: str, folder: Path | None = None) -> str:
-    """Return where a key comes from, for people: the environment, the file, or ""."""
+    """Return where a key is set: ``environment``, ``.env`` or ""."""
     if os.environ.get(variable):
         return "environment"
     return ENV_FILE if _from_file(variable, folder or Path.cwd()) else ""
@@ -53,16 +53,16 @@ def key_names() -> list[str]:
 
 
 def env_file_values(path: Path) -> dict[str, str | None]:
-    """Return the variables that a ``.env`` sets; none where it is missing or unreadable.
+    """Return the variables that a ``.env`` sets; none if it is missing or unreadable.
 
-    Lines that are no ``NAME=VALUE`` are passed over: the file may be another program's too.
+    Lines other than ``NAME=VALUE`` are ignored, because other programs may use the file too.
     """
     import io
 
     from dotenv import dotenv_values
 
     text = _env_text(path)
-    # The library's warning of a line names no file.
+    # The library's warnings do not name the file.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     return dotenv_values(stream=io.StringIO(text))
 
@@ -94,7 +94,7 @@ def _env_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8. Save it as UTF-8, or remove it.") from error
+        raise InputError(f"{path} is not UTF-8. Save it as UTF-8, or remove it.") from error
 
 
 def _from_file(variable: str, folder: Path) -> str | None:
@@ -112,15 +112,15 @@ def _refuse_malformed(path: Path, variable: str) -> None:
     for number, line in enumerate(_env_text(path).splitlines(), 1):
         if meant.match(line):
             raise InputError(
-                f"{path}, line {number}: the value of {variable} cannot be read. Is a quote not "
-                f"closed? Write {variable}=VALUE."
+                f"{path}, line {number}: the value of {variable} cannot be read. Close its quotes, "
+                f"or write {variable}=VALUE."
             )
 
 
 def secret_values(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the values of variables such as WANDB_API_KEY, and their names, the longest first.
+    """Map the values of variables such as WANDB_API_KEY to their names, the longest first.
 
-    Those of the environment and, for the process's own, of the ``.env`` that `find_key` reads.
+    For the process's own environment, this includes the ``.env`` that `find_key` reads.
     """
     own = _nearest_env_values() if environment is os.environ else {}
     found = {
@@ -128,12 +128,12 @@ def secret_values(environment: Mapping[str, str] = os.environ) -> dict[str, str]
         for name, value in {**own, **environment}.items()
         if name.upper().endswith(_ENDINGS) and len(value) >= _SHORTEST
     }
-    # The longest first: one key may begin like another.
+    # The longest first, because one key may be the beginning of another.
     return {value: found[value] for value in sorted(found, key=len, reverse=True)}
 
 
 def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return `text` with what `secret_values` finds replaced by the variables' names."""
+    """Return `text` with secrets replaced by the names of their variables."""
     for value, name in secret_values(environment).items():
         text = text.replace(value, f"[{name}]")
     return text
@@ -144,24 +144,24 @@ def without_secrets(text: str, secrets: Mapping[str, str]) -> str:
 
     Args:
         text: a message that may quote a secret.
-        secrets: name to value, beside those of the environment.
+        secrets: name to value, in addition to those of the environment.
     """
-    # The longest first: one key may begin like another.
+    # The longest first, because one key may be the beginning of another.
     for name, value in sorted(secrets.items(), key=lambda item: -len(item[1])):
         text = text.replace(value, f"[{name}]")
     return redacted(text)
 
 
 def parsed_address(url: str) -> SplitResult | None:
-    """Parse an HTTP(S) URL; None where it is none."""
+    """Parse an HTTP(S) URL; return None if it is not one."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number up to 65535, or a bracket is open
+    except ValueError:  # an invalid port, or an open bracket
         return None
     return parts if usable else None
 
 
 def may_hold_a_key(url: str) -> bool:
-    """Return whether an address may hold a secret, so that no message may show it."""
+    """Return whether an address may contain a secret, so that messages must not show it."""
     return "@" in url or "?" in url

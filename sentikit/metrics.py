@@ -1,7 +1,7 @@
-"""Metrics that plugins bring: their interface, and the check of what they return.
+"""Metrics of plugins: their interface, and the check of their results.
 
-`sentikit.scoring` adds the metrics that suit a scheme to ``metrics.json``; ``compare`` adds them
-to its tables, its intervals and its tests; ``training.early_stopping.metric`` may name one.
+`sentikit.scoring` adds the metrics that suit a scheme to ``metrics.json``; ``compare`` adds them to
+its tables, intervals and tests; ``training.early_stopping.metric`` can name one.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ HOOK = "register_metrics"
 
 
 class Metric(Component, ABC):
-    """A score of predicted against gold labels, which depends on their counts alone.
+    """A score of predicted labels against gold labels, computed from their confusion counts.
 
-    Since it is a function of counts, intervals and tests come from resampled counts as for
-    macro-F1. Its registered name is its key in ``metrics.json``. Its settings need defaults.
+    Its intervals and tests come from resampled counts, as for macro-F1. Its registered name is its
+    key in ``metrics.json``. Its settings need defaults.
 
     Attributes:
-        title: the head of its column in tables; the registered name where it is "".
-        higher_is_better: False where the best is the lowest, as of an error.
+        title: the header of its column in tables; the registered name if it is "".
+        higher_is_better: False if lower values are better, as for an error.
     """
 
     title: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
 
     def suits(self, scheme: LabelScheme) -> bool:
-        """Return whether the metric means something for a scheme's classes."""
+        """Return whether the metric is meaningful for a scheme's classes."""
         return True
 
     @abstractmethod
     def score(self, counts: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64]:
-        """Score confusion counts, many at a time.
+        """Score many confusion matrices at once.
 
         Args:
             counts: (…, classes, classes + 1): gold class by predicted class; the last column
-                counts examples without a valid answer. All are 0 where a resample has no row.
+                counts invalid answers. A resample without rows is all 0.
             classes: names, in the order of the rows.
 
         Returns:
@@ -58,7 +58,7 @@ class Metric(Component, ABC):
 
 @dataclass(frozen=True)
 class NamedMetric:
-    """A metric and the name it is registered under; `score` checks what the plugin returns."""
+    """A metric with its registered name; `score` checks the plugin's results."""
 
     name: str
     metric: Metric
@@ -66,12 +66,12 @@ class NamedMetric:
 
     @property
     def title(self) -> str:
-        """The head of its column."""
+        """The header of its column."""
         return self.metric.title or self.name
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether more is better."""
+        """Whether higher values are better."""
         return self.metric.higher_is_better
 
     def score(self, counts: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float64]:
@@ -106,7 +106,7 @@ def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, .
 
 @functools.lru_cache(maxsize=16)
 def installed_metrics(classes: tuple[str, ...]) -> tuple[NamedMetric, ...]:
-    """Return every installed metric that suits classes, which have the order of a known scheme."""
+    """Return every installed metric that suits classes in the order of a known scheme."""
     from sentikit.datasets.labels import scheme_for_classes
 
     return metrics_for(scheme_for_classes(classes), default_registry())

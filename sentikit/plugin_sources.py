@@ -1,9 +1,8 @@
-"""Plugins' sources: entry points, and single files that the user names.
+"""The sources of plugins: entry points, and single files that the user names.
 
-Entry points are read from the same files as ``importlib.metadata.entry_points``, whose import alone
-(it brings the email package along) takes as long as everything else that ``sentikit --help`` does,
-and which one malformed file of any distribution stops. Distributions inside zip files are not
-looked at.
+Entry points are read from the same files as by ``importlib.metadata.entry_points``. That function
+is not used, because its import doubles the time of ``sentikit --help``, and because one malformed
+distribution makes it fail. Distributions inside zip files are ignored.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _SUFFIXES = (".dist-info", ".egg-info")
 
 @dataclass(frozen=True)
 class PluginSource:
-    """Where a plugin comes from.
+    """The source of a plugin.
 
     Attributes:
         name: the entry point's name.
-        distribution: what ``pip`` calls the package that brings it.
-        version: of the distribution.
-        location: the entry point's value, as ``film_club`` or ``film_club:plugin``.
+        distribution: name of the plugin's package in ``pip``.
+        version: version of the distribution.
+        location: the entry point's value, such as ``film_club`` or ``film_club:plugin``.
         load: imports and returns the plugin; may raise anything.
-        requires: the versions of sentikit that the distribution needs, as ``>=0.1``.
+        requires: the required versions of sentikit, such as ``>=0.1``.
     """
 
     name: str
@@ -53,16 +52,16 @@ class PluginSource:
     def at(
         cls, name: str, distribution: str, version: str, location: str, requires: str = ""
     ) -> PluginSource:
-        """Describe the plugin behind an entry point's value, or in a file that ends in ``.py``."""
+        """Return the source of an entry point's value, or of a ``.py`` file."""
         load = load_file if location.endswith(".py") else load_entry_point
         return cls(name, distribution, version, location, lambda: load(location), requires)
 
 
 def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
-    """Describe the entry points of the group ``sentikit``, bundled ones first, then by name.
+    """Return the entry points of the group ``sentikit``, bundled ones first, then by name.
 
     Args:
-        path: folders to look for distributions in, ``sys.path`` by default.
+        path: the folders of distributions; ``sys.path`` by default.
     """
     found = [
         source
@@ -73,8 +72,8 @@ def installed_plugins(path: Sequence[str] | None = None) -> list[PluginSource]:
 
 
 def load_entry_point(location: str) -> object:
-    """Import what an entry point's value names: ``package.module`` or ``package.module:object``."""
-    # A value may end in extras, as in "film_club [audio]"; importers pay them no attention.
+    """Import an entry point's value: ``package.module`` or ``package.module:object``."""
+    # A value may end in extras, as in "film_club [audio]"; importers ignore them.
     module_name, _, attributes = location.partition("[")[0].strip().partition(":")
     if not module_name or module_name.startswith("."):
         raise InputError(f"the entry point {location!r} is not of the form 'package.module'")
@@ -83,10 +82,10 @@ def load_entry_point(location: str) -> object:
 
 
 def of_plugin(plugin: str, module: str, name: str) -> Any:
-    """Import what an installed plugin has in one of its modules."""
+    """Import an object from a module of an installed plugin."""
     place = next((source.location for source in installed_plugins() if source.name == plugin), None)
     if place is None:
-        raise InputError(f"{name} is in the plugin {plugin!r}, which is not installed here.")
+        raise InputError(f"{name} is in the plugin {plugin!r}, which is not installed.")
     return getattr(importlib.import_module(f"{place}.{module}"), name)
 
 
@@ -102,13 +101,13 @@ def plugin_files(environment: Mapping[str, str] = os.environ) -> list[PluginSour
 
 def load_file(path: str) -> object:
     if not (path.endswith(".py") and os.path.isfile(path)):
-        raise InputError(f"{FILES_VARIABLE} names {path}, which is no file that ends in .py")
+        raise InputError(f"{FILES_VARIABLE} names {path}, which is not a file that ends in .py")
     name = "sentikit_plugin_" + re.sub(r"\W", "_", os.path.basename(path)[:-3])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Under its name, so that "module:Class" targets are found there.
+    # Registered under its name, so that "module:Class" targets can be imported.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -119,7 +118,7 @@ def load_file(path: str) -> object:
 
 
 def _metadata_folders(path: Sequence[str]) -> Iterator[str]:
-    """Yield the metadata folder of each distribution; what comes first on the path hides later."""
+    """Yield the metadata folder of each distribution; the first on the path wins."""
     seen: set[str] = set()
     for folder in path:
         try:
@@ -154,7 +153,7 @@ def _section(text: str, wanted: str) -> Iterator[str]:
 
 
 def _metadata(folder: str) -> tuple[str, str, str]:
-    """Read a distribution's name, its version, and which sentikit it needs."""
+    """Return a distribution's name, its version, and the versions of sentikit it requires."""
     text = _read(os.path.join(folder, "METADATA")) or _read(os.path.join(folder, "PKG-INFO"))
     header = [line for line in text.partition("\n\n")[0].splitlines() if ": " in line]
     fields = dict(line.split(": ", 1) for line in header)

@@ -1,4 +1,4 @@
-"""Ray Data: the class ``Labeller`` under its documented name, which a bundled plugin brings."""
+"""Ray Data: ``sentikit.ray.Labeller``, which a bundled plugin defines."""
 
 from __future__ import annotations
 

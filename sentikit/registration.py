@@ -16,7 +16,7 @@ from sentikit.isolation import contained, describe_fault
 from sentikit.stopping import Terminated
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-#: A command's name may begin with that of a core group, as ``runs prune``.
+#: A command's name may begin with a core group, such as ``runs prune``.
 _COMMAND_NAME = re.compile(rf"({_NAME.pattern} )?{_NAME.pattern}")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -27,13 +27,13 @@ class Registration:
     """One name a plugin offers.
 
     Attributes:
-        hook: the hook it was offered through.
-        name: lower-case letters, digits, ``.``, ``_`` and ``-``; of a subcommand with its group.
+        hook: the hook that registered it.
+        name: lower-case letters, digits, ``.``, ``_`` and ``-``; a subcommand's includes its group.
         target: a class, a click command, ``"module:attribute"``, or a recipe's path.
-        summary: one line for the lists.
+        summary: one line for lists.
         plugin: the plugin's name.
-        distribution: what ``pip`` calls the package that brings the plugin.
-        version: of the distribution.
+        distribution: name of the plugin's package in ``pip``.
+        version: version of the distribution.
     """
 
     hook: str
@@ -60,7 +60,7 @@ class Registration:
         return f"The {self.kind} {self.name!r} of plugin {self.plugin!r}"
 
     def component(self) -> dict[str, str]:
-        """Return where the component comes from, as manifests and models record it."""
+        """Return the component's origin, as manifests and models record it."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -70,29 +70,25 @@ class Registration:
         }
 
     def check(self) -> None:
-        """Check what can be checked without importing anything.
-
-        Raises:
-            InputError: name, target or summary is malformed.
-        """
+        """Check the name, summary and target without importing anything."""
         pattern = _COMMAND_NAME if self.hook == "register_commands" else _NAME
         if not isinstance(self.name, str) or not pattern.fullmatch(self.name):
             raise InputError(
                 f"{self.kind} name {quoted(self.name)} must be lower-case letters, digits, "
-                "'.', '_' and '-', as 'film-reviews'"
+                "'.', '_' and '-', such as 'film-reviews'"
             )
         if not isinstance(self.summary, str):
-            raise InputError(f"summary of {self.kind} {self.name!r} must be a text")
+            raise InputError(f"summary of {self.kind} {self.name!r} must be a string")
         problem = _target_problem(self.hook, self.target)
         if problem:
             target = quoted(self.target, 100)
             raise InputError(f"target {target} of {self.kind} {self.name!r} {problem}")
 
     def load(self) -> Any:
-        """Import and return what was offered; a recipe is its path.
+        """Import and return the target; a recipe's is its path.
 
         Raises:
-            SentikitError: the target cannot be imported, or is not what the hook is for.
+            SentikitError: the target cannot be imported, or does not fit the hook.
         """
         if self.hook == "register_recipes":
             return self.target
@@ -124,11 +120,11 @@ class Registration:
             ) from error
 
     def _advice(self) -> str:
-        return f"Repair the plugin or switch it off ({hookspecs.DISABLE_VARIABLE}={self.plugin})."
+        return f"Fix the plugin, or switch it off with {hookspecs.DISABLE_VARIABLE}={self.plugin}."
 
 
 def _target_problem(hook: str, target: Any) -> str:
-    """Say what is wrong with a target, as far as it shows before an import."""
+    """Return what is wrong with a target, without importing it, or ""."""
     if hook == "register_recipes":
         is_path = isinstance(target, str | os.PathLike)
         right = is_path and str(os.fspath(target)).endswith(_RECIPE_SUFFIXES)
@@ -151,7 +147,7 @@ def _misfit(hook: str, part: Any) -> str:
         return f"must be a subclass of sentikit.extension.{interface}"
     unwritten = sorted(getattr(part, "__abstractmethods__", ()))
     if unwritten:
-        return f"leaves out {', '.join(unwritten)}"
+        return f"does not implement {', '.join(unwritten)}"
     return _unusable_settings(getattr(part, "Settings", None))
 
 

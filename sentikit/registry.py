@@ -1,4 +1,4 @@
-"""The registry of plugins: loaded one by one, and asked for names."""
+"""The registry of plugins and the names that they register."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _SECTION_HOOKS = {
 
 @dataclass(frozen=True)
 class PluginReport:
-    """What became of one plugin.
+    """The state of one plugin.
 
     Attributes:
-        name: the plugin's name, as ``SENTIKIT_DISABLE_PLUGINS`` takes it.
-        distribution: what ``pip`` calls the package that brings it.
-        version: of the distribution.
+        name: the plugin's name, as in ``SENTIKIT_DISABLE_PLUGINS``.
+        distribution: name of its package in ``pip``.
+        version: version of the distribution.
         location: the entry point's value.
         state: ``loaded``, ``failed`` or ``disabled``.
-        problems: why it failed or is disabled; for a loaded one, what is wrong
-            all the same, such as names it cannot have.
-        registrations: what it offers; of a plugin that failed, what its sound hooks offer.
+        problems: why it failed or is disabled; warnings, such as about names already taken, for a
+            loaded one.
+        registrations: what it registers; for a failed plugin, what its working hooks register.
     """
 
     name: str
@@ -69,7 +69,7 @@ class PluginReport:
 
 @dataclass
 class _Plugin:
-    """A plugin while it is being loaded and asked; with any `faults` it counts as failed."""
+    """A plugin that is being loaded; with any `faults` it counts as failed."""
 
     name: str
     source: PluginSource
@@ -79,9 +79,9 @@ class _Plugin:
 
 
 class Registry:
-    """Every plugin's names, gathered hook by hook when first asked for.
+    """The names that plugins register, collected hook by hook on demand.
 
-    A plugin that fails to import, has a wrong signature, misspells a hook or raises inside one is
+    A plugin that cannot be imported, misspells a hook, has a wrong signature or raises an error is
     reported by `reports` and otherwise ignored.
     """
 
@@ -95,7 +95,7 @@ class Registry:
             self._admit(source)
 
     def registrations(self, hook: str) -> tuple[Registration, ...]:
-        """Return all that plugins register through `hook`, in plugin order."""
+        """Return everything that plugins register through `hook`, in plugin order."""
         if hook not in self._by_hook:
             gathered = [r for plugin in self._plugins.values() for r in _ask(plugin, hook)]
             self._by_hook[hook] = tuple(gathered)
@@ -112,10 +112,10 @@ class Registry:
         )
 
     def find(self, hook: str, name: str) -> Registration:
-        """Return the one registration that `name` (or ``plugin/name``) means.
+        """Return the registration with the given name or ``plugin/name``.
 
         Raises:
-            InputError: nobody registered the name, or several plugins did.
+            InputError: no plugin registered the name, or several did.
         """
         kind = hookspecs.KINDS[hook]
         matches = self._matches(hook, name)
@@ -141,7 +141,7 @@ class Registry:
         """Import and return the component called `name`.
 
         Raises:
-            InputError: nobody registered the name, or several plugins did.
+            InputError: no plugin registered the name, or several did.
             SentikitError: the component cannot be imported, or is not what the hook is for.
         """
         return self.find(hook, name).load()
@@ -153,16 +153,16 @@ class Registry:
     def require(
         self, hook: str, name: str, recorded: Iterable[Mapping[str, str]], place: str
     ) -> None:
-        """Refuse a component that is recorded in a file and not installed.
+        """Refuse a component that a file needs and that is not installed.
 
         Args:
-            hook: what it was registered through.
-            name: of the component.
-            recorded: components that the file names; none in files of older versions.
+            hook: the component's hook.
+            name: the component's name.
+            recorded: the components that the file records; none in files of older versions.
             place: the file that names it.
 
         Raises:
-            InputError: nobody registers it; names the distribution to install.
+            InputError: it is not installed; the message names the distribution to install.
         """
         if self._matches(hook, name):
             return
@@ -174,26 +174,26 @@ class Registry:
         wanted = component["distribution"]
         version = f"=={component['version']}" if component.get("version") else ""
         raise InputError(
-            f"{place} needs the {kind} {name!r}, which the plugin {component.get('plugin')!r} "
-            f"brings and which is not installed here: pip install '{wanted}{version}'"
+            f"{place} needs the {kind} {name!r} of the plugin {component.get('plugin')!r}, which "
+            f"is not installed. Install it: pip install '{wanted}{version}'"
         )
 
     def note_problem(self, plugin: str, problem: str) -> None:
-        """Record what is wrong with a plugin that works otherwise, for ``plugins list``."""
+        """Record a warning about a plugin, for ``plugins list``."""
         warnings = self._plugins[plugin].warnings
         if problem not in warnings:
             warnings.append(problem)
 
     def reports(self) -> list[PluginReport]:
-        """Return what became of every plugin, asking each for every hook."""
+        """Return the state of every plugin, calling all its hooks."""
         offered = [r for hook in hookspecs.KINDS for r in self.registrations(hook)]
         return [self._report(plugin, offered) for plugin in self._plugins.values()]
 
     def fault(self, error: BaseException) -> str:
-        """Return a sentence on an unexpected exception that names the plugin whose code raised it.
+        """Return a sentence that names the third-party plugin whose code raised an exception.
 
-        Empty where no frame of the traceback is in a plugin that others brought, and where a
-        plugin's own command ends by ``sys.exit``.
+        Returns "" if no frame of the traceback is in such a plugin, or if a plugin's command ends
+        with ``sys.exit``.
         """
         for report in self.reports():
             if report.distribution == hookspecs.PROJECT:
@@ -211,17 +211,17 @@ class Registry:
             file, module = own[-1]
             part = next((r for r in report.registrations if _stands_in(r, file)), None)
             if isinstance(error, SystemExit) and part and part.hook == "register_commands":
-                return ""  # how a command of its own may end
+                return ""  # a command may end like this
             what = f"the {part.kind} {part.name!r} of " if part else ""
             plugin = f"plugin {report.name} {report.version}".rstrip()
             return (
-                f"In {what}{plugin}, {describe_fault(error, module)} Tell its author, or run "
-                f"with {DISABLE_VARIABLE}={report.name}"
+                f"In {what}{plugin}, {describe_fault(error, module)} Report it to its author, or "
+                f"run with {DISABLE_VARIABLE}={report.name}"
             )
         return ""
 
     def components(self, recipe: Mapping[str, Any]) -> list[dict[str, str]]:
-        """Return where each component that a resolved recipe names comes from."""
+        """Return the origin of each component that a resolved recipe names."""
         named = [(hook, recipe.get(s), key) for s, (hook, key) in _SECTION_HOOKS.items()]
         trackers = recipe.get("trackers")
         for tracker in trackers if isinstance(trackers, list) else ():
@@ -233,7 +233,7 @@ class Registry:
         return [matches[0].component() for matches in found if matches]
 
     def unknown_disabled(self) -> list[str]:
-        """Return the names to switch off that no plugin bears, sorted."""
+        """Return the disabled names that no plugin has, sorted."""
         return sorted(self._disabled - set(self._plugins))
 
     def _report(self, plugin: _Plugin, offered: Sequence[Registration]) -> PluginReport:
@@ -255,10 +255,10 @@ class Registry:
             self.note_problem(plugin.name, f"the plugin name {source.name!r} is taken")
         if plugin.name in self._disabled:
             return
-        with _blamed_on(plugin):
+        with _recording_faults(plugin):
             _check_version(source)
             loaded = source.load()
-            # A class is pluggy's usual way to hold hooks together, but only its instances work.
+            # Plugins may group their hooks in a class, of which pluggy needs an instance.
             loaded = loaded() if isinstance(loaded, type) else loaded
             faults = _faults(loaded, self._manager)
             if faults:
@@ -292,7 +292,7 @@ class Registry:
                     )
 
     def advice(self) -> str:
-        """Return sentences on the plugins that failed or are switched off, for an unknown name."""
+        """Return sentences on failed and disabled plugins, for an unknown name."""
         broken = [plugin.name for plugin in self._plugins.values() if plugin.faults]
         off = [name for name in self._plugins if name in self._disabled]
         sentences = []
@@ -328,7 +328,7 @@ def _module_of(registration: Registration) -> str:
 
 
 def _is_irreplaceable(registration: Registration) -> bool:
-    """Return whether it is a bundled plugin's command, on whose name scripts depend."""
+    """Return whether it is a bundled plugin's command, whose name scripts rely on."""
     return registration.hook == "register_commands" and registration.distribution == PROJECT
 
 
@@ -338,7 +338,7 @@ def _stands_in(registration: Registration, file: str) -> bool:
 
 
 def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
-    """Call one plugin's implementations of `hook`; a failure keeps nothing of it."""
+    """Call one plugin's implementations of `hook`; after a failure, return nothing."""
     gathered: list[Registration] = []
     asking = True
 
@@ -355,7 +355,7 @@ def _ask(plugin: _Plugin, hook: str) -> list[Registration]:
         gathered.append(registration)
 
     sound = False
-    with _blamed_on(plugin, hook):
+    with _recording_faults(plugin, hook):
         for implementation in plugin.hooks.get(hook, ()):
             _refuse_result(implementation(register=register))
         sound = True
@@ -369,7 +369,7 @@ def _summary(text: str) -> str:
 
 
 def _refuse_result(result: object) -> None:
-    """Refuse a hook that returns instead of registering, or has not even run yet."""
+    """Refuse a hook that returns something, or is a coroutine or generator."""
     if inspect.iscoroutine(result) or inspect.isgenerator(result):
         result.close()
         raise TypeError("a hook must be a plain function, without async and yield")
@@ -378,8 +378,8 @@ def _refuse_result(result: object) -> None:
 
 
 @contextlib.contextmanager
-def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
-    """Note whatever a plugin's code raises, and undo what it does to the process."""
+def _recording_faults(plugin: _Plugin, hook: str = "") -> Iterator[None]:
+    """Record what a plugin's code raises as its fault, and undo its changes to the process."""
     foreign = plugin.source.distribution != hookspecs.PROJECT
     guard = contained(plugin.warnings.append) if foreign else contextlib.nullcontext()
     watch = watched(plugin.name) if foreign else contextlib.nullcontext()
@@ -399,7 +399,7 @@ def _blamed_on(plugin: _Plugin, hook: str = "") -> Iterator[None]:
 
 
 def _check_version(source: PluginSource) -> None:
-    """Compare what a distribution requires of sentikit with this version, before its import."""
+    """Refuse a distribution that requires another version of sentikit, before its import."""
     if not source.requires:
         return
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -409,11 +409,11 @@ def _check_version(source: PluginSource) -> None:
     except InvalidSpecifier:
         return
     if not wanted.contains(__version__, prereleases=True):
-        raise InputError(f"it needs sentikit{source.requires}, and this is {__version__}.")
+        raise InputError(f"it needs sentikit{source.requires}, but this is {__version__}.")
 
 
 def _faults(plugin: object, manager: pluggy.PluginManager) -> list[str]:
-    """Say what is wrong with a plugin's hook implementations, before any is called."""
+    """Return what is wrong with a plugin's hook implementations, without calling them."""
     marked = {
         name: options
         for name in dir(plugin)
@@ -426,11 +426,11 @@ def _faults(plugin: object, manager: pluggy.PluginManager) -> list[str]:
             if not options.get("optionalhook"):
                 faults.append(f"there is no hook {hook!r}. {did_you_mean(hook, hookspecs.KINDS)}")
         elif options.get("wrapper") or options.get("hookwrapper"):
-            faults.append(f"{hook}: hook wrappers have nothing to wrap here; write a plain hook.")
+            faults.append(f"{hook}: hook wrappers are not supported. Write a plain hook.")
         else:
             faults += _signature_faults(hook, getattr(plugin, name))
     unmarked = [hook for hook in hookspecs.KINDS if hook not in marked and hasattr(plugin, hook)]
-    faults += [f"{hook} lacks the decorator @sentikit.hookimpl." for hook in unmarked]
+    faults += [f"{hook} needs the decorator @sentikit.hookimpl." for hook in unmarked]
     if not marked and not faults:
         known = ", ".join(hookspecs.KINDS)
         faults.append(f"it implements no hook. Decorate one with @sentikit.hookimpl: {known}.")

@@ -1,7 +1,6 @@
-"""Reports: pages and plots of what commands find, drawn by a plugin.
+"""Reports: pages and plots of findings, drawn by a plugin's `ReportFormat`.
 
-Drawing is not the core's own work: the core hands its findings to a `ReportFormat`. The bundled
-one is ``html``.
+The bundled format is ``html``.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ class Section:
     """A table of a comparison.
 
     Attributes:
-        title: what it shows.
-        columns: their headings.
+        title: its title.
+        columns: headers of the columns.
         rows: cells, one for each column.
-        texts: the columns that hold words, which are set to the left.
+        texts: the columns of text, which are left-aligned.
     """
 
     title: str
@@ -45,7 +44,7 @@ class Section:
 
 
 class ReportFormat(Component, ABC):
-    """A way to present findings. Its registered name is the suffix of its files, as ``html``."""
+    """A format of reports; its registered name is the suffix of its files, such as ``html``."""
 
     def _cannot(self, what: str) -> InputError:
         return InputError(f"The report format of {type(self).__name__} {what}.")
@@ -59,11 +58,11 @@ class ReportFormat(Component, ABC):
         raise self._cannot("has no tables")
 
     def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
-        """Return a record for each run and source, or where `rows` is ``pairs`` each difference."""
+        """Return a record for each run and source, or each difference if `rows` is ``pairs``."""
         raise self._cannot("has no records")
 
     def fragment(self, comparison: Comparison) -> str:
-        """Return a comparison as HTML to be shown in a notebook; all text is escaped."""
+        """Return a comparison as HTML for a notebook, with all text escaped."""
         raise self._cannot("has no fragments")
 
     def estimates_page(
@@ -73,11 +72,7 @@ class ReportFormat(Component, ABC):
         raise self._cannot("presents comparisons only")
 
     def check_plotting(self) -> None:
-        """Check that plots can be drawn here.
-
-        Raises:
-            InputError: a package is missing; names it.
-        """
+        """Check that plots can be drawn; raise an `InputError` that names a missing package."""
         raise self._cannot("draws no plots")
 
     def comparison_plots(
@@ -94,17 +89,13 @@ class ReportFormat(Component, ABC):
         """Draw class shares by group; the path's suffix chooses the kind of file.
 
         Raises:
-            InputError: the suffix is of no kind that can be written.
+            InputError: the suffix is not supported.
         """
         raise self._cannot("draws no plots")
 
 
 def report_format(name: str = "html") -> ReportFormat:
-    """Return the report format registered under a name.
-
-    Raises:
-        InputError: there is none of that name.
-    """
+    """Return the report format registered under a name."""
     found: type[ReportFormat] = default_registry().load(HOOK, name)
     return found(found.Settings())
 
@@ -115,7 +106,7 @@ def format_for(path: Path) -> ReportFormat:
     names = default_registry().names(HOOK)
     if name not in names:
         endings = " or ".join(f".{known}" for known in sorted(names))
-        raise InputError(f"No report can be written to {path}: let the name end in {endings}.")
+        raise InputError(f"{path} is not a report. Use a file name that ends in {endings}.")
     return report_format(name)
 
 
@@ -125,12 +116,12 @@ def write_report(
     """Write a comparison as a report, by default one HTML page that needs no network.
 
     Args:
-        comparison: what it reports.
-        path: of the file, whose suffix names the format; one that is there is replaced.
-        cascade: a cascade of two of the runs, to draw its curve.
+        comparison: the comparison to report.
+        path: the file, whose suffix chooses the format; an existing file is replaced.
+        cascade: a cascade of two of the runs, whose curve is drawn.
 
     Raises:
-        InputError: no format has the suffix, or the file may not be written there.
+        InputError: no format has the suffix, or the file may not be written.
         SentikitError: the disk is full or fails.
     """
     path = Path(path)
@@ -143,7 +134,7 @@ def write_estimates_report(
     """Write a labelled table's estimates as a report, by default one HTML page.
 
     Raises:
-        InputError: the file may not be written there, or the certificate is damaged.
+        InputError: the file may not be written, or the certificate is damaged.
     """
     record = read_json(certificate) if certificate is not None else None
     write_text(path, format_for(path).estimates_page(found, table, record))
@@ -152,16 +143,16 @@ def write_estimates_report(
 def save_plots(
     comparison: Comparison, folder: str | Path, cascade: JudgedCascade | None = None
 ) -> list[Path]:
-    """Draw a comparison into a folder, each figure as PNG and as SVG; return the files.
+    """Draw a comparison into a folder, each figure as PNG and SVG; return the files.
 
-    Drawn is what is known: ``scores`` and ``confusion_matrices``, with several runs
-    ``differences``, and where there are costs, sources, probabilities or a cascade ``cost_front``,
-    ``sources``, ``reliability``, ``roc``, ``precision_recall`` and ``cascade_curve``.
+    The figures are ``scores`` and ``confusion_matrices``; with several runs ``differences``; and,
+    if there are costs, sources, probabilities or a cascade, ``cost_front``, ``sources``,
+    ``reliability``, ``roc``, ``precision_recall`` and ``cascade_curve``.
 
     Args:
-        comparison: what it shows.
-        folder: where the files go; those of the same names are replaced.
-        cascade: a cascade of two of the runs, to draw its curve.
+        comparison: the comparison to draw.
+        folder: the folder of the files; those of the same names are replaced.
+        cascade: a cascade of two of the runs, whose curve is drawn.
 
     Raises:
         InputError: matplotlib is not installed, or the folder may not be written.

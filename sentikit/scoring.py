@@ -1,4 +1,4 @@
-"""Scores of labelled texts: overall, by class and by source, and of probabilities."""
+"""Scores of predictions: overall, by class, by source, and of probabilities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sentikit.metrics import NamedMetric, installed_metrics
 
 CALIBRATION_BINS = 15
-#: Points of a ROC or precision-recall curve that are kept.
+#: Number of points in a ROC or precision-recall curve.
 CURVE_POINTS = 60
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class as fractions, and how many gold examples it has."""
+    """Scores of one class as fractions, and its number of gold examples."""
 
     precision: float
     recall: float
@@ -28,14 +28,14 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from accuracy.
+    """The calibration of probabilities.
 
     Attributes:
         ece: expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599), over
             equally wide bins of the top probability.
         negative_log_likelihood: mean over the examples, in nats.
         brier: mean squared distance between probabilities and the gold class.
-        bins: per bin its examples, mean confidence and accuracy.
+        bins: number of examples, mean confidence and accuracy of each bin.
     """
 
     ece: float
@@ -50,10 +50,10 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class ClassRanking:
-    """How well the probability of one class tells its examples from all others.
+    """How well the probability of one class separates its examples from all others.
 
     Attributes:
-        auc: area under the ROC curve; None where all examples or none are of the class.
+        auc: area under the ROC curve; None if all examples or none belong to the class.
         average_precision: mean precision over the thresholds, weighted by the gain in recall.
         roc: false positive rate to true positive rate.
         precision_recall: recall to precision.
@@ -72,7 +72,7 @@ class Ranking:
     Attributes:
         auc: unweighted mean over the classes that have one.
         average_precision: unweighted mean over the classes that have one.
-        per_class: class to its own.
+        per_class: class to its ranking.
     """
 
     auc: float | None
@@ -85,15 +85,15 @@ class Scores:
     """Scores of a set of predictions, as fractions.
 
     Attributes:
-        examples: how many were scored.
-        macro_f1: unweighted mean of F1 over all classes; one that nobody names counts 0.
+        examples: number of scored examples.
+        macro_f1: unweighted mean of F1 over all classes; a class that never occurs counts as 0.
         accuracy: share of right answers; an invalid answer is wrong.
-        invalid: examples without a valid answer.
+        invalid: number of invalid answers.
         per_class: class to its scores.
         confusion: gold class to predicted class (or ``invalid``) to count.
-        calibration: where probabilities are known.
-        ranking: where probabilities are known.
-        metrics: name to value of the metrics that plugins bring.
+        calibration: None without probabilities.
+        ranking: None without probabilities.
+        metrics: name to value of plugins' metrics.
     """
 
     examples: int
@@ -141,10 +141,10 @@ def score(
     probabilities: NDArray[np.float64] | None = None,
     metrics: Sequence[NamedMetric] | None = None,
 ) -> Scores:
-    """Score class numbers, predicted ones -1 where the answer is invalid.
+    """Score predicted class numbers, of which -1 is an invalid answer.
 
-    Rows of NaN in `probabilities`, (examples, classes), are left out; without `metrics` all
-    installed ones that suit the classes count.
+    Rows of NaN in `probabilities`, (examples, classes), are left out. By default, `metrics` are all
+    installed ones that suit the classes.
     """
     counts = confusion_counts(gold, predicted, len(classes))
     if metrics is None:
@@ -191,7 +191,7 @@ def score_by_source(
     probabilities: NDArray[np.float64] | None = None,
     metrics: Sequence[NamedMetric] | None = None,
 ) -> dict[str, Scores]:
-    """Score each source by itself; examples without a source are left out."""
+    """Score each source separately; examples without a source are left out."""
     names = np.array([source or "" for source in sources], dtype=object)
     scores = {}
     for name in sorted({source for source in sources if source}):
@@ -203,7 +203,7 @@ def score_by_source(
 
 
 def without_curves(scores: Scores) -> Scores:
-    """Return scores with the areas under the curves, but without the curves' points."""
+    """Return scores without the points of the curves."""
     if scores.ranking is None:
         return scores
     plain = {
@@ -251,7 +251,7 @@ def _class_ranking(of_class: NDArray[np.bool_], scores: NDArray[np.float64]) -> 
 
 
 def _points(across: NDArray[np.float64], up: NDArray[np.float64]) -> Curve:
-    """Thin a curve evenly along its length."""
+    """Return points of a curve, evenly spaced along its length."""
     length = np.r_[0.0, np.cumsum(np.hypot(np.diff(across), np.diff(up)))]
     wanted = np.linspace(0.0, length[-1], CURVE_POINTS)
     rows = np.unique(np.searchsorted(length, wanted).clip(0, len(length) - 1))

@@ -1,4 +1,4 @@
-"""Ends long work in good order when the user or the system asks for it."""
+"""Orderly stops of long work at Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class Interrupted(Exception):  # noqa: N818 - an event, no error
 
 
 class Terminated(SystemExit):
-    """The system asked to stop, by SIGTERM; unlike other exits, no fault of the code that runs."""
+    """The system asked to stop, by SIGTERM; unlike other exits, no fault of the running code."""
 
 
-#: A terminal that is closed sends SIGHUP; Windows has none.
+#: Closing a terminal sends SIGHUP, which Windows does not have.
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 _SIGNALS = tuple(dict.fromkeys((signal.SIGINT, signal.SIGTERM, _HANGUP)))
 
 
 @contextmanager
 def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C (or SIGTERM, SIGHUP) as a request to stop; the second stops at once.
+    """Treat the first Ctrl-C (or SIGTERM, SIGHUP) as a request to stop; the second stops at once.
 
     Args:
-        tell: called with the first signal's number, to say what happens now.
+        tell: called with the first signal's number, to show a message.
 
     Yields:
-        What work asks, several times a second, whether it is to save and end.
+        A function that returns whether to save and stop; work calls it several times a second.
 
     Raises:
         KeyboardInterrupt: in the block, at the second signal.
@@ -48,7 +48,7 @@ def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
         stops.append(number)
         tell(number)
 
-    # What ignores SIGHUP already, as under nohup, is to outlive its terminal.
+    # A process that ignores SIGHUP, as under nohup, should outlive its terminal.
     taken = [n for n in _SIGNALS if n != _HANGUP or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, request) for number in taken}
     try:
@@ -59,10 +59,10 @@ def stop_on_signal(tell: Callable[[int], None]) -> Iterator[Callable[[], bool]]:
 
 
 def clean_up_at_sigterm() -> None:
-    """Let SIGTERM and SIGHUP leave as little behind as Ctrl-C does: no files, no open run.
+    """Clean up at SIGTERM and SIGHUP as at Ctrl-C: remove temporary files and close the run.
 
-    Not where several processes work together: one that waits for another inside a library would
-    not hear of the signal until the other has come.
+    Jobs of several processes do not: one that waits for another inside a library handles the
+    signal only after that.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         signal.signal(signal.SIGTERM, _exit)

@@ -1,4 +1,4 @@
-"""The terminal: tables, a live progress bar, amounts as text."""
+"""Terminal output: tables, sentences, amounts and a live progress bar."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sentikit.errors import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Between columns and at the edges a table has so much room.
+#: Spaces between columns, and at the edges of a table.
 _GAP, _EDGES = 3, 1
-#: Room for words that may be folded.
+#: Minimum width of a text column that may be folded.
 _LEAST = 18
-# A file or a pipe has no width: lines may be long there.
+# Line width in files and pipes.
 _WIDTH_OF_FILES = 200
 
 
 def usd_text(amount: float) -> str:
-    """Write USD without their sign: cents from a dollar on, four decimals or more below.
+    """Return USD without the sign: two decimals from a dollar on, at least four below.
 
-    However little it is, one digit counts: 0 is nothing at all.
+    A small amount gets as many decimals as its first digit needs; only 0 is written as 0.
     """
     if amount == 0 or round(abs(amount), 4) >= 1:
         return f"{amount:,.2f}"
@@ -36,12 +36,12 @@ def usd_text(amount: float) -> str:
 
 
 def print_text(text: str, err: bool = False) -> None:
-    """Print text that may come from a file or a server, without what a terminal would obey."""
+    """Print text from a file or server without its terminal escapes."""
     click.echo(printable(text), err=err)
 
 
 class PrintableStream:
-    """Standard output that is a terminal, for data: what a terminal would obey is left out."""
+    """Standard output on a terminal, with terminal escapes removed from data."""
 
     def __init__(self, terminal: IO[str]) -> None:
         self._terminal = terminal
@@ -54,18 +54,17 @@ class PrintableStream:
 
 
 def data_output() -> Any:
-    """Return standard output for data, which are changed on a terminal alone."""
+    """Return standard output for data; only on a terminal are escapes removed."""
     return PrintableStream(sys.stdout) if sys.stdout.isatty() else sys.stdout
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()
 ) -> None:
-    """Print a table; the columns named in `numbers` are set to the right.
+    """Print a table; the columns named in `numbers` are right-aligned.
 
-    Cells are plain text: nothing in them is read as markup, and nothing is ever cut. Where the
-    terminal is too narrow for all columns of numbers, they go into several tables, each with the
-    columns that say what a row is about.
+    Cells are plain text, without markup, and are never truncated. If the terminal is too narrow for
+    all numeric columns, they go into several tables, each with the leading text columns.
     """
     from rich.console import Console
 
@@ -74,7 +73,7 @@ def print_table(
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
     widths = [_widest(column, [row[i] for row in held]) for i, column in enumerate(columns)]
     parts = _parts(widths, [column in numbers for column in columns], console.width)
-    # Long names are folded in narrow tables, or there would be no room for figures.
+    # In narrow tables, long names are folded to leave room for numbers.
     most = console.width * 2 // 5 if len(parts) > 1 else None
     with console.capture() as captured:
         for part, shown in zip(parts, itertools.chain([title], itertools.repeat("")), strict=False):
@@ -94,7 +93,7 @@ def _widest(column: str, cells: Sequence[str]) -> int:
 
 
 def _parts(widths: Sequence[int], numeric: Sequence[bool], room: int) -> list[list[int]]:
-    """Return the columns of each table: all in one where they fit or none is of numbers."""
+    """Return the columns of each table: all in one if they fit or none is numeric."""
     everything = list(range(len(widths)))
     if _EDGES + sum(widths) + _GAP * len(widths) <= room or not any(numeric) or numeric[0]:
         return [everything]
@@ -103,7 +102,7 @@ def _parts(widths: Sequence[int], numeric: Sequence[bool], room: int) -> list[li
     taken = _EDGES + sum(min(most, widths[i]) + _GAP for i in keys)
     parts, used = [[*keys]], taken
     for column in everything[len(keys) :]:
-        # What is no number may be folded: it takes what is left.
+        # A text column may be folded to the remaining width.
         wanted = (widths[column] if numeric[column] else min(_LEAST, widths[column])) + _GAP
         if len(parts[-1]) > len(keys) and used + wanted > room:
             parts.append([*keys])
@@ -121,7 +120,7 @@ def _table(
     numbers: Sequence[str],
     most: int | None,
 ) -> Table:
-    """Return a table of some columns; names are folded beyond `most`."""
+    """Return a table of some columns; text wider than `most` is folded."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -141,7 +140,7 @@ def _table(
 
 
 def print_sentence(sentence: str) -> None:
-    """Print a sentence, between words on several lines where a terminal is narrow."""
+    """Print a sentence, wrapped to the width of a terminal."""
     import shutil
     import textwrap
 
@@ -154,13 +153,13 @@ def print_sentence(sentence: str) -> None:
 
 
 class LiveBar:
-    """How far something is, one line beside it, messages above it; elsewhere only the messages.
+    """A progress bar with a line beside it and messages above it; use as a context manager.
 
-    As a context manager it is there from beginning to end.
+    Without a terminal, only the messages are shown.
 
     Args:
-        unit: what is counted, as ``steps``, or "".
-        shown: whether to show it; without a terminal it never is.
+        unit: the unit of the count, such as ``steps``, or "".
+        shown: False never shows the bar.
     """
 
     def __init__(self, unit: str = "", shown: bool = True) -> None:
@@ -179,17 +178,17 @@ class LiveBar:
         """Show the bar.
 
         Args:
-            total: what it counts up to; None: not known yet.
-            line: what stands beside it.
+            total: the final count; None if unknown.
+            line: the text beside it.
         """
         forced = any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
         if not (sys.stderr.isatty() or forced or "IPython" in sys.modules):
-            return  # Importing rich takes as long as labelling some lines.
+            return  # importing rich is slow
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        # A notebook is no terminal, but shows bars where ipywidgets is installed.
+        # A notebook shows bars if ipywidgets is installed.
         notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
         if not (self._shown and (notebook or console.is_terminal)):
             return
@@ -206,7 +205,7 @@ class LiveBar:
         self._progress.start()
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -214,19 +213,19 @@ class LiveBar:
     def update(
         self, completed: int | None = None, total: int | None = None, line: str | None = None
     ) -> None:
-        """Move the bar; what is None stays as it is."""
+        """Update the bar; None keeps a value."""
         if self._progress is not None:
             beside = {} if line is None else {"line": printable(line)}
             beside |= {} if total is None else {"of": _of(total)}
             self._progress.update(self._task, completed=completed, total=total, **beside)
 
     def advance(self, number: int) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         if self._progress is not None:
             self._progress.advance(self._task, number)
 
     def say(self, message: str) -> None:
-        """Print a message; the bar stays below it."""
+        """Print a message above the bar."""
         message = printable(message)
         if self._progress is not None:
             self._progress.console.print(message, highlight=False, markup=False)

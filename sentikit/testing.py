@@ -1,4 +1,4 @@
-"""The old place of the conformance kit, which the next release removes."""
+"""The old module of the conformance kit, which the next release removes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     check = of_plugin("plugin_kit", "checks", name)
     warnings.warn(
-        f"{__name__} moves: import {name} from {check.__module__}. The old place works until the "
-        "next release.",
+        f"{__name__} has moved. Import {name} from {check.__module__}; the old module works until "
+        "the next release.",
         DeprecationWarning,
         stacklevel=2,
     )

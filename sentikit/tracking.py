@@ -1,4 +1,4 @@
-"""The interface of a tracker, which shows a run elsewhere, and how a run tells its trackers."""
+"""The interface of experiment trackers, and the group of a run's trackers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """The run a tracker is to show.
+    """The run that a tracker shows.
 
     Attributes:
         kind: train, prompt, …
-        path: the run's folder; a tracker may keep files of its own there.
-        recipe: the resolved recipe's sections, as plain values; no keys are among them.
-        step: steps done before, where an unfinished run goes on; else 0. Whatever was logged of
-            later steps comes again.
+        path: the run's folder; a tracker may keep its own files there.
+        recipe: the resolved recipe's sections, as plain values, without secrets.
+        step: the step from which the run resumes, else 0; later steps are logged again.
     """
 
     kind: str
@@ -43,22 +42,22 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class LLMCall:
-    """One try of a call to an LLM; or an answer that was there before, and cost nothing now.
+    """One attempt at a call to an LLM, or an answer found in the cache.
 
     Attributes:
-        request: what was asked.
+        request: the request.
         model: the backend's model.
-        parameters: what was sent beside the messages, as JSON values; no keys are among them.
+        parameters: what was sent besides the messages, as JSON values, without secrets.
         began: seconds since the epoch.
-        seconds: how long it took.
-        attempt: from 1.
-        cached: whether the answer was found in the file of answers; `cost` is then what it saved.
-        answer: what came back, or None.
-        label: the label read out of the answer; None where there is none.
-        cost: USD, or None where the price is unknown or nothing came back.
-        reason: why nothing came back, in a word: ``rate_limit``, ``server``, ``network``,
-            ``rejected``, ``fatal``, ``cancelled``; or None.
-        error: the same as a sentence, which may quote the prompt.
+        seconds: its duration.
+        attempt: number of the attempt, from 1.
+        cached: whether the answer was found in the cache; `cost` is then the cost saved.
+        answer: the answer, or None after a failure.
+        label: the label in the answer, or None.
+        cost: USD, or None if the price is unknown or the call failed.
+        reason: why it failed, in a word: ``rate_limit``, ``server``, ``network``, ``rejected``,
+            ``fatal``, ``cancelled``; or None.
+        error: why it failed, as a sentence, which may quote the prompt; or None.
     """
 
     request: ChatRequest
@@ -76,41 +75,41 @@ class LLMCall:
 
 
 class Tracker(Component):
-    """Shows runs elsewhere: in a web service, in another program's files.
+    """Shows runs in a web service or in another program's files.
 
-    It is made while the recipe is checked; a package or a key that is missing is said there, by an
-    ``InputError`` from ``__init__``. Only the main process calls the other methods, each of
-    which does nothing unless overridden. One that raises is switched off, and the run goes on.
+    It is made while the recipe is checked: ``__init__`` raises an ``InputError`` for a missing
+    package or key. Only the main process calls the other methods, which do nothing by default. A
+    tracker that raises an error is switched off, and the run continues.
     """
 
     def start(self, run: TrackedRun) -> None:
-        """Get ready; called before the first record."""
+        """Prepare; called before the first record."""
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Take a record of JSON values; an unknown number is None.
+        """Log a record of JSON values; an unknown number is None.
 
-        ``record["kind"]`` says of what: ``step`` (a few optimizer steps) or ``epoch`` (with its
-        validation) of a training run, whose ``record["step"]`` counts optimizer steps; ``change``,
-        settings that its user has changed; ``requests``, what the calls of an LLM's run came to.
+        ``record["kind"]`` is ``step`` (a few optimizer steps) or ``epoch`` (with its validation) of
+        a training run, with the number of optimizer steps in ``record["step"]``; ``change``, for
+        settings that the user changed; or ``requests``, the totals of an LLM's calls.
         """
 
     def call(self, call: LLMCall) -> None:
-        """Take one call to an LLM; it waits for this method, so that sending is for later."""
+        """Log one call to an LLM; the call waits for this method, so send it in the background."""
 
     def alert(self, title: str, text: str) -> None:
-        """Pass on what deserves a look at once: a collapse, NaN, an early stop, the end."""
+        """Send an urgent message: a collapse, NaN, an early stop, the end."""
 
     def finish(self, metrics: Mapping[str, Any], status: str) -> None:
         """End the run.
 
         Args:
-            metrics: what ``metrics.json`` holds; empty where the run did not get that far.
+            metrics: the content of ``metrics.json``; empty if the run did not get that far.
             status: finished, failed or interrupted, as in the manifest.
         """
 
 
 def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers within nested mappings as ``section/key``; all else is left out."""
+    """Return the numbers in nested mappings as ``section/key``."""
     found: dict[str, float] = {}
     for key, value in values.items():
         path = f"{prefix}/{key}" if prefix else str(key)
@@ -157,32 +156,32 @@ class TrackerGroup:
         for name, tracker in list(self._trackers.items()):
             try:
                 call(tracker)
-            # Libraries raise anything, SystemExit included; a run of hours outlives all of it.
+            # Libraries raise anything, even SystemExit; a long run must survive it.
             except (Exception, SystemExit) as error:
                 del self._trackers[name]
                 reason = redacted(" ".join(str(error).split())) or "no message"
                 self._say(
-                    f"The tracker {name!r} is switched off, the run goes on: "
+                    f"The tracker {name!r} failed and is switched off; the run continues. "
                     f"{type(error).__name__}: {reason}"
                 )
 
 
 def as_list(raw: Any) -> Any:
-    """Let a single tracker stand for a list of one, as in ``--set trackers=wandb``."""
+    """Accept a single tracker as a list of one, as in ``--set trackers=wandb``."""
     return [raw] if isinstance(raw, str | Mapping) else raw
 
 
-#: The list in a recipe: names, or sections with a name and settings.
+#: A recipe's trackers: names, or sections with a name and settings.
 Trackers = Annotated[list[Any], BeforeValidator(as_list)]
 
 
 def check_trackers(
     registry: Registry, raw: Any, prefix: KeyPath = ("trackers",)
 ) -> tuple[dict[str, Tracker], list[Problem]]:
-    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``; a text is a name."""
+    """Make the trackers of ``trackers: [wandb, {name: tensorboard, …}]``."""
     made: dict[str, Tracker] = {}
     problems: list[Problem] = []
-    # Anything but a list is refused by the recipe's own schema.
+    # The recipe's schema refuses anything but a list.
     entries = as_list(raw)
     for number, entry in enumerate(entries if isinstance(entries, list) else []):
         path = (*prefix, number)

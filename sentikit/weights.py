@@ -1,4 +1,4 @@
-"""Safetensors files and pretrained weights: read, written, and refused where they do not fit."""
+"""Safetensors files and pretrained weights, with checks that they fit their configuration."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sentikit.files import disk_errors, read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: A layer that pretraining uses and an encoder here drops; many checkpoints leave it out.
+#: A layer of pretraining that encoders drop; many checkpoints do not have it.
 POOLER = r"(^|\.)pooler\."
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
-#: Keys of a configuration that are dimensions of tensors, and those that count layers or heads.
+#: Keys of a configuration that are dimensions of tensors, and those that count layers.
 _WIDTHS = (
     "hidden_size",
     "intermediate_size",
@@ -27,7 +27,7 @@ _WIDTHS = (
     "num_attention_heads",
 )
 _DEPTHS = ("num_hidden_layers",)
-#: Keys that count the rows of one tensor, which not every architecture has, by its name.
+#: Keys that count the rows of a tensor, which not every architecture has, and its name.
 _ROWS = {
     "max_position_embeddings": "position_embeddings",
     "type_vocab_size": "token_type_embeddings",
@@ -36,7 +36,7 @@ _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 
 
 def refuse_foreign_code(folder: Path) -> None:
-    """Refuse a model folder that names Python code of its own for transformers to run.
+    """Refuse a model folder whose configuration names Python code that comes with the model.
 
     Raises:
         InputError: its ``config.json`` or ``tokenizer_config.json`` has an ``auto_map``.
@@ -45,22 +45,21 @@ def refuse_foreign_code(folder: Path) -> None:
         config = read_json(folder / name) if (folder / name).is_file() else None
         if isinstance(config, dict) and config.get("auto_map"):
             raise InputError(
-                f"{folder} needs Python code that comes with the model (auto_map in {name}), and "
-                "sentikit does not run such code. Use a model whose architecture transformers "
-                "itself has."
+                f"{folder} needs Python code that comes with the model (auto_map in {name}), which "
+                "sentikit does not run. Use a model whose architecture is part of transformers."
             )
 
 
 def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
-    """Refuse a configuration whose sizes the weights cannot have, before anything is built of it.
+    """Refuse a configuration whose sizes the weights cannot have, before a model is built.
 
     Args:
-        folder: with a transformers ``config.json``.
-        weights: the safetensors file of the model, or where it stood were it not in several; only
-            headers are read.
+        folder: the folder of a transformers ``config.json``.
+        weights: the model's safetensors file, or the path of a sharded model's; only headers are
+            read.
 
     Raises:
-        InputError: a size is no count, or larger than what the file holds.
+        InputError: a size is not a count, or larger than in the weights.
     """
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     shards = sorted(weights.parent.glob("model-*-of-*.safetensors"))
@@ -68,7 +67,7 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
     for file in [weights, *shards]:
         shapes |= _header_shapes(file) if file.is_file() else {}
     if not isinstance(config, dict):
-        raise InputError(f"{folder / 'config.json'} is no configuration of a model.")
+        raise InputError(f"{folder / 'config.json'} is not a model's configuration.")
     longest = max((size for shape in shapes.values() for size in shape), default=None)
     most = dict.fromkeys(_WIDTHS, longest) | dict.fromkeys(_DEPTHS, len(shapes) or None)
     for key, tensor in _ROWS.items():
@@ -77,7 +76,7 @@ def refuse_impossible_sizes(folder: Path, weights: Path) -> None:
     for key, limit in most.items():
         value = config.get(key, 1)
         if not _is_count(value) or value < 1 or (limit is not None and value > limit):
-            wanted = "a number from 1 on" if limit is None else f"from 1 to {limit:,}"
+            wanted = "at least 1" if limit is None else f"from 1 to {limit:,}"
             raise _misfit(folder, key, value, wanted)
     padding, words = config.get("pad_token_id"), config.get("vocab_size", longest or 0)
     if padding is not None and not (_is_count(padding) and -words <= padding < words):
@@ -90,7 +89,7 @@ def _is_count(value: object) -> bool:
 
 def _misfit(folder: Path, key: str, value: object, wanted: str) -> InputError:
     return InputError(
-        f"{folder / 'config.json'} does not fit its weights: {key} is {quoted(value)}, and must be "
+        f"{folder / 'config.json'} does not fit its weights: {key} is {quoted(value)}, but must be "
         f"{wanted}."
     )
 
@@ -118,8 +117,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     pickled = [p.name for pattern in _PICKLED for p in sorted(path.parent.glob(pattern))]
     if not path.is_file() and pickled:
         raise InputError(
-            f"{path.parent} holds only pickled weights ({pickled[0]}), which can run code when "
-            "opened and are refused. Convert them to safetensors where you trust them."
+            f"{path.parent} has only pickled weights ({pickled[0]}), which can run code when "
+            "loaded and are refused. If you trust them, convert them to safetensors."
         )
     with disk_errors(path):
         try:
@@ -129,7 +128,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors to a safetensors file; the file is complete only when this returns.
+    """Write tensors to a safetensors file, not atomically.
 
     Raises:
         SentikitError: the disk is full or fails.
@@ -144,8 +143,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
         except SafetensorError as error:
             if "os error 28" in str(error):
                 raise SentikitError(
-                    f"The disk is full: {path} could not be written. Free some space and try "
-                    "again; what was written before is intact."
+                    f"The disk is full: {path} could not be written. Earlier files are intact. "
+                    "Free some space and try again."
                 ) from error
             raise SentikitError(f"{path} could not be written ({error}).") from error
 
@@ -161,19 +160,19 @@ def load_pretrained(
 ) -> Any:
     """Load a transformers model, and refuse weights that do not fit its configuration.
 
-    The library fills what is missing with random numbers and carries on.
+    The library itself would initialise missing weights randomly.
 
     Args:
-        auto_class: as ``transformers.AutoModel``.
+        auto_class: a class such as ``transformers.AutoModel``.
         model: a hub id, or a folder.
-        dtype: of the weights.
+        dtype: type of the weights.
         trust_remote_code: whether Python code that comes with the model may run.
-        may_miss: pattern of the tensors that a checkpoint may leave out.
-        options: further ones of ``from_pretrained``.
+        may_miss: pattern of tensors that may be missing.
+        options: further options of ``from_pretrained``.
 
     Raises:
-        InputError: a tensor is missing, has another shape, or is of a layer that the
-            configuration lacks; names it.
+        InputError: a tensor is missing, has another shape, or belongs to a layer that the
+            configuration lacks; the message names it.
     """
     with _quiet_transformers():
         loaded, report = auto_class.from_pretrained(
@@ -218,10 +217,10 @@ def refuse_unfitting(
     *,
     exact: bool = False,
 ) -> None:
-    """Refuse weights that would leave a part of a model at random values.
+    """Refuse weights that would leave part of a model randomly initialised.
 
-    `shapes` are of tensors that differ: found, and wanted. Pretrained models often hold further
-    heads, so that names which only the weights have are refused on their own only if `exact`.
+    `shapes` are the found and expected shapes of mismatched tensors. Pretrained models often have
+    other heads, so `unknown` tensors alone are refused only if `exact`.
     """
     faults = []
     if missing:
@@ -229,13 +228,13 @@ def refuse_unfitting(
     if shapes:
         name, (found, wanted) = min(shapes.items())
         more = f", and {len(shapes) - 1} more of another shape" if len(shapes) > 1 else ""
-        faults.append(f"{name} has shape {found} where {wanted} is needed{more}")
+        faults.append(f"{name} has shape {found} instead of {wanted}{more}")
     if unknown and (missing or exact):
         faults.append(f"{_tensors(unknown)} unknown")
     if faults:
         raise InputError(
-            f"{source} does not fit its config.json: {'; '.join(faults)}. "
-            "Copy or convert the model again: what is missing would be random."
+            f"{source} does not fit its config.json: {'; '.join(faults)}. Copy or convert it "
+            "again; missing weights would be random."
         )
 
 

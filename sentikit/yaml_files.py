@@ -1,6 +1,7 @@
-"""YAML files read and written by the core schema of YAML 1.2, each value with its line.
+"""YAML files, read and written with the core schema of YAML 1.2, with the line of each value.
 
-By that schema (https://yaml.org/spec/1.2.2/#103-core-schema), ``1e-5`` is a number, ``no`` a word.
+In that schema (https://yaml.org/spec/1.2.2/#103-core-schema), ``1e-5`` is a number and ``no`` a
+string.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from sentikit.files import disk_errors
 
 _MOST_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
-#: Scalars that ruamel.yaml turns into values; of those below, the text itself is the value.
+#: Tags of scalars that ruamel.yaml converts, and of those whose value is their text.
 _CONVERTED = ("int", "float", "bool", "null")
 _TEXTS = ("str", "timestamp", "merge", "value")
 
 
 @dataclass(frozen=True)
 class LocatedYaml:
-    """A document's value, and the line (from 1) on which each key's value begins."""
+    """A document's value, and the line (from 1) at which each key's value begins."""
 
     value: Any
     lines: dict[tuple[str | int, ...], int]
@@ -64,14 +65,14 @@ def parse_yaml(text: str, where: str) -> LocatedYaml:
     except YAMLError as error:
         raise InputError(f"{where}: not valid YAML ({' '.join(str(error).split())}).") from error
     except RecursionError as error:
-        # Either written so, or by an anchor inside its own value.
-        held = "&" in text and "*" in text
-        reason = "a value holds itself (&, *). Write it out" if held else "nested too deeply"
+        # Too many levels, or an anchor inside its own value.
+        cyclic = "&" in text and "*" in text
+        reason = "a value contains itself (&, *). Write it out" if cyclic else "nested too deeply"
         raise InputError(f"{where}: {reason}.") from error
 
 
 def comment_of(text: str) -> str:
-    """Return the first comment of a valid YAML text, from its ``#`` on; "" where there is none."""
+    """Return the first comment of a valid YAML text, with its ``#``, or ""."""
     end = 0
     for token in _yaml().scan(text) if "#" in text else ():
         between = text[end : token.start_mark.index]
@@ -82,7 +83,7 @@ def comment_of(text: str) -> str:
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
-    """Write nested values as YAML that `parse_yaml` reads back as they are, in their own order."""
+    """Return nested values as YAML, from which `parse_yaml` reads the same values."""
     stream = io.StringIO()
     _yaml().dump(dict(values), stream)
     return stream.getvalue()
@@ -99,7 +100,7 @@ def _yaml() -> YAML:
 
 
 class _Representer(SafeRepresenter):
-    """Quotes odd spaces too, which the library writes as they are and reads back as blanks."""
+    """Also quotes unusual spaces, which the library would read back as plain ones."""
 
     def text(self, value: str) -> Node:
         style = None if value.isprintable() else '"'
@@ -110,7 +111,7 @@ _Representer.add_representer(str, _Representer.text)
 
 
 class _Converter:
-    """Turns composed nodes into values, noting lines and refusing what a recipe must not hold."""
+    """Converts composed nodes to values, records lines and refuses what recipes do not allow."""
 
     def __init__(self, where: str, reader: YAML) -> None:
         self.where, self._reader = where, reader
@@ -120,7 +121,7 @@ class _Converter:
     def convert(self, node: Node, path: tuple[str | int, ...]) -> Any:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
-            raise self._error(node, f"more than {_MOST_NODES} values; this is no recipe")
+            raise self._error(node, f"more than {_MOST_NODES} values, too many for a recipe")
         self.lines[path] = node.start_mark.line + 1
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
@@ -136,7 +137,7 @@ class _Converter:
                 raise self._error(key_node, "a key must be a word")
             key = str(key_node.value)
             if key in result:
-                raise self._error(key_node, f"the key {key!r} stands twice in this section")
+                raise self._error(key_node, f"the key {key!r} occurs twice in this section")
             result[key] = self.convert(value_node, (*path, key))
         return result
 

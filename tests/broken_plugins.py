@@ -96,7 +96,7 @@ CASES = [
     Broken(
         "undecorated",
         "def register_datasets(register):\n    register('odd', 'x:Y')\n",
-        "register_datasets lacks the decorator @sentikit.hookimpl.",
+        "register_datasets needs the decorator @sentikit.hookimpl.",
     ),
     Broken(
         "extra-arg",
@@ -186,7 +186,7 @@ CASES = [
     Broken(
         "signal",
         OFFER + "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n",
-        "loading it takes over SIGINT; it was given back.",
+        "loading it replaces the handler of SIGINT; this was undone.",
     ),
     Broken(
         "thread",
@@ -295,7 +295,7 @@ CASES = [
     Broken(
         "newer-sentikit",
         "raise RuntimeError('must not be imported')\n",
-        "it needs sentikit>=9.0, and this is 0.1.0.",
+        "it needs sentikit>=9.0, but this is 0.1.0.",
         requires=">=9.0",
     ),
     Broken("no-module", OFFER, "No module named 'odd_nowhere'.", entry=("", "odd_nowhere")),

@@ -416,7 +416,7 @@ class TestExchange:
         arguments = ["annotate", "--output", str(output), "--export", f"{output}.json"]
         refused = run(sentikit, arguments)
         assert refused.exit_code == 2
-        assert "is read or written here already" in refused.stderr
+        assert "is also read or written" in refused.stderr
         other = tmp_path / "d.csv"
         arguments = ["annotate", "--output", str(other), "--import", str(exported)]
         assert run(sentikit, arguments).exit_code == 0

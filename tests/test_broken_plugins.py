@@ -52,7 +52,7 @@ def test_a_broken_plugin_is_named_and_the_command_line_stays_up(
         assert sentence in said
         assert "\x1b" not in said
         assert "Traceback" not in said
-        assert "please report it" not in said
+        assert "This is a bug in sentikit" not in said
 
 
 def test_plugins_check_prints_json_alone_whatever_a_plugin_prints(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_component_that_fails_at_run_time_is_named_with_its_line(
     assert done.returncode == 1
     assert done.stderr == (
         f"Error: In the dataset 'odd' of plugin odd-work 0.1, odd_work/data.py {sentence} "
-        "Tell its author, or run with SENTIKIT_DISABLE_PLUGINS=odd-work\n"
+        "Report it to its author, or run with SENTIKIT_DISABLE_PLUGINS=odd-work\n"
     )
 
 

@@ -238,7 +238,7 @@ class TestCommand:
         found = run(*runs, "--tune", *other)
         assert found["how"] == "tuned"
         assert found["threshold"] == pytest.approx(0.55)
-        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+        assert "The threshold was chosen on 30 of the scored texts" in found["notes"][0]
 
     def test_tuning_on_the_evaluated_texts_is_noted(self, tmp_path: Path) -> None:
         """Also where the files hold ids alone."""
@@ -250,7 +250,7 @@ class TestCommand:
             (tmp_path / f"{name}.csv").write_text("\n".join(lines))
         runs = [str(tmp_path / f"{name}.csv") for name in ("encoder", "llm")]
         found = run(*runs, "--tune", *runs)
-        assert "30 texts that the threshold was chosen on" in found["notes"][0]
+        assert "The threshold was chosen on 30 of the scored texts" in found["notes"][0]
         assert "30 texts of the runs to tune on" in found["explanation"]
 
     def test_the_threshold_is_cross_fitted_when_there_is_only_one_split(
@@ -258,7 +258,7 @@ class TestCommand:
     ) -> None:
         found = run(*runs)
         assert found["how"] == "cross-fitted"
-        assert "there is one split alone" in found["explanation"]
+        assert "there is only one split" in found["explanation"]
         assert found["overall"]["macro_f1"] == 1.0
 
     def test_a_target_share_of_calls_is_kept(self, runs: tuple[str, str]) -> None:
@@ -420,7 +420,7 @@ class TestBadInput:
         return encoder_and_llm(tmp_path)
 
     def test_an_encoder_without_probabilities_is_refused(self, runs: tuple[str, str]) -> None:
-        assert "records no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
+        assert "has no probabilities" in refused(runs[1], runs[0], "--threshold", "0.5")
 
     def test_runs_over_different_texts_are_refused(
         self, runs: tuple[str, str], tmp_path: Path
@@ -481,7 +481,7 @@ def test_a_cascade_can_be_computed_from_python(tmp_path: Path) -> None:
         ({"goal": "calls"}, "needs a target: a share"),
         ({"goal": "cost"}, "needs a target: USD"),
         ({"goal": "call", "target": 0.2}, "Unknown goal 'call'. Did you mean 'calls'"),
-        ({"target": 0.2}, "takes no target"),
+        ({"target": 0.2}, "has no target"),
         ({"goal": "calls", "target": 20}, "at most 1"),
         ({"goal": "cost", "target": -1}, "above 0"),
     ],
@@ -642,9 +642,7 @@ class TestRecipe:
             )
         )
         message = refused("--recipe", str(recipe))
-        assert message.startswith(
-            "tfidf has labelled nothing yet, and no member is a prompt recipe"
-        )
+        assert message.startswith("tfidf has labelled no texts, and no member is a prompt recipe")
 
     def test_deprecated_keys_work_with_a_warning(self, recipe: Path) -> None:
         old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])

@@ -220,7 +220,8 @@ class TestFailures:
                 "raise ValueError('odd')",
                 1,
                 "Error: In the command 'rate' of plugin film 1.0, film_command.py line 6: "
-                "ValueError: odd. Tell its author, or run with SENTIKIT_DISABLE_PLUGINS=film\n",
+                "ValueError: odd. Report it to its author, or run "
+                "with SENTIKIT_DISABLE_PLUGINS=film\n",
             ),
             ("import sys; sys.exit(0)", 0, ""),
             ("open('/no/such/file')", 1, "Error: /no/such/file: No such file or directory.\n"),

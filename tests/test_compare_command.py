@@ -589,9 +589,9 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
         (["--inference-cost", "good=-1"], "RUN=USD"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--dataset", "demo", "--path", "x"], "'demo' has no --path"),
-        (["--json", "--format", "csv"], "--json and --format csv contradict each other"),
-        (["--rows", "pairs"], "add --format csv"),
-        (["--rows", "pairs", "--json"], "add --format csv"),
+        (["--json", "--format", "csv"], "--json and --format csv are mutually exclusive"),
+        (["--rows", "pairs"], "Add --format csv"),
+        (["--rows", "pairs", "--json"], "Add --format csv"),
     ],
 )
 def test_contradictory_options_are_explained(files: list[str], words: list[str], said: str) -> None:

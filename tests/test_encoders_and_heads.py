@@ -162,7 +162,7 @@ def test_an_encoder_whose_tensors_do_not_match_its_config_is_refused_by_name(
     if fault == "renamed":
         assert f"{name}_of_another" in result.stderr
     if fault == "reshaped":
-        assert f"{name} has shape (7, 5) where {tuple(tensor.shape)} is needed" in result.stderr
+        assert f"{name} has shape (7, 5) instead of {tuple(tensor.shape)}" in result.stderr
     assert not Path("run").exists()
 
 
@@ -222,7 +222,7 @@ def test_a_saved_model_whose_tensors_do_not_match_its_config_is_refused_by_name(
     with pytest.raises(toolkit.InputError, match=re.escape(name)) as caught:
         toolkit.load(folder)
     if fault == "reshaped":
-        assert f"shape (7, 5) where {tuple(tensor.shape)}" in caught.value.message
+        assert f"shape (7, 5) instead of {tuple(tensor.shape)}" in caught.value.message
 
 
 def test_a_head_may_be_built_from_the_whole_configuration(
@@ -261,7 +261,7 @@ def test_a_head_that_returns_nan_or_too_many_logits_is_reported_in_one_sentence(
     classifier: Any = toolkit.load(str(make_classifier(tmp_path / "model")))
     model = classifier.predictor.model
     model.head = OddHead(odd)
-    with pytest.raises(toolkit.SentikitError, match=r"finite ones of shape .*, 3.* are needed"):
+    with pytest.raises(toolkit.SentikitError, match=r"finite ones of shape .*, 3"):
         classifier.predict(["a film"])
     wanted = {
         "nan": "'odd' returned NaN or infinite numbers",

@@ -141,16 +141,16 @@ class TestCascade:
 
     def test_members_that_return_a_wrong_number_of_predictions_are_named(self) -> None:
         good = RuleClassifier(sure_of_even)
-        with pytest.raises(SentikitError, match="bad gave 1 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 1 predictions, but was given more"):
             Cascade({"good": good, "bad": Short(echo)}, [0.8]).predict(texts(4))
-        with pytest.raises(SentikitError, match="bad gave 3 predictions and was given more"):
+        with pytest.raises(SentikitError, match="bad gave 3 predictions, but was given more"):
             Cascade({"bad": Short(sure_of_even), "good": RuleClassifier(echo)}, [0.8]).predict(
                 texts(4)
             )
 
     def test_wrong_numbers_of_members_or_thresholds_and_other_classes_are_refused(self) -> None:
         one = RuleClassifier(always("neutral"))
-        with pytest.raises(InputError, match="needs two members"):
+        with pytest.raises(InputError, match="needs at least two members"):
             Cascade({"a": one}, [])
         with pytest.raises(InputError, match="3 members needs 2 thresholds"):
             Cascade({"a": one, "b": one, "c": one}, [0.5])
@@ -267,7 +267,7 @@ MALFORMED = {
     "a class left out": (Prediction("neutral", {"neutral": 1.0}), "one for each of negative"),
     "a label of another scheme": (Prediction("joy", confidence=0.9), "the label 'joy'"),
     "a confidence above 1": (Prediction("neutral", confidence=7.0), "from 0 to 1"),
-    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD from 0 on"),
+    "a negative cost": (Prediction("neutral", confidence=0.9, cost=-1.0), "USD of at least 0"),
 }
 
 

@@ -177,7 +177,7 @@ class Table:
     ("texts", "labels", "message"),
     [
         (Table(), ["a", "b"], "table\\['text'\\]"),
-        ("great", ["a"], "One text was given"),
+        ("great", ["a"], "texts must be a list of strings"),
         (["a", 3.5], ["a", "b"], "Item 1"),
         (["a", "b"], ["a"], "2 texts need as many labels"),
         (["a", "b"], ["a", "a"], "two classes"),

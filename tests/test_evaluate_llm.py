@@ -94,7 +94,7 @@ def test_batch_and_resume_of_an_evaluation_need_an_output() -> None:
     for option in ("--batch", "--resume"):
         refused = run("evaluate", recipe, "--dataset", "files", "--set", "test=test.csv", option)
         assert refused.exit_code == 2
-        assert "give --output DIR as well" in refused.stderr
+        assert "Add --output DIR" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["prompt", "evaluate"])

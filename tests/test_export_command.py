@@ -51,7 +51,7 @@ def test_export_fills_an_empty_folder_and_refuses_a_full_one(model: Path) -> Non
     assert Path("empty/config.json").is_file()
     refused = export(model, "empty", "--format", "hub")
     assert refused.exit_code == 2
-    assert "holds files already" in refused.stderr
+    assert "is not empty" in refused.stderr
     assert not Path("empty/README.md").exists()
     Path("file").touch()
     refused = export(model, "file", "--format", "hub")

@@ -55,7 +55,7 @@ def test_bad_json_names_its_line() -> None:
 
 def test_a_file_in_place_of_a_folder_is_reported() -> None:
     Path("taken").write_text("")
-    with pytest.raises(InputError, match="a file of that name is in the way"):
+    with pytest.raises(InputError, match="because a file has that name"):
         write_text(Path("taken/a.txt"), "x")
 
 
@@ -212,4 +212,4 @@ def test_a_read_only_folder_is_reported(small_disk: Path, tiny_recipe: Path) -> 
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 2
     assert "run cannot be written" in result.stderr
-    assert "takes no files (Read-only file system)" in result.stderr
+    assert "is not writable (Read-only file system)" in result.stderr

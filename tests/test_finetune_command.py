@@ -471,7 +471,7 @@ class TestRunAmongOthers:
         assert "There are no finished runs" in sentikit("compare").stderr
         named = sentikit("compare", "runs/own")
         assert named.returncode == 2
-        assert "is a fine-tuned model and labelled no text" in named.stderr
+        assert "is a fine-tuned model without predictions" in named.stderr
 
 
 class TestUsing:

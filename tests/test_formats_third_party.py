@@ -69,7 +69,7 @@ def test_a_folder_in_a_plugins_format_is_a_classifier(site: SitePackages, tmp_pa
     (tmp_path / "list" / "good.txt").write_text("great")
     classifier = sentikit.load(tmp_path / "list", registry=registry(site))
     assert classifier.predict(TEXTS) == ["good", *["meh"] * (len(TEXTS) - 1)]
-    with pytest.raises(sentikit.InputError, match="cannot be turned into another format"):
+    with pytest.raises(sentikit.InputError, match="cannot be exported"):
         sentikit.export_model(tmp_path / "list", "out", "onnx", registry=registry(site))
 
 

@@ -458,7 +458,7 @@ class TestBadInput:
         output = tmp_path / "o.csv"
         message = failure(run("label", pile.path, "--with", pile.encoder, "--output", output))
         assert "has no row for the text 'a new review'" in message
-        assert "for new ones give the model or the recipe behind them" in message
+        assert "for new ones, give the model or the recipe" in message
         assert not output.exists()
 
     def test_inputs_of_label_are_never_overwritten(
@@ -476,7 +476,7 @@ class TestBadInput:
             ["--output", output, "--certificate", f"{checked}.json"],
         ):
             message = failure(run(*words, *more))
-            assert message.endswith("is read or written here already. Choose another name.")
+            assert message.endswith("is also read or written by this command. Choose another name.")
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     @pytest.mark.parametrize("column", ["status", "confidence", "predicted_label", "row"])
@@ -493,7 +493,7 @@ class TestBadInput:
         message = failure(run(*words, "--review-queue", pile.folder / "q.csv"))
         assert f"already has a column {column!r}" in message
         message = failure(run(*words, "--review-queue", pile.folder / "q.xlsx"))
-        assert f"{pile.folder / 'q.xlsx'}: .xlsx is not written" in message
+        assert f"{pile.folder / 'q.xlsx'}: .xlsx files cannot be written" in message
         assert "--output" not in message
 
     def test_repeated_texts_in_the_pile_are_reported(
@@ -677,7 +677,7 @@ class TestEstimateAndMonitor:
         for name in (labelled, checked):
             before = name.read_bytes()
             message = failure(run("estimate", labelled, "--checked", checked, "--chart", name))
-            assert "is read or written here already" in message
+            assert "is also read or written" in message
             assert name.read_bytes() == before
 
     def test_a_broken_certificate_alarms_with_exit_code_3_and_evidence_is_kept(

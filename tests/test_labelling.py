@@ -169,7 +169,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     assert without.scores is not None
     with pytest.raises(toolkit.InputError, match="already holds another run"):
         toolkit.evaluate(trained_run, section, output="own")
-    with pytest.raises(toolkit.InputError, match="give output as well"):
+    with pytest.raises(toolkit.InputError, match="Set output"):
         toolkit.evaluate(trained_run, section, resume=True)
     with pytest.raises(toolkit.InputError, match="has no name"):
         toolkit.evaluate(trained_run, {"test": "x.csv"}, path="data")
@@ -179,11 +179,11 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     ("arguments", "said"),
     [
         (["--output", "."], "is a folder; a file is needed"),
-        (["--output", "labelled.xlsx"], "Name it .csv, .tsv or .jsonl"),
-        (["--output", "labelled.csv.xz"], "the compressed form that can be written is .gz"),
-        (["--output", "l.csv.bz2", "--format", "csv"], "that can be written is .gz"),
-        (["--output", "labelled.tsv.ZST"], "the compressed form that can be written is .gz"),
-        (["--device", "meta"], "is no device. Use cpu, cuda"),
+        (["--output", "labelled.xlsx"], "Use .csv, .tsv or .jsonl"),
+        (["--output", "labelled.csv.xz"], "files cannot be written. Use .gz"),
+        (["--output", "l.csv.bz2", "--format", "csv"], "files cannot be written. Use .gz"),
+        (["--output", "labelled.tsv.ZST"], "files cannot be written. Use .gz"),
+        (["--device", "meta"], "is not a device. Use cpu, cuda"),
     ],
 )
 def test_an_unusable_output_or_device_is_reported_first(
@@ -251,7 +251,7 @@ def test_file_suffixes_are_case_insensitive(model: Path) -> None:
 
 
 def test_a_single_string_is_refused_as_a_list_of_texts(model: Path) -> None:
-    with pytest.raises(toolkit.InputError, match="where a list of texts is needed"):
+    with pytest.raises(toolkit.InputError, match="texts must be a list of strings"):
         toolkit.load(model).predict("I love it")
 
 
@@ -288,9 +288,9 @@ def test_missing_models_and_files_are_named(model: Path, tmp_path: Path) -> None
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, said in (
-        ("train", "interrupted", "run has no model yet: it is interrupted. Finish it with"),
-        ("finetune", "finished", "run is a run without a model; give one that trained an encoder."),
-        ("prompt", "finished", "manifest.json holds no recipe"),
+        ("train", "interrupted", "run has no model yet: its status is interrupted. Finish it with"),
+        ("finetune", "finished", "run is a fine-tuned LLM, which needs a prompt recipe"),
+        ("prompt", "finished", "manifest.json has no recipe"),
     ):
         manifest = {"kind": kind, "status": status}
         (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
@@ -362,9 +362,9 @@ def test_the_python_interface_is_that_of_scikit_learn(model: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "fault"),
     [
-        ("I love it", "a list of texts is needed"),
-        (["great", None], "Item 1 (from 0) is no text but None"),
-        (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is no valid Unicode"),
+        ("I love it", "texts must be a list of strings"),
+        (["great", None], "Item 1 (from 0) is None, not a string"),
+        (["great"] * 300 + ["\ud800"], "Item 300 (from 0) is not valid Unicode"),
     ],
 )
 def test_inputs_that_are_no_text_are_named(model: Path, texts: list[str], fault: str) -> None:
@@ -704,7 +704,7 @@ def test_a_spreadsheet_safe_table_escapes_only_formulas(model: Path) -> None:
     assert [row[0] for row in csv.reader(io.StringIO(unchanged.stdout))][1:] == cells
     refused = predict(str(model), "in.csv", "--spreadsheet-safe", "--format", "jsonl")
     assert refused.exit_code == 2
-    assert "is for CSV and TSV, and jsonl is written" in refused.stderr
+    assert "is for CSV and TSV, but the output is jsonl" in refused.stderr
 
 
 def test_the_summary_counts_cut_texts_and_texts_of_unknown_tokens(
@@ -715,7 +715,7 @@ def test_the_summary_counts_cut_texts_and_texts_of_unknown_tokens(
     done = predict(str(model), "in.jsonl")
     assert done.exit_code == 0, done.output
     longest = json.loads((model / "model" / "config.json").read_text())["max_length"]
-    assert f"2 texts have more than {longest} word pieces; the end was not read." in done.stderr
+    assert f"2 texts have more than {longest} word pieces; the end was ignored." in done.stderr
     assert "1 text has mostly characters that the model does not know" in done.stderr
     plain = predict(str(model), typed="the film was great\n")
     assert "word pieces" not in plain.stderr

@@ -276,7 +276,7 @@ class TestRefusals:
             ({"path": "SetFit/sst5", "revision": "v9"}, "has no revision 'v9'"),
             ({"path": "SetFit/sst5", "config": "defualt"}, "Did you mean 'default'?"),
             ({"path": "owner/class-labels"}, "choose one with config: books, phones"),
-            ({"path": "owner/gated"}, "is gated: ask for access"),
+            ({"path": "owner/gated"}, "is gated. Request access"),
             ({"path": "stanfordnlp/sst"}, "revision: refs/convert/parquet"),
             (
                 {"path": "dynabench/dynasent", "revision": PARQUET_REVISION},

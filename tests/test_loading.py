@@ -94,7 +94,7 @@ def test_a_recipe_named_as_its_classifier_stands_for_its_run() -> None:
             {"members": ["a.csv", "b.csv"], "llm": "x", "threshold": 0.5},
             "give only cascade.members",
         ),
-        ({"llm": "a.csv", "threshold": 0.5}, "needs 2 values at least, and has 1"),
+        ({"llm": "a.csv", "threshold": 0.5}, "needs at least 2 values, but has 1"),
     ],
 )
 def test_an_inconsistent_cascade_section_is_refused(cascade: dict[str, object], said: str) -> None:

@@ -188,7 +188,7 @@ def refused(arguments: list[str]) -> str:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return f"raised {result.exception!r}"
     shown = said if "Which recipe?" not in said else said[:100]  # it lists them
-    if not said.strip() or len(shown) > 1500 or "Traceback" in said or "fault of sentikit" in said:
+    if not said.strip() or len(shown) > 1500 or "Traceback" in said or "bug in sentikit" in said:
         return f"said {said[:1500]!r}"
     left = [str(path) for path in sorted(Path().rglob("*")) if path not in before]
     return f"left {left}" if left else ""

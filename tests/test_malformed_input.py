@@ -60,7 +60,7 @@ FINISHED = json.dumps({"kind": "train", "status": "finished"})
     ("manifest", "metrics", "sentence"),
     [
         ("[" * 200_000, None, "looks damaged: its JSON is nested too deeply."),
-        (f'{{"status": {"9" * 10_000}}}', None, "looks damaged: it holds a number of too many"),
+        (f'{{"status": {"9" * 10_000}}}', None, "looks damaged: a number has too many"),
         ('{"status": "finished", "kind": 7}', None, "looks damaged: kind: "),
         (FINISHED, [], "metrics.json looks damaged: "),
         (FINISHED, {"overall": SCORES | {"macro_f1": "x"}}, "damaged: overall.macro_f1: "),
@@ -90,7 +90,7 @@ def test_an_unclosed_quote_in_the_env_file_is_named_without_the_key(
 ) -> None:
     monkeypatch.delenv("ACME_API_KEY", raising=False)
     Path(".env").write_text('OTHER=1\nACME_API_KEY="sk-secret\nMORE=2\n')
-    with pytest.raises(InputError, match=r"\.env, line 2: .* quote not closed") as raised:
+    with pytest.raises(InputError, match=r"\.env, line 2: .* Close its quotes") as raised:
         find_key("ACME_API_KEY")
     assert "sk-secret" not in raised.value.message
     Path(".env").write_text("ACME_API_KEY='sk-secret'\n")

@@ -164,7 +164,7 @@ class TestKeys:
 
     def test_an_env_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:
         Path(".env").write_text(f"OPENAI_API_KEY={KEY}\n", encoding="utf-16")
-        with pytest.raises(InputError, match=r"\.env is not text in UTF-8") as caught:
+        with pytest.raises(InputError, match=r"\.env is not UTF-8") as caught:
             ask(openai_backend("https://api.openai.com/v1"), ask_about(["text"]), tmp_path)
         assert KEY not in caught.value.message
 

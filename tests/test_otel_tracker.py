@@ -212,7 +212,7 @@ def test_a_failing_collector_is_reported_once_and_the_run_continues(
     said = capfd.readouterr().err.splitlines()
     complaints = [line for line in said if "did not reach the collector" in line]
     assert len(complaints) == 1
-    assert complaints[0].startswith("The tracker 'otel' is switched off, the run goes on")
+    assert complaints[0].startswith("The tracker 'otel' failed and is switched off")
     assert not [line for line in said if "Traceback" in line or "Failed to export" in line[:20]]
 
 

@@ -90,8 +90,8 @@ def test_sound_predictions_pass_unchanged_and_in_order() -> None:
             "its probabilities sum to 1.1; they must sum to 1.",
         ),
         (replace(GOOD, confidence=1.5), "its confidence is 1.5; it must be from 0 to 1."),
-        (replace(GOOD, cost=math.nan), "its cost is nan; it must be USD from 0 on, or None."),
-        (replace(GOOD, paid=-1.0), "its paid is -1.0; it must be USD from 0 on, or None."),
+        (replace(GOOD, cost=math.nan), "its cost is nan; it must be USD of at least 0, or None."),
+        (replace(GOOD, paid=-1.0), "its paid is -1.0; it must be USD of at least 0, or None."),
     ],
 )
 def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(
@@ -106,7 +106,7 @@ def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(
 
 @pytest.mark.parametrize("reads", [True, False])
 def test_too_few_predictions_are_refused_whether_or_not_all_texts_were_read(reads: bool) -> None:
-    with pytest.raises(SentikitError, match="gave 2 predictions and was given more texts"):
+    with pytest.raises(SentikitError, match="gave 2 predictions, but was given more texts"):
         answers([GOOD, GOOD], reads=reads)
 
 

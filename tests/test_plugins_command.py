@@ -263,7 +263,7 @@ class TestNew:
         Path("file").write_text("")
         result = run("new", "film-club", "--output", "file/film-club")
         assert result.exit_code == 2
-        assert "a file of that name is in the way" in result.stderr
+        assert "because a file has that name" in result.stderr
 
 
 def test_the_list_of_plugins_shows_recipes_as_a_count() -> None:

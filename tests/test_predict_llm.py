@@ -69,7 +69,7 @@ def test_a_prompt_recipe_labels_a_file_and_says_what_it_cost() -> None:
     assert 0 < asked_once < billed
     assert found[9]["cost"] == found[0]["cost"]
     assert "about 9 requests for about $" in done.stderr
-    assert f"12 of 12 rows asked, ${asked_once:.4f} paid." in done.stderr
+    assert f"12 of 12 rows answered by an LLM, ${asked_once:.4f} paid." in done.stderr
 
 
 def test_failed_rows_keep_their_place_and_resume_queries_only_them() -> None:
@@ -82,7 +82,7 @@ def test_failed_rows_keep_their_place_and_resume_queries_only_them() -> None:
         last = failed.stderr.strip().splitlines()[-1]
         assert last.startswith("2 rows have failed and no label (see error).")
         assert last.endswith(
-            "Ask about these again: sentikit predict --output out.csv --resume -- own.yaml in.csv"
+            "Retry them: sentikit predict --output out.csv --resume -- own.yaml in.csv"
         )
         found = labelled("out.csv")
         assert [n for n, row in enumerate(found) if not row["predicted_label"]] == [3, 7]
@@ -113,7 +113,7 @@ def test_the_summary_shows_uncorrected_shares_and_how_to_correct_them() -> None:
     said = (
         "5 of 6 rows labelled, 1 of them without words: 20.0% negative, 40.0% neutral, 40.0% "
         "positive (uncorrected).\n"
-        "To correct the shares by checked texts: sentikit estimate {} --checked CHECKED.csv\n"
+        "To correct the shares with checked texts: sentikit estimate {} --checked CHECKED.csv\n"
         "1 row has no text and got no label.\n"
     )
     assert said.format("'my labels.csv'") in done.stderr

@@ -96,7 +96,7 @@ class TestRuns:
         for other in ("--estimate", "--resume"):
             both = sentikit("prompt", "--recipe", recipe, "--show", "2", other)
             assert both.returncode == 2
-            assert "give one" in both.stderr
+            assert "Give one." in both.stderr
         done = sentikit("prompt", "--recipe", recipe, "--show", "2")
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Follow the following format.") == 2

@@ -195,7 +195,7 @@ def test_bundled_cascade_recipes_are_valid() -> None:
     (line,) = cascade(thresholds=None, tune={"goal": "cost"})
     assert "The goal cost needs a target" in line
     (line,) = cascade(thresholds=None, tune={"goal": "calls", "target": 20})
-    assert "A share of calls is at most 1" in line
+    assert "The target of calls must be at most 1" in line
     (line,) = cascade(thresholds=[1.5])
     assert line.startswith("cascade.thresholds")
     (line,) = cascade(members=["minilmm", "current-zero-shot"])
@@ -210,7 +210,7 @@ def test_bundled_vote_recipes_are_valid() -> None:
     members = ["minilm", "b3-gpt-4o-mini-zero-shot", "runs/x"]
     assert problems(kind="vote", vote={"members": members, "ties": "probability"}) == []
     (line,) = problems(kind="vote", vote={"members": ["minilm"]})
-    assert line == "vote.members: needs 2 values at least, and has 1."
+    assert line == "vote.members: needs at least 2 values, but has 1."
     (line,) = problems(kind="vote", vote={"members": [*members, "nobody"]})
     assert line.startswith("vote.members.3: There is no recipe named 'nobody'")
     (line,) = problems(kind="vote", vote={"members": members, "ties": "coin"})

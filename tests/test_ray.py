@@ -342,7 +342,7 @@ def test_rows_that_fail_are_counted_with_exit_1_and_resume_asks_about_them_alone
         assert "40 rows in 4 parts at out." in failed.stderr
         last = failed.stderr.strip().splitlines()[-1]
         assert last == (
-            "2 rows have failed and no label. Ask about these again: sentikit predict-on-ray "
+            "2 rows have failed and no label. Retry them: sentikit predict-on-ray "
             "--output out --rows-per-part 10 --resume -- own.yaml in.parquet"
         )
         found = labelled("out")

@@ -216,7 +216,7 @@ def test_results_with_ids_and_without_texts_are_read() -> None:
         ("text,prediction\na,joy\nb,anger\n", "of your own, add a column 'gold' that names each"),
         (
             'text,prediction,probabilities\na,positive,"[0.1, 0.2]"\n',
-            "one for each of negative, neutral, positive is needed",
+            "needs one for each of negative, neutral, positive",
         ),
         (
             'text,prediction,probabilities\na,positive,"[0.1, 0.2, 0.7]"\nb,neutral,"[5, 1, 2]"\n',
@@ -224,15 +224,15 @@ def test_results_with_ids_and_without_texts_are_read() -> None:
         ),
         (
             "text,prediction,probabilities\na,positive,\"__import__('os').getcwd()\"\n",
-            "line 2: .*no list of probabilities",
+            "line 2: .*not a list of numbers",
         ),
         (
             'text,prediction,probabilities\na,positive,"[NaN, 0.5, 0.5]"\n',
-            "are no probabilities",
+            "are not probabilities",
         ),
-        ("text,prediction,cost\na,positive,much\n", "line 2: 'much' in 'cost' is no amount"),
-        ("text,prediction,cost\na,positive,inf\n", "line 2: 'inf' in 'cost' is no amount"),
-        ("text,prediction,cost\na,positive,-1\n", "line 2: '-1' in 'cost' is no amount"),
+        ("text,prediction,cost\na,positive,much\n", "line 2: 'much' in 'cost' is not an amount"),
+        ("text,prediction,cost\na,positive,inf\n", "line 2: 'inf' in 'cost' is not an amount"),
+        ("text,prediction,cost\na,positive,-1\n", "line 2: '-1' in 'cost' is not an amount"),
         ("", "is empty"),
     ],
 )
@@ -243,7 +243,7 @@ def test_errors_in_result_files_name_the_place(content: str, message: str) -> No
 
 def test_a_file_without_adviser_prediction_has_no_encoder_part() -> None:
     file = write("plain.csv", "text,gold,prediction\na,positive,neutral\n")
-    with pytest.raises(InputError, match="holds no encoder's prediction"):
+    with pytest.raises(InputError, match="has no predictions of an encoder"):
         read_run(f"{file}#encoder")
 
 

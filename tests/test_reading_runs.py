@@ -102,14 +102,14 @@ def test_a_run_with_custom_classes_is_read() -> None:
     ("rows", "message"),
     [
         ((ROW, '{"id": "a2", "te'), r"predictions\.jsonl, line 2: not valid JSON"),
-        ((ROW, ROW | {"label": "mixed"}), "row 2: the label 'mixed' is none of the run's classes"),
+        ((ROW, ROW | {"label": "mixed"}), "row 2: the label 'mixed' is not one of the run's"),
         ((ROW, {"gold": "positive"}), "a row has no id"),
-        ((ROW, ROW | {"cost": "cheap"}), "holds rows that sentikit does not write"),
+        ((ROW, ROW | {"cost": "cheap"}), "it has rows that sentikit does not write"),
         (
             (ROW, ROW | {"probabilities": {"positive": 7.5, "negative": -3, "neutral": 0.6}}),
-            r"row 2: \[-3.0, 0.6, 7.5\] are no probabilities",
+            r"row 2: \[-3.0, 0.6, 7.5\] are not probabilities",
         ),
-        (("",), "is empty: the run labelled nothing"),
+        (("",), "is empty; the run has no predictions"),
     ],
 )
 def test_damage_in_a_run_is_reported_with_its_place(rows: tuple[object, ...], message: str) -> None:
@@ -121,7 +121,7 @@ def test_unfinished_runs_and_other_folders_are_refused() -> None:
     run = make_run(ROW)
     (run / "predictions.jsonl").unlink()
     (run / "manifest.json").write_text('{"status": "interrupted"}')
-    with pytest.raises(InputError, match=r"no predictions yet: it is interrupted.*--resume"):
+    with pytest.raises(InputError, match=r"its status is interrupted.*--resume"):
         read_run(run)
     (run / "manifest.json").write_text('{"status": "finished"}')
     with pytest.raises(InputError, match=r"predictions\.jsonl is missing.*make the run again"):

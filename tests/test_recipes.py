@@ -220,7 +220,7 @@ def test_contradictory_overrides_are_refused() -> None:
 @pytest.mark.posix
 def test_a_recipe_that_extends_itself_is_refused() -> None:
     Path("loop.yaml").symlink_to("loop.yaml")
-    with pytest.raises(InputError, match=r"loop\.yaml is a link that leads back to itself"):
+    with pytest.raises(InputError, match=r"loop\.yaml is a link to itself"):
         resolve_recipe("loop.yaml")
 
 
@@ -349,7 +349,7 @@ def test_optimizers_and_schedules_may_be_given_by_name_only(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("a: 1\na: 2\n", "line 2: the key 'a' stands twice"),
+        ("a: 1\na: 2\n", "line 2: the key 'a' occurs twice"),
         ("a: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping of sections"),
         ("", "expected a mapping of sections"),
@@ -367,7 +367,7 @@ def test_files_that_are_no_recipes_are_refused(content: str, expected: str, tmp_
 
 def test_a_recursive_yaml_value_is_refused(tmp_path: Path) -> None:
     (tmp_path / "circle.yaml").write_text("dataset: &a [*a]\n")
-    with pytest.raises(InputError, match="a value holds itself"):
+    with pytest.raises(InputError, match="a value contains itself"):
         resolve_recipe("circle.yaml")
 
 

@@ -151,7 +151,7 @@ class TestFailures:
             ),
             (hook("pass", parameters=""), "Write def register_datasets(register)."),
             (hook("pass", parameters="register, more"), "missing a required argument: 'more'"),
-            ("def register_heads(register): pass", "register_heads lacks the decorator"),
+            ("def register_heads(register): pass", "register_heads needs the decorator"),
             ("x = 1", "it implements no hook. Decorate one with @sentikit.hookimpl"),
             (
                 hook("raise OSError('no disk')"),
@@ -172,7 +172,7 @@ class TestFailures:
             (registered("film", "42"), "target 42 of dataset 'film' must be a class"),
             (registered("film", "None"), "must be a class"),
             (hook("register('a', 'a:B'); register('a', 'a:B')"), "'a' is registered twice"),
-            (hook("register('a', 'a:B', summary=3)"), "summary of dataset 'a' must be a text"),
+            (hook("register('a', 'a:B', summary=3)"), "summary of dataset 'a' must be a string"),
             (hook("register('a')"), "missing 1 required positional argument: 'target'"),
             (hook("register('a', 'x.txt')", "register_recipes"), "must be the path of a .yaml"),
             (hook("register('a', print)", "register_commands"), "must be a click command"),
@@ -270,7 +270,7 @@ class TestLoading:
             ),
             (
                 "from sentikit.extension import DatasetLoader\nclass Reviews(DatasetLoader): pass",
-                "leaves out load, splits.",
+                "does not implement load, splits.",
             ),
         ],
     )
@@ -286,7 +286,7 @@ class TestLoading:
         assert caught.value.exit_code == 1
         assert message.startswith("The dataset 'film-reviews' of plugin 'film' ")
         assert reason in message
-        assert message.endswith("switch it off (SENTIKIT_DISABLE_PLUGINS=film).")
+        assert message.endswith("switch it off with SENTIKIT_DISABLE_PLUGINS=film.")
         assert "\n" not in message
 
     def test_a_target_may_be_a_class(self, site: SitePackages) -> None:

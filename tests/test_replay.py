@@ -173,5 +173,5 @@ def test_a_replay_without_recorded_answers_is_refused() -> None:
     )
     with pytest.raises(InputError, match="runs/none does not exist"):
         run_prompts(components, Path("run"))
-    with pytest.raises(InputError, match=r"llm\.run: a value is needed"):
+    with pytest.raises(InputError, match=r"llm\.run: a value is missing"):
         make_components(dataset={"name": "demo"}, llm={"backend": "replay"})

@@ -235,7 +235,7 @@ def test_a_table_of_an_unknown_kind_is_refused(labelled: str) -> None:
     before = Path(labelled).read_bytes()
     refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", labelled])
     assert refused.exit_code == 2
-    assert "is read or written here already" in refused.stderr
+    assert "is also read or written" in refused.stderr
     assert Path(labelled).read_bytes() == before
     refused = CliRunner().invoke(sentikit, ["runs", "table", labelled, "--output", "a.xlsx"])
     assert refused.exit_code == 2

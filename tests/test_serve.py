@@ -343,7 +343,7 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
     [
         (["--label-map", "LABEL_0"], "--label-map 'LABEL_0' is not of the form LABEL=CLASS"),
         (["--label-map", "A=a,A=b"], "names the label 'A' twice"),
-        (["--revision", "v2"], "a revision is for models on the hub"),
+        (["--revision", "v2"], "Leave out the revision"),
     ],
 )
 def test_a_wrong_label_map_or_revision_is_refused_in_one_sentence(

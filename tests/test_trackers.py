@@ -175,7 +175,7 @@ def test_a_tracker_that_raises_is_disabled_and_training_continues(
     assert Diary.told[-1][0] == place
     messages = [line for line in capsys.readouterr().err.splitlines() if "diary" in line]
     assert messages == [
-        "The tracker 'diary' is switched off, the run goes on: "
+        "The tracker 'diary' failed and is switched off; the run continues. "
         "SystemExit: the service refused the key [DIARY_API_KEY]"
     ]
 

@@ -532,8 +532,8 @@ def test_a_run_created_meanwhile_is_not_overwritten() -> None:
 def test_a_missing_device_is_refused(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, extra=("--device", "cuda:7"))
     assert result.exit_code == 2
-    assert "CUDA devices here" in result.stderr
-    assert "is no device" in train(tiny_recipe, extra=("--device", "toaster")).stderr
+    assert "CUDA devices" in result.stderr
+    assert "is not a device" in train(tiny_recipe, extra=("--device", "toaster")).stderr
 
 
 def test_out_of_memory_is_reported_without_a_traceback(

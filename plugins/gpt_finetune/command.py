@@ -161,7 +161,7 @@ def _resumable(
 
     def tell(number: int) -> None:
         if is_main_process and job.trains_here:
-            click.echo("Finishing the step and saving; once more stops at once.", err=True)
+            click.echo("Saving after this step. Press Ctrl-C again to stop at once.", err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:

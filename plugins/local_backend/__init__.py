@@ -21,5 +21,5 @@ def register_formats(register: Any) -> None:
     register(
         "causal-lm",
         f"{__name__}.format:CausalLMFormat",
-        summary="a language model fine-tuned here, with its adapter merged into the weights",
+        summary="a language model fine-tuned locally, with its adapter merged into the weights",
     )

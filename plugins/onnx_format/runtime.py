@@ -88,7 +88,7 @@ class OnnxPredictor:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{self._path} cannot label a text of {ids.shape[1]} word pieces, although "
-                f"config.json allows them, or it is no text classifier: {reason[:300]}"
+                f"config.json allows them, or it is not a text classifier: {reason[:300]}"
             ) from error
         return np.asarray(outputs[0], np.float32)
 

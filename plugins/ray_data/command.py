@@ -82,7 +82,7 @@ def predict_on_ray(
         max_cost=max_cost,
         device=device,
     )
-    with resumable(context, output, "Stopping behind the next part; once more stops at once.") as (
+    with resumable(context, output, "Stopping after the next part. Ctrl-C again stops now.") as (
         stop_requested
     ):
         done = run(job, workers, address, resume, stop_requested)
@@ -90,5 +90,5 @@ def predict_on_ray(
     if done.failed:
         again = typed_command(context, ["resume"], ["--resume"])
         rows_have = "1 row has" if done.failed == 1 else f"{done.failed:,} rows have"
-        click.echo(f"{rows_have} failed and no label. Ask about these again: {again}", err=True)
+        click.echo(f"{rows_have} failed and no label. Retry them: {again}", err=True)
         raise click.exceptions.Exit(1)

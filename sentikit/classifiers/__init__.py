@@ -1,1 +1,1 @@
-"""Classifiers: encoder, pooling and head; saved, loaded, and labelling texts."""
+"""Classifiers: their interface, encoders, cascades, votes, and model folders."""

@@ -1,4 +1,4 @@
-"""Tokenizers, tokenised texts, and batches of texts of similar length."""
+"""Tokenizers, tokenized texts, and batches of texts of similar length."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-#: What happens to a text with too many word pieces: its end is cut off; its first quarter and its
-#: end are kept (Sun et al. 2019, https://arxiv.org/abs/1905.05583, section 5.3.1); or it becomes
-#: several rows, whose logits are averaged by length.
+#: The treatment of a text with too many word pieces: its end is cut off; its first quarter and its
+#: end are kept (Sun et al. 2019, https://arxiv.org/abs/1905.05583, section 5.3.1); or it is split
+#: into several rows, whose logits are averaged, weighted by length.
 LongTexts = Literal["cut", "head_tail", "chunks"]
 
 
@@ -33,10 +33,10 @@ class BatchLimits(NamedTuple):
     """The size of one forward pass.
 
     Attributes:
-        tokens: most word pieces, padding included.
-        texts: most texts.
-        padding: the most, as a share of the longest text, that a text may be filled up.
-        spare: word pieces of padding that are worth less than one more pass.
+        tokens: maximum word pieces, padding included.
+        texts: maximum texts.
+        padding: maximum padding of a text, as a share of the longest one.
+        spare: word pieces of padding that cost less than another pass.
     """
 
     tokens: int
@@ -45,7 +45,7 @@ class BatchLimits(NamedTuple):
     spare: int = 0
 
 
-#: By device. A CPU pays for every word piece of padding and little for one more pass.
+#: Limits by device. On a CPU, padding is expensive and another pass is cheap.
 BATCH_LIMITS = {
     "cpu": BatchLimits(2048, 64, 0.1),
     "cuda": BatchLimits(32768, 1024),
@@ -57,10 +57,10 @@ class FastTokenizer:
     """The tokenizer in a folder's ``tokenizer.json``, read without transformers.
 
     Attributes:
-        longest: the most word pieces of a text, specials counted, as far as the folder tells.
-        padding: the id that fills up a batch.
-        unknown: the id of what the tokenizer does not know, or None.
-        cuts_left: whether the beginning of a long text is cut off and not its end.
+        longest: maximum word pieces of a text, with special tokens, if the folder sets it.
+        padding: the id of padding.
+        unknown: the id of the unknown token, or None.
+        cuts_left: whether a long text loses its beginning instead of its end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,11 +94,7 @@ class FastTokenizer:
 
     @cached_property
     def pretrained(self) -> PreTrainedTokenizerBase:
-        """The same as a tokenizer of transformers.
-
-        Raises:
-            InputError: transformers cannot read the folder.
-        """
+        """The same tokenizer from transformers."""
         from transformers import AutoTokenizer
 
         try:
@@ -111,11 +107,11 @@ class FastTokenizer:
         return found
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the word pieces of each text, specials counted and nothing cut."""
+        """Return the word pieces of each text, with special tokens and without truncation."""
         return [found.ids for found in self._backend.encode_batch_fast(list(texts))]
 
     def special_mask(self, text: str) -> list[int]:
-        """Return 1 for each special word piece of a text, 0 for the others."""
+        """Return 1 for each special token of a text, 0 for the others."""
         return list(self._backend.encode(text).special_tokens_mask)
 
 
@@ -159,7 +155,7 @@ def batches_by_length(
     most_padding: float = 1.0,
     spare: int = 0,
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of each batch, longest first: memory is at its highest in the first batch."""
+    """Yield the rows of each batch, longest first, so that the first batch needs most memory."""
     order = np.argsort(-lengths, kind="stable")
     falling = -lengths[order]
     start = 0
@@ -175,13 +171,13 @@ def batches_by_length(
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Word pieces of many texts, one after the other, on disk when there are many.
+    """The concatenated word pieces of many texts, on disk.
 
     Attributes:
-        starts: where each text begins in `pieces`, one more than there are texts.
-        cut: texts of which word pieces were left out.
-        unknown: texts of which the tokenizer knows less than half.
-        owners: the text that each row is a chunk of, (rows,), or None where rows are texts.
+        starts: start of each text in `pieces`, and the end of the last.
+        cut: number of truncated texts.
+        unknown: number of texts with mostly unknown tokens.
+        owners: the text that each row is a chunk of, (rows,), or None if rows are texts.
     """
 
     pieces: NDArray[np.int32]
@@ -199,7 +195,7 @@ class TokenizedTexts:
         return np.diff(self.starts)
 
     def by_text(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return one row a text: the mean over its chunks, (rows, …), weighted by their length."""
+        """Return one row per text: the mean over its chunks, (rows, …), weighted by length."""
         if self.owners is None:
             return rows
         first = np.flatnonzero(np.diff(self.owners, prepend=-1))
@@ -216,7 +212,7 @@ class TokenizedTexts:
     def arrays(
         self, rows: Sequence[int] | NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return ids and mask, both (rows, longest of them), padded on the right."""
+        """Return ids and mask, both (rows, longest row), padded on the right."""
         texts = [self.pieces[self.starts[row] : self.starts[row + 1]] for row in rows]
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         width = int(lengths.max(initial=1))
@@ -226,7 +222,7 @@ class TokenizedTexts:
         return ids, mask.astype(np.int64)
 
 
-#: Characters a word piece that are tokenised of a text that is cut; far more than it has.
+#: Characters per word piece to tokenize of a text that is cut; far more than one has.
 _CHARACTERS = 32
 _MARGIN = 16
 _SPACE = re.compile(r"[ \n]")
@@ -238,7 +234,7 @@ def tokenize(
     max_length: int,
     long_texts: LongTexts = "cut",
 ) -> TokenizedTexts:
-    """Tokenise batches of texts; ids go to an unlinked temporary file, not to memory."""
+    """Tokenize batches of texts; the ids go to an unlinked temporary file."""
     lengths: list[NDArray[np.int64]] = []
     owners: list[int] = []
     count = cut = unknown = 0
@@ -287,19 +283,19 @@ class _Fit:
         self._tokenizer, self._max_length = tokenizer, max_length
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise texts; of one that is far too long, only what counts."""
+        """Tokenize texts; of a much too long one, only the part that is kept."""
         if self._long_texts != "cut":
             return self._tokenizer.ids(texts)
         shown = [self._excerpt(text) for text in texts]
         ids = self._tokenizer.ids(shown)
         for number, (text, excerpt) in enumerate(zip(texts, shown, strict=True)):
-            # Word pieces beside a cut may differ from those of the whole text.
+            # Word pieces next to a cut may differ from those of the whole text.
             if excerpt is not text and len(ids[number]) <= self._max_length + _MARGIN:
                 (ids[number],) = self._tokenizer.ids([text])
         return ids
 
     def _excerpt(self, text: str) -> str:
-        """Return the beginning or end of a very long text, cut between words where it can be."""
+        """Return the beginning or end of a very long text, cut between words if possible."""
         most = _CHARACTERS * self._max_length
         if len(text) <= most:
             return text

@@ -1,7 +1,7 @@
-"""The cascade: a classifier answers where it is sure, the next one elsewhere.
+"""The cascade: a classifier answers where it is confident, the next one elsewhere.
 
-Routing by the top probability is the oldest selective classification (Chow 1970, On optimum
-recognition error and reject tradeoff); what is rejected here goes to another classifier.
+This is selective classification by the top probability (Chow 1970, On optimum recognition error and
+reject tradeoff), with rejected texts sent to another classifier.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MOST_PENDING = 8192
 
 
 class Cascade(Classifier):
-    """Classifiers of which each answers where it is sure enough; the last answers the rest.
+    """Classifiers that each answer where they are confident; the last answers the rest.
 
-    A member that gives no label is not sure. Examples stream through all members, in order and
-    with flat memory. The thresholds are, for each member but the last, the certainty from which it
-    answers. Where a later member answers, `Prediction.adviser` is what the first one predicted.
+    Each member but the last has a threshold, the lowest certainty at which it answers. A member
+    without a label does not answer. Examples stream through all members, in order and in constant
+    memory. If a later member answers, `Prediction.adviser` is the first one's prediction.
     """
 
     def __init__(self, members: Mapping[str, Classifier], thresholds: Sequence[float]) -> None:
@@ -53,13 +53,13 @@ class Cascade(Classifier):
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
         firsts = member_predictions(self._name, self._first, examples, session)
-        # The last member may read the unsure examples in another thread than the one that takes
-        # the predictions: they meet in this deque alone.
+        # The last member may read unsure examples in another thread than the consumer of
+        # predictions; this deque is all they share.
         pending: deque[Prediction | _Unsure] = deque()
         exhausted, labels = False, self.labels
 
         def unsure() -> Iterator[str | Example]:
-            """Yield unsure examples until much is pending: then the last member can finish."""
+            """Yield unsure examples until many are pending, so that the last member finishes."""
             nonlocal exhausted
             for example, prediction in firsts:
                 if self.is_sure(example, prediction):
@@ -74,7 +74,7 @@ class Cascade(Classifier):
 
         while not exhausted:
             passed = unsure()
-            first = next(passed, None)  # Without any unsure example the last member is not asked.
+            first = next(passed, None)  # Without unsure examples, the last member is not called.
             if first is not None:
                 rest = chain([first], passed)
                 for _, answer in member_predictions(self._last_name, self._last, rest, session):
@@ -90,24 +90,23 @@ class Cascade(Classifier):
         return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
 
     def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
-        """Return whether the first member's prediction of an example is taken."""
+        """Return whether the first member's prediction of an example is final."""
         threshold = self.thresholds[0]
         if prediction.label is None:
-            # A row that waits for an answer has a confidence, and is not to be passed on yet.
+            # A pending row has a confidence and is not passed on yet.
             return (prediction.confidence or 0.0) >= max(threshold, 1e-9)
         if prediction.certainty is None:
             raise InputError(
-                f"{self._name} gives neither probabilities nor a confidence, and a cascade asks "
-                "how sure it is. Name it last, or give one that does: PATH#encoder of an augmented "
-                "run, a vote, or an LLM with log-probabilities or with llm.samples above 1 and a "
-                "llm.temperature."
+                f"{self._name} gives neither probabilities nor a confidence, which a cascade "
+                "needs. Name it last, or use PATH#encoder of an augmented run, a vote, or an LLM "
+                "with log-probabilities or with llm.samples above 1 and a llm.temperature."
             )
         return prediction.certainty >= threshold
 
 
 @dataclasses.dataclass(frozen=True)
 class _Unsure:
-    """A prediction of the first member that the last member's replaces."""
+    """A prediction of the first member, which the last member's will replace."""
 
     prediction: Prediction
 
@@ -128,21 +127,21 @@ def member_predictions(
 
 
 def failure(member: str, prediction: Prediction) -> str | None:
-    """Return why a member could not answer; None where it could."""
+    """Return why a member could not answer, or None."""
     if prediction.error is None:
         return None
     return f"{member}: {prediction.error}" if member else prediction.error
 
 
 def named(member: str, prediction: Prediction) -> str:
-    """Return who answered: a member, or ``member/inner`` of a member that is itself an ensemble."""
+    """Return who answered: a member, or ``member/inner`` if the member is an ensemble."""
     return "/".join(name for name in (member, prediction.answered_by) if name)
 
 
 def refuse_unfit(members: Mapping[str, Classifier], kind: str) -> None:
-    """Refuse a single member, and members with different classes; their order does not matter."""
+    """Refuse a single member, and members with different classes in any order."""
     if len(members) < 2:
-        raise InputError(f"A {kind} needs two members at least, not {len(members)}.")
+        raise InputError(f"A {kind} needs at least two members, not {len(members)}.")
     first, *others = members
     for other in others:
         if set(members[first].labels) != set(members[other].labels):

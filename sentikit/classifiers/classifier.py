@@ -1,4 +1,4 @@
-"""The contract of a classifier: texts in, predictions out."""
+"""The interface of classifiers: texts in, predictions out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Example:
     """One text to label.
 
     Attributes:
-        text: what is labelled.
-        id: of the row; "" where it has none.
-        source: where the text comes from, or None.
+        text: the text to label.
+        id: the row's id, or "".
+        source: the text's source, or None.
         columns: the row's other columns, by name.
     """
 
@@ -37,15 +37,15 @@ class Example:
 
 
 class Session:
-    """What the classifiers of one labelling job share.
+    """The state that the classifiers of one labelling job share.
 
-    A classifier that costs nothing may ignore it. One that pays takes its journal, its budget and
-    its progress from the subclass that `sentikit.labelling` opens.
+    A classifier without cost may ignore it. One with cost gets its journal, budget and progress
+    from the subclass that `sentikit.labelling` opens.
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
-        known: what encoders have computed, by their ids: a job does not compute again what its
-            cost was estimated from. None where nothing is estimated.
+        known: results of encoders during the estimate, by their ids, which the job reuses; None
+            without an estimate.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
@@ -60,11 +60,11 @@ class Session:
 class Classifier(ABC):
     """Anything that labels texts: an encoder, an LLM, recorded answers, a cascade, a vote.
 
-    A subclass provides `scheme` and `classify`.
+    A subclass implements `scheme` and `classify`.
 
     Attributes:
-        members: the classifiers it asks, by name.
-        asks_llm: whether it asks an LLM itself.
+        members: the classifiers it uses, by name.
+        asks_llm: whether it calls an LLM itself.
     """
 
     members: Mapping[str, Classifier] = MappingProxyType({})
@@ -73,7 +73,7 @@ class Classifier(ABC):
     @property
     @abstractmethod
     def scheme(self) -> LabelScheme:
-        """The classes, and the threshold where there is one."""
+        """The classes, and the threshold if there is one."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,34 +86,34 @@ class Classifier(ABC):
     ) -> Iterator[Prediction]:
         """Yield one prediction for each example, in order.
 
-        Memory stays flat: an implementation reads a bounded number of examples ahead. An example
-        that cannot be labelled yields a prediction whose `label` is None, with `error` set where
-        asking again may help.
+        An implementation reads a bounded number of examples ahead. An example that cannot be
+        labelled yields a prediction whose `label` is None, with `error` set if trying again may
+        help.
 
         Args:
             examples: texts, or examples with ids and columns; any number.
             session: shared by the classifiers of one labelling job; None outside of a job.
 
         Raises:
-            InputError: an item is neither a text nor an example.
+            InputError: an item is neither a string nor an example.
         """
 
     def prepare(self, session: Session) -> None:
-        """Get ready for a job before it writes anything; by default let the members do so.
+        """Prepare for a job before it writes anything; by default prepare the members.
 
         Raises:
-            InputError: it cannot work: a missing key, no such server, a wrong model.
+            InputError: a missing key, an unreachable server, a wrong model.
         """
         for member in self.members.values():
             member.prepare(session)
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels, as JSON values: a resumed job compares them."""
+        """Return what determines the labels, as JSON values; a resumed job compares them."""
         members = {name: member.describe() for name, member in self.members.items()}
         return {"classifier": type(self).__name__} | ({"members": members} if members else {})
 
     def predict(self, texts: Iterable[str | Example]) -> list[str | None]:
-        """Return the label of each text; None where the classifier gives none."""
+        """Return the label of each text, or None."""
         return [prediction.label for prediction in self.classify(texts)]
 
     def predict_proba(self, texts: Iterable[str | Example]) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ class Classifier(ABC):
         for row, prediction in enumerate(self.classify(texts)):
             if prediction.probabilities is None:
                 raise InputError(
-                    f"This classifier gives no probabilities for item {row} (from 0); use "
+                    f"This classifier gives no probabilities for item {row} (from 0). Use "
                     "predict() or classify()."
                 )
             rows.append([prediction.probabilities[label] for label in self.labels])
@@ -136,7 +136,7 @@ class Classifier(ABC):
 
 
 def asks_llms(classifier: Classifier) -> bool:
-    """Return whether a classifier or a member of it asks an LLM."""
+    """Return whether a classifier or one of its members calls an LLM."""
     return classifier.asks_llm or any(map(asks_llms, classifier.members.values()))
 
 
@@ -150,10 +150,10 @@ def checked(
     examples: Iterable[str | Example],
     session: Session | None = None,
 ) -> Generator[tuple[str | Example, Prediction], None, None]:
-    """Yield each example with its prediction; `name` is what messages call the classifier.
+    """Yield each example with its prediction; `name` is the classifier's name in messages.
 
     Raises:
-        SentikitError: there are too few predictions or too many, or one is malformed.
+        SentikitError: there are too few or too many predictions, or one is malformed.
     """
     source, given, number = iter(examples), deque[str | Example](), 0
 
@@ -173,11 +173,11 @@ def checked(
                 raise SentikitError(f"{name}, text {number - 1} (from 0): {problem}")
             yield given.popleft(), prediction
     finally:
-        # Calls under way are paid: a generator of an LLM waits for them as it closes.
+        # An LLM's generator waits for calls in flight when it closes, because they are paid.
         close: Callable[[], Any] = getattr(answers, "close", lambda: None)
         close()
     if given or next(source, None) is not None:
         raise SentikitError(
-            f"{name} gave {number:,} predictions and was given more texts. It must give one for "
-            "each text; Prediction(None, error=…) where it cannot."
+            f"{name} gave {number:,} predictions, but was given more texts. It must give one for "
+            "each text, if necessary Prediction(None, error=…)."
         )

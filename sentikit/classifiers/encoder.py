@@ -1,4 +1,4 @@
-"""Encoders, pooling and heads: what plugins provide of a model, and pretrained encoders."""
+"""The interfaces of encoders and heads, pooling, and pretrained encoders."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Pooling = Literal["cls", "mean", "max", "last", "head"]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Pool token states, (texts, tokens, hidden), as the study does.
+    """Pool token states, (texts, tokens, hidden), as in the study.
 
-    The mask is 1 for a token and 0 for padding. ``last`` takes the last token, which alone has seen
-    the whole text in a decoder.
+    The mask is 1 for a token and 0 for padding. ``last`` is for decoders, in which only the last
+    token attends to the whole text.
     """
     if pooling == "cls":
         return states[:, 0]
@@ -39,8 +39,8 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     weights = mask.unsqueeze(-1).to(states.dtype)
     if pooling == "mean":
         return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-    # The study padded every text, so a 0 always took part; without it, a text that happens to need
-    # no padding in its batch would be pooled differently.
+    # The study padded every text, so a 0 always took part. Without it, a text without padding in
+    # its batch would be pooled differently.
     return (states * weights).amax(1).clamp(min=0)
 
 
@@ -56,10 +56,10 @@ class Head(Component, ABC):
     """Builds the layers between the pooled text and the logits.
 
     Attributes:
-        only_pooling: the only pooling that suits the head, which then needs no naming; None: any.
-            ``head`` where the module pools the token states itself, by a method
-            ``pool(states, mask)`` from (texts, tokens, hidden) and (texts, tokens) to (texts,
-            hidden), as attention pooling does.
+        only_pooling: the only pooling that suits the head, which is then the default; None: any.
+            ``head`` if the module pools the token states itself, such as attention pooling, with
+            a method ``pool(states, mask)`` from (texts, tokens, hidden) and (texts, tokens) to
+            (texts, hidden).
     """
 
     only_pooling: ClassVar[Pooling | None] = None
@@ -73,7 +73,7 @@ class Head(Component, ABC):
 
         Args:
             config: the backbone's configuration.
-            classes: how many logits.
+            classes: number of logits.
 
         Raises:
             sentikit.InputError: the head does not suit the backbone.
@@ -82,13 +82,13 @@ class Head(Component, ABC):
 
 
 class Lora(ComponentSettings):
-    """Low-rank adapters trained in place of the encoder's weights (arXiv:2106.09685), by peft."""
+    """Low-rank adapters trained instead of the encoder's weights (arXiv:2106.09685), by peft."""
 
     rank: int = Field(16, ge=1, description="rank of each adapter")
     alpha: int = Field(32, gt=0, description="adapters are scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapters' inputs")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the adapters' inputs")
     layers: tuple[str, ...] | Literal["all-linear"] = Field(
-        "all-linear", description="names of the linear layers that get one, as [q_proj, v_proj]"
+        "all-linear", description="names of the adapted linear layers, such as [q_proj, v_proj]"
     )
 
 
@@ -96,20 +96,20 @@ class EncoderOptions(ComponentSettings):
     """Keys of the encoder section that work with every encoder."""
 
     max_length: int = Field(
-        256, ge=8, le=8192, description="most word pieces of a text, specials counted"
+        256, ge=8, le=8192, description="maximum word pieces of a text, with special tokens"
     )
     long_texts: LongTexts = Field(
         "cut",
-        description="what happens to longer texts: cut (the end is left out), head_tail (the first "
-        "quarter and the end are kept) or chunks (each is labelled, averaged by length)",
+        description="treatment of longer texts: cut (drop the end), head_tail (keep the first "
+        "quarter and the end) or chunks (label each, and average them weighted by length)",
     )
     lora: Lora | None = Field(
-        None, description="train low-rank adapters alone; they are merged into the saved model"
+        None, description="train only low-rank adapters, which are merged into the saved model"
     )
 
 
 class Encoder(Component, ABC):
-    """Brings a tokenizer and a backbone.
+    """Provides a tokenizer and a backbone.
 
     The backbone is a transformers model whose output has ``last_hidden_state`` of shape
     (texts, word pieces, hidden size).
@@ -120,30 +120,30 @@ class Encoder(Component, ABC):
         """Return the fast tokenizer.
 
         Raises:
-            sentikit.InputError: no such model, or no such file.
+            sentikit.InputError: the model or a file does not exist.
             sentikit.SentikitError: the hub cannot be reached.
         """
 
     @abstractmethod
     def load_backbone(self) -> PreTrainedModel:
-        """Return the pretrained backbone in fp32, without a pooler; errors as `load_tokenizer`."""
+        """Return the pretrained backbone in fp32, without a pooler."""
 
     @abstractmethod
     def load_config(self) -> PretrainedConfig:
-        """Return the architecture's configuration, without any weights; errors as above."""
+        """Return the architecture's configuration, without weights."""
 
     def build_backbone(self, config: PretrainedConfig) -> PreTrainedModel:
-        """Build the backbone with random weights, on whatever device is the default."""
+        """Build the backbone with random weights, on torch's default device."""
         from transformers import AutoModel
 
-        # A setting of encoders that load any model; off unless the user wrote it.
+        # A setting of encoders that load any model; off by default.
         trusted = bool(getattr(self.settings, "trust_remote_code", False))
         return without_pooler(AutoModel.from_config(config, trust_remote_code=trusted))
 
     def save(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel
     ) -> None:
-        """Write into `folder` what `restore` needs, except the weights."""
+        """Write everything that `restore` needs into `folder`, except the weights."""
         tokenizer.save_pretrained(folder)
         backbone.config.save_pretrained(folder)
 
@@ -152,7 +152,7 @@ class Encoder(Component, ABC):
         """Rebuild tokenizer and backbone from `folder`; the weights are random until loaded.
 
         Raises:
-            sentikit.InputError: there is no tokenizer in it, or it needs code of its own.
+            sentikit.InputError: the folder has no tokenizer, or needs Python code from the model.
         """
         from transformers import AutoConfig, AutoModel
         from transformers.initialization import no_init_weights
@@ -166,31 +166,31 @@ class Encoder(Component, ABC):
 
     @classmethod
     def restore_light(cls, folder: Path) -> nn.Module | None:
-        """Rebuild the backbone alone, to label texts, without importing transformers.
+        """Rebuild only the backbone, for inference, without importing transformers.
 
-        It takes what `TorchPredictor` gives a backbone, and its weights have transformers' names.
-        None, as by default, leaves it to `restore`.
+        It accepts the same inputs and has the same weight names as transformers' backbone. None,
+        the default, makes the core use `restore`.
         """
         return None
 
 
 def without_pooler(backbone: PreTrainedModel) -> PreTrainedModel:
-    """Drop a BERT-like pooler: heads here pool the tokens, and an idle layer gets no gradient."""
+    """Drop a BERT-like pooler, which is unused, because heads pool the tokens."""
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # type: ignore[assignment]
-    # Of a decoder, keys and values would be kept for tokens that never come.
+    # A decoder would cache keys and values for tokens that are never generated.
     if getattr(backbone.config, "use_cache", False):
         backbone.config.use_cache = False
     return backbone
 
 
 def most_positions(backbone: nn.Module) -> int | None:
-    """Return how many word pieces learnt positions reach; None where there is no such limit."""
+    """Return the number of learned positions; None if there is no such limit."""
     from torch.nn import Embedding
 
     for name, module in backbone.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, Embedding):
-            # RoBERTa and its like count positions from behind the padding's own.
+            # RoBERTa-like models count positions from after the padding's own.
             before = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - before
     return None
@@ -198,13 +198,13 @@ def most_positions(backbone: nn.Module) -> int | None:
 
 @dataclass(frozen=True)
 class PretrainedSource:
-    """Where a transformers encoder comes from.
+    """The source of a transformers encoder.
 
     Attributes:
         model: a hub id, or the path of a folder.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code that comes with the model may run.
-        trust_key: of the recipe, by which a user allows that code; "" where none does.
+        trust_key: the recipe's key that allows this code, or "".
     """
 
     model: str
@@ -213,7 +213,7 @@ class PretrainedSource:
     trust_key: str = ""
 
     def __post_init__(self) -> None:
-        # The libraries take a folder in one's home for the name of a model on the hub.
+        # The libraries would treat a path with ~ as the name of a model on the hub.
         object.__setattr__(self, "model", os.path.expanduser(self.model))
 
     def config(self) -> PretrainedConfig:
@@ -232,7 +232,7 @@ class PretrainedSource:
         return cast("PretrainedConfig", config)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the fast tokenizer; errors as `config`."""
+        """Return the fast tokenizer; raises the same errors as `config`."""
         from transformers import AutoTokenizer
 
         with self._clear_errors():
@@ -266,7 +266,7 @@ class PretrainedSource:
     def _options(self) -> dict[str, Any]:
         return {
             "revision": self.revision or "main",
-            # The library would try again and again for most of a minute; a warm cache needs no hub.
+            # Without this, the library retries for most of a minute, even with a warm cache.
             "local_files_only": not Path(self.model).is_dir() and not hub_answers(),
         }
 
@@ -294,13 +294,13 @@ class PretrainedSource:
             allow = f" unless you trust it: {self.trust_key}=true" if self.trust_key else ""
             return InputError(
                 f"The encoder {self.model!r} needs Python code that comes with the model, which "
-                f"is not run{allow}. Or use a model whose architecture transformers itself has."
+                f"is not run{allow}. Or use a model whose architecture is part of transformers."
             )
         if Path(self.model).is_dir():
             return InputError(f"The encoder folder {self.model} cannot be read: {reason[:300]}")
         if "safetensors" in reason:
             return InputError(
-                f"The encoder {self.model!r} has no safetensors weights, and pickled ones are "
+                f"The encoder {self.model!r} has no safetensors weights; pickled ones are "
                 f"refused. Try encoder.revision=refs/pr/… with a conversion. ({reason[:200]})"
             )
         fault = f"could not be fetched from the hub ({reason[:200]})"

@@ -1,4 +1,4 @@
-"""The classifier over an encoder, in one process or shared by several."""
+"""The encoder classifier, in one process or several."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 
     from sentikit.processes.group import ProcessGroup
 
-#: Texts read ahead, sorted by length and answered together: memory is flat, padding is rare.
-#: The first window is small, so that answers to a pipe begin soon, and each is twice the last.
+#: Windows of texts that are read ahead, sorted by length and classified together. The first is
+#: small, so that answers to a pipe begin soon; each is twice as large as the last.
 FIRST_WINDOW, LARGEST_WINDOW = 256, 8192
 _MOST_DISTINCT = 16_384
-#: Half of a pair in UTF-16, which no tokenizer can read.
+#: Lone surrogates, which no tokenizer can read.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Predictor(Protocol):
-    """Computes the logits of padded batches: a torch module, or a format's own runtime."""
+    """Computes the logits of padded batches, with torch or another runtime."""
 
     @property
     def device(self) -> str:
-        """Where, as ``cpu`` or ``cuda:0``."""
+        """The device, such as ``cpu`` or ``cuda:0``."""
 
     @property
     def precision(self) -> str:
-        """In fp32, bf16, fp16 or int8."""
+        """The precision: fp32, bf16, fp16 or int8."""
 
     @property
     def batch_limits(self) -> BatchLimits:
@@ -71,17 +71,17 @@ class EncoderClassifier(Classifier):
     """A trained encoder that labels texts.
 
     Attributes:
-        predictor: what computes the logits.
-        tokenizer: of transformers; read when it is first asked for.
-        word_pieces: the tokenizer that is used.
-        max_length: word pieces after which a text is cut.
-        temperature: fitted on validation; None where it was not.
-        long_texts: what happens to texts with more word pieces: cut, head_tail or chunks.
-        calibrated: whether probabilities come from logits divided by `temperature`.
+        predictor: computes the logits.
+        tokenizer: the tokenizer from transformers, loaded on first use.
+        word_pieces: the tokenizer in use.
+        max_length: maximum word pieces of a text.
+        temperature: fitted on validation, or None.
+        long_texts: treatment of longer texts: cut, head_tail or chunks.
+        calibrated: whether logits are divided by `temperature`.
         folder: the model folder it was loaded from, or None.
-        label_map: the model's labels to classes, where it was loaded with one.
-        cut: how many of the texts read so far were too long and were cut.
-        unknown: how many of them hold mostly what the tokenizer does not know.
+        label_map: the map of the model's labels to classes that it was loaded with, or None.
+        cut: number of truncated texts so far.
+        unknown: number of texts so far with mostly unknown tokens.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class EncoderClassifier(Classifier):
         self.cut = self.unknown = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        # A lock cannot be pickled; the copy in another process gets one of its own.
+        # A lock cannot be pickled; a copy in another process gets its own.
         return {name: value for name, value in vars(self).items() if name != "_computing"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class EncoderClassifier(Classifier):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of transformers."""
+        """The tokenizer from transformers."""
         return self.word_pieces.pretrained
 
     @property
@@ -123,12 +123,12 @@ class EncoderClassifier(Classifier):
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """The device."""
         return self.predictor.device
 
     @property
     def precision(self) -> str:
-        """In which precision it computes: fp32, bf16, fp16 or int8."""
+        """The precision: fp32, bf16, fp16 or int8."""
         return self.predictor.precision
 
     def describe(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class EncoderClassifier(Classifier):
     ) -> Iterator[Prediction]:
         """Yield one prediction for each example; reads some thousands of texts ahead.
 
-        A text without words gets whatever label the model gives an empty input.
+        A text without words gets the model's label for an empty input.
         """
         known = None if session is None else session.known
         for logits in self.logits(examples, known):
@@ -156,8 +156,8 @@ class EncoderClassifier(Classifier):
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of successive windows of texts, (texts, classes).
 
-        Equal texts are computed once, those of an earlier call with the same `known` too. While one
-        window is computed, the next one is tokenised and a further one is read.
+        Equal texts are computed once, across calls with the same `known`. While one window is
+        computed, the next one is tokenized and a further one is read.
         """
         waiting: deque[tuple[_Distinct, NDArray[np.intp], Future[NDArray[np.float32]]]] = deque()
         kept = {} if known is None else known
@@ -178,7 +178,7 @@ class EncoderClassifier(Classifier):
                     yield met.logits(places, future.result())
                 kept[id(self)] = distinct
             finally:
-                stopped.set()  # After Ctrl-C a window ends with its present batch.
+                stopped.set()  # After Ctrl-C, a window ends with its current batch.
                 for _, _, future in waiting:
                     future.cancel()
 
@@ -188,13 +188,13 @@ class EncoderClassifier(Classifier):
         """Return the logits of up to some thousands of texts, (texts, classes).
 
         Args:
-            texts: what to label.
-            stopped: once it is set, nobody needs the logits any more.
+            texts: the texts to label.
+            stopped: stops the computation when set.
 
         Raises:
-            CancelledError: `stopped` was set before all were computed.
+            CancelledError: `stopped` was set before the end.
         """
-        if not texts:  # The last window of several processes may have fewer texts than processes.
+        if not texts:  # The last window may have fewer texts than there are processes.
             return np.empty((0, len(self.labels)), np.float32)
         tokenized = self.tokenized(texts)
         with self._computing:
@@ -227,30 +227,31 @@ class EncoderClassifier(Classifier):
             if logits.shape != (len(rows), len(self.labels)) or not np.isfinite(logits).all():
                 raise SentikitError(
                     f"The model {self.folder or ''} gave logits of shape {logits.shape}, or NaN or "
-                    f"infinite ones; finite ones of shape {(len(rows), len(self.labels))} are "
-                    "needed. Is its head's plugin another version than it was trained with?"
+                    f"infinite ones, instead of finite ones of shape "
+                    f"{(len(rows), len(self.labels))}. Check that its head's plugin has the "
+                    "version it was trained with."
                 )
             results[rows] = logits
         return results
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities that logits mean, both (texts, classes)."""
+        """Return the probabilities of logits, both (texts, classes)."""
         return softmax(logits, (self.temperature or 1.0) if self.calibrated else 1.0)
 
 
 class _Distinct:
-    """Different texts and their logits; of equal ones a single one is computed."""
+    """Distinct texts and their logits, so that equal texts are computed once."""
 
     def __init__(self) -> None:
         self._places: dict[str | bytes, int] = {}
         self._logits: NDArray[np.float32] | None = None
 
     def renewed(self) -> _Distinct:
-        """Return an empty one where this holds many texts, so that memory stays flat."""
+        """Return an empty instance if this one has many texts, to bound the memory."""
         return self if len(self._places) <= _MOST_DISTINCT else _Distinct()
 
     def met(self, texts: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
-        """Return the texts not met before, and where the logits of each text will stand."""
+        """Return the new texts, and the place of each text's logits."""
         new, places = [], np.empty(len(texts), np.intp)
         for number, text in enumerate(texts):
             key = text if len(text) <= 64 else blake2b(text.encode(), digest_size=16).digest()
@@ -261,7 +262,7 @@ class _Distinct:
         return new, places
 
     def logits(self, places: NDArray[np.intp], new: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits at some places, once those of the texts not met before are known."""
+        """Return the logits at some places, given those of the new texts."""
         known = new if self._logits is None else np.concatenate([self._logits, new])
         self._logits = known
         return known[places]
@@ -270,13 +271,13 @@ class _Distinct:
 def windows(
     texts: Iterable[str | Example], processes: int = 1, ready: Callable[[], bool] = lambda: False
 ) -> Iterator[list[str]]:
-    """Yield texts some thousands at a time for each of the processes that share them.
+    """Yield windows of texts, some thousands for each of the processes that share them.
 
-    An empty window comes where `ready` says so before the next one is complete: answers to a slow
-    pipe do not wait for further texts.
+    If `ready` is true before a window is complete, an empty one comes first, so that answers to a
+    slow pipe do not wait for further texts.
     """
     if isinstance(texts, str):
-        raise InputError("One text was given where a list of texts is needed: [text].")
+        raise InputError("texts must be a list of strings, not one string. Give [text].")
     size, window, read = FIRST_WINDOW, list[str](), 0
     for text in map(text_of, texts):
         window.append(text)
@@ -296,20 +297,20 @@ def _check_texts(texts: Sequence[object], before: int) -> None:
     for place, text in enumerate(texts, before):
         if not isinstance(text, str):
             raise InputError(
-                f"Item {place} (from 0) is no text but {text!r}. Give a list of strings; leave "
-                "out what has no text."
+                f"Item {place} (from 0) is {text!r}, not a string. Give a list of strings, without "
+                "missing values."
             )
         if not text.isascii() and _SURROGATE.search(text):
             raise InputError(
-                f"Item {place} (from 0) is no valid Unicode: it holds half a surrogate pair. "
-                "Read the text again with its right encoding."
+                f"Item {place} (from 0) is not valid Unicode: it contains half a surrogate pair. "
+                "Read the text again with the right encoding."
             )
 
 
 class SharedClassifier(EncoderClassifier):
-    """A classifier of which every process of a group has a copy.
+    """A classifier with a copy in every process of a group.
 
-    All are given the same texts and read them in step: each labels every n-th text of a window.
+    All processes read the same texts in step, and each labels every n-th text of a window.
     """
 
     def __init__(self, own: EncoderClassifier, group: ProcessGroup) -> None:

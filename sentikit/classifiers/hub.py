@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: their names, and their folders in the hub's cache."""
+"""Models on the Hugging Face hub, and their folders in its cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import read_json
 
-#: What is downloaded; neither Python code nor pickled weights.
+#: Files to download; neither Python code nor pickled weights.
 _DOWNLOADED = ("*.json", "*.safetensors", "*.txt", "*.model", "model.onnx", "model.int8.onnx")
 _NOT_DOWNLOADED = ("onnx/*", "openvino/*", "checkpoint-*", "runs/*")
 _CLASSIFIER = "ForSequenceClassification"
@@ -23,7 +23,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def hub_answers(seconds: float = 10) -> bool:
-    """Tell whether something listens at the hub's address; behind a proxy nobody can tell."""
+    """Return whether the hub's address accepts connections; True behind a proxy."""
     if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "ALL_PROXY")):
         return True
     address = urlsplit(endpoint())
@@ -42,7 +42,7 @@ def endpoint() -> str:
 
 
 def architectures(folder: Path) -> list[str]:
-    """Return the classes that a folder's ``config.json`` says its model is for."""
+    """Return the architectures in a folder's ``config.json``."""
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else None
     names = config.get("architectures") if isinstance(config, dict) else None
@@ -50,7 +50,7 @@ def architectures(folder: Path) -> list[str]:
 
 
 def fetch_model(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded where it is not there yet."""
+    """Return the folder of a model in the hub's cache, downloading it if necessary."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
     options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
@@ -67,7 +67,7 @@ def fetch_model(name: str, revision: str | None = None) -> Path:
         )
     except SentikitError:
         raise
-    # The HTTP library's errors come through as they are.
+    # The HTTP library may raise any error.
     except Exception as error:
         raise _explained(name, revision, error) from error
 
@@ -78,7 +78,7 @@ def _refuse_other_architecture(folder: Path, name: str) -> None:
     own = isinstance(config, dict) and ("format" in config or "hidden_activation" in config)
     if made_for and not own and not any(name.endswith(_CLASSIFIER) for name in made_for):
         raise InputError(
-            f"{name} is no text classifier: its config.json is for {', '.join(made_for)}. To "
+            f"{name} is not a text classifier: its config.json is for {', '.join(made_for)}. To "
             f"train a classifier on it: --set encoder.name=transformers --set encoder.model={name}"
         )
 
@@ -86,7 +86,7 @@ def _refuse_other_architecture(folder: Path, name: str) -> None:
 def hub_refusal(
     kind: str, name: str, revision: str | None, error: BaseException
 ) -> InputError | None:
-    """Return what the hub's refusal of a model, encoder or dataset means; None for the rest."""
+    """Return the error for the hub's refusal of a model, encoder or dataset; None for others."""
     from huggingface_hub import errors
 
     causes = (error, error.__cause__, error.__context__)
@@ -97,15 +97,15 @@ def hub_refusal(
     if is_any(errors.GatedRepoError) or f"is a gated {kind}" in str(error):
         path = f"datasets/{name}" if kind == "dataset" else name
         return InputError(
-            f"The {kind} {name!r} is gated: ask for access at https://huggingface.co/{path}, and "
+            f"The {kind} {name!r} is gated. Request access at https://huggingface.co/{path} and "
             "set HF_TOKEN."
         )
     if is_any(errors.HFValidationError):
-        return InputError(f"{name!r} is not a repository id (owner/name) nor a folder.")
+        return InputError(f"{name!r} is neither a repository id (owner/name) nor a folder.")
     if is_any(errors.RepositoryNotFoundError):
         return InputError(
             f"There is no {kind} {name!r} on the hub, and no folder of that name. Check the "
-            "spelling (owner/name); a private one needs HF_TOKEN."
+            "spelling (owner/name), or set HF_TOKEN for a private one."
         )
     if is_any(errors.RevisionNotFoundError):
         return InputError(f"The {kind} {name!r} has no revision {revision!r} on the hub.")
@@ -121,10 +121,10 @@ def _explained(name: str, revision: str | None, error: Exception) -> SentikitErr
     at = f" at revision {revision!r}" if revision else ""
     if isinstance(error, errors.LocalEntryNotFoundError):
         return SentikitError(
-            f"{name}{at} is neither a folder here nor in the hub's cache, and the hub cannot be "
-            f"reached. With a network: hf download {name} --local-dir DIR; then give DIR."
+            f"{name}{at} is neither a folder nor in the hub's cache, and the hub cannot be "
+            f"reached. With a network, run hf download {name} --local-dir DIR, then give DIR."
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return InputError(f"{name}{at} has no config.json on the hub, so it is no text classifier.")
+        return InputError(f"{name}{at} is not a text classifier: it has no config.json on the hub.")
     reason = " ".join(str(error).split())
     return SentikitError(f"{name}{at} could not be fetched from the hub: {reason[:200]}")

@@ -1,4 +1,4 @@
-"""The label reader: the class that a text plainly names, whatever surrounds it."""
+"""The label reader, which finds the class that an answer names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-#: Names of the one field that holds the label, on a line of its own or as a key of JSON.
+#: Names of the label's field, on a separate line or as a key of JSON.
 _FIELDS = ("classification", "label", "sentiment", "answer", "class", "category")
-# A line that names the last field of the usual prompt, as models like to repeat it.
+# A line with a field of the prompt, which models often repeat.
 _FIELD_LINE = re.compile(
     rf"[\s*_`]*(?:{'|'.join(_FIELDS[:4])})[\s*_`]*:(?P<answer>.*)", re.IGNORECASE
 )
@@ -21,7 +21,7 @@ _BULLET = re.compile("[-\u2013\u2014\u2022+*]\\s+")
 _THINKING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.IGNORECASE | re.DOTALL)
 _LANGUAGE = re.compile(r"[A-Za-z0-9]*[ \t]*\n")
 _FENCE = "```"
-#: What ends an answer in the vocabularies of open models, shown by servers that do not hide it.
+#: End tokens of open models, which some servers include in the answer.
 _END_TOKENS = (
     "</s>",
     "<eos>",
@@ -40,14 +40,13 @@ _INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff\u00ad")
 
 
 def parse_label(answer: str, classes: Sequence[str]) -> str | None:
-    """Return the class that `answer` names, or None if it is not plainly one of `classes`.
+    """Return the class that `answer` names, or None if it does not clearly name one.
 
-    Accepted are a class by itself, whatever its case, in quotes, brackets or one code fence,
-    emphasised, as a list's only item, with punctuation or a model's end token after it, behind one
-    closed block of thinking, as the one label of a JSON object, and the same behind
-    ``Classification:``, ``Label:``, ``Sentiment:`` or ``Answer:`` on a line of its own. All such
-    lines must agree. Everything else is invalid: other words, another language, two labels,
-    nothing.
+    The answer must be a class, in any case. It may be in quotes, brackets or one code fence,
+    emphasised, a list's only item, followed by punctuation or a model's end token, preceded by one
+    closed block of thinking, the only label of a JSON object, or follow ``Classification:``,
+    ``Label:``, ``Sentiment:`` or ``Answer:`` on a separate line; all such lines must agree.
+    Everything else is invalid: other words, another language, two labels, nothing.
     """
     whole = _exact(answer, classes)
     if whole is not None:
@@ -62,7 +61,7 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
 
 
 def parse_rationale(answer: str) -> str | None:
-    """Return the ``rationale`` of a JSON answer, or what stands before the label's line."""
+    """Return the ``rationale`` of a JSON answer, or the text before the label's line."""
     text = _unfenced(answer)
     fields = _json_object(text)
     if fields is not None:
@@ -75,7 +74,7 @@ def parse_rationale(answer: str) -> str | None:
 
 
 def plain_label(text: str) -> str:
-    """Return a text without what surrounds a label: quotes, brackets, punctuation, a bullet."""
+    """Return a text without surrounding quotes, brackets, punctuation or a bullet."""
     plain = _without_end_tokens(text.translate(_INVISIBLE)).strip(_AROUND)
     bullet = _BULLET.match(plain)
     if bullet:

@@ -1,4 +1,4 @@
-"""Models of a run, a model folder of any format or the hub: loaded, and exported."""
+"""Loading and export of models from runs, model folders of any format, and the hub."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """How a model is loaded: what `sentikit.load` takes, and `whole`.
+    """Options for loading a model: those of `sentikit.load`, and `whole`.
 
-    With `whole` the backbone is built from transformers' own classes, which an export needs, and
-    not from lighter ones that compute the same.
+    With `whole`, the backbone is built from transformers' classes, which an export needs, instead
+    of lighter ones that compute the same.
     """
 
     device: str = "auto"
@@ -55,7 +55,8 @@ def load_model(
     takes_map = getattr(model_format, "takes_label_map", False)
     if options.label_map is not None and not takes_map:
         raise InputError(
-            f"{folder} names its classes itself; a label map is for classifiers of transformers."
+            f"{folder} defines its classes. Leave out the label map, which is for classifiers of "
+            "transformers."
         )
     if model_format is not None:
         mapped: dict[str, Any] = {"label_map": options.label_map} if takes_map else {}
@@ -65,13 +66,13 @@ def load_model(
 
         classifier = load_native(folder, options.device, options.precision, registry, options.whole)
     elif options.calibrated:
-        raise InputError(f"{folder} is not an encoder: it has no temperature. Leave it out.")
+        raise InputError(f"{folder} is not an encoder and cannot be calibrated. Leave it out.")
     else:
         return load_trained(folder, registry)
     if options.calibrated and classifier.temperature is None:
         raise InputError(
-            f"{folder} has no temperature: it was not calibrated on validation. Train it with "
-            "this version of sentikit, or leave the calibration out."
+            f"{folder} has no temperature, because it was not calibrated on validation. Train it "
+            "with this version of sentikit, or leave out the calibration."
         )
     classifier.calibrated, classifier.folder = options.calibrated, folder
     classifier.label_map = None if options.label_map is None else dict(options.label_map)
@@ -85,14 +86,14 @@ def load_encoder(
 
     found = load_model(path, options, registry)
     if not isinstance(found, EncoderClassifier):
-        raise InputError(f"{path} is a classifier of a plugin, and an encoder is needed.")
+        raise InputError(f"{path} is a classifier of a plugin. Give an encoder.")
     return found
 
 
 def find_model_folder(
     named: str | Path, registry: Registry | None = None, revision: str | None = None
 ) -> Path:
-    """Return the folder of a model: of a run, the folder itself, or in the hub's cache."""
+    """Return the model folder of a run, of a folder, or in the hub's cache."""
     return _find_model(named, registry or default_registry(), revision)[0]
 
 
@@ -110,19 +111,19 @@ def export_model(
 
     Args:
         path: a run that trained a model, or a model folder of any known format.
-        folder: where to; it must not exist or be empty, and appears only when it is complete.
-        format: the format's name, as ``onnx``.
-        options: the format's own settings, as ``{"int8": True}``.
-        registry: where to look for formats.
+        folder: the new folder, which must be missing or empty; it appears once it is complete.
+        format: the format's name, such as ``onnx``.
+        options: the format's own settings, such as ``{"int8": True}``.
+        registry: the registry of formats.
         revision: branch, tag or commit of a model on the hub.
-        label_map: for a classifier of transformers: its label to a class.
+        label_map: maps a transformers classifier's labels to classes.
 
     Returns:
         Notes for the user.
 
     Raises:
-        InputError: no such model, format or option; `folder` holds something; or the format
-            cannot hold the model.
+        InputError: an unknown model, format or option; `folder` is not empty; or the format does
+            not support the model.
     """
     from sentikit.classifiers.model_folder import ModelDescription
     from sentikit.classifiers.model_format import ExportSource, ModelFormat
@@ -138,14 +139,14 @@ def export_model(
     assert isinstance(model_format, ModelFormat)
     target = Path(folder)
     if target.is_dir() and any(target.iterdir()):
-        raise InputError(f"{target} holds files already. Choose a new or empty folder.")
+        raise InputError(f"{target} is not empty. Choose a new or empty folder.")
     if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file; an export needs a folder. Choose another name.")
+        raise InputError(f"{target} is a file. Choose the name of a folder.")
     found = find_model_folder(path, registry, revision)
     is_native = saved_format(found) == MODEL_FORMAT
     description = ModelDescription.read(found) if is_native else None
     if description is not None and label_map is not None:
-        raise InputError(f"{found} names its classes itself; leave the label map out.")
+        raise InputError(f"{found} defines its classes. Leave out the label map.")
     in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, whole=True)
     source = ExportSource(
         Path(path), found, description, partial(load_encoder, found, in_fp32, registry)
@@ -154,8 +155,8 @@ def export_model(
         notes = list(model_format.export(source, temporary))
     if description is not None and description.long_texts != "cut":
         notes.append(
-            f"The model was trained with encoder.long_texts {description.long_texts}; the "
-            "exported one cuts long texts, unless the format holds a sentikit model."
+            f"The model was trained with encoder.long_texts {description.long_texts}, but the "
+            "exported one cuts long texts, unless the format contains a sentikit model."
         )
     return notes
 
@@ -163,10 +164,10 @@ def export_model(
 class HubClassifier(PluginClassifier):
     """A short name for a model on the hub.
 
-    `sentikit.load` of the name loads the model itself, with device, revision and all other options.
+    `sentikit.load` loads the model by this name, with all its options.
 
     Attributes:
-        model: on the hub, as ``owner/name``.
+        model: its name on the hub, ``owner/name``.
     """
 
     model: ClassVar[str]
@@ -186,7 +187,7 @@ class HubClassifier(PluginClassifier):
 
 
 def hub_model(name: str, registry: Registry) -> str | None:
-    """Return the model on the hub that a registered classifier's name means, or None."""
+    """Return the hub model of a registered classifier, or None."""
     if name not in registry.names(HOOK):
         return None
     found = registry.load(HOOK, name)
@@ -197,19 +198,19 @@ def hub_model(name: str, registry: Registry) -> str | None:
 def _find_model(
     named: str | Path, registry: Registry, revision: str | None
 ) -> tuple[Path, ModelFormat | None]:
-    """Return the folder of a model, and its format unless that is one of sentikit's own."""
+    """Return the folder of a model, and its format unless it is one of sentikit's."""
     path = Path(named).expanduser()
     if not path.exists():
         named = hub_model(str(named), registry) or named
         path = Path(named).expanduser()
     if revision is not None and path.exists():
-        raise InputError(f"{path} is here; a revision is for models on the hub.")
+        raise InputError(f"{path} is local. Leave out the revision, which is for the hub.")
     on_hub = not path.exists() and is_hub_id(str(named))
     for folder in [fetch_model(str(named), revision)] if on_hub else [path / "model", path]:
         if folder.is_dir() and (_is_own(folder) or (known := _format_of(folder, registry))):
             return folder, None if _is_own(folder) else known
     if on_hub:
-        raise InputError(f"{named} on the hub holds no classifier{_what_it_says(folder)}.")
+        raise InputError(f"{named} on the hub is not a classifier{_architecture_note(folder)}.")
     if not path.exists():
         raise InputError(f"{path} does not exist. Give a run folder or a model folder.")
     if (path / "manifest.json").is_file():
@@ -217,7 +218,7 @@ def _find_model(
     known_names = ", ".join(["sentikit", *registry.names("register_formats")])
     raise InputError(
         f"{path} is neither a run nor a model folder of a known format ({known_names})"
-        f"{_what_it_says(path)}."
+        f"{_architecture_note(path)}."
     )
 
 
@@ -226,7 +227,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _format_of(folder: Path, registry: Registry) -> ModelFormat | None:
-    """Return the first registered format that knows `folder`; a failing one is passed over."""
+    """Return the first registered format that recognises `folder`; skip failing ones."""
     for registration in registry.registrations("register_formats"):
         try:
             format_class: type[ModelFormat] = registration.load()
@@ -236,8 +237,7 @@ def _format_of(folder: Path, registry: Registry) -> ModelFormat | None:
         except Exception as error:
             registry.note_problem(
                 registration.plugin,
-                f"format {registration.name!r}, asked about {folder}: "
-                f"{type(error).__name__}: {error}",
+                f"format {registration.name!r} failed on {folder}: {type(error).__name__}: {error}",
             )
     return None
 
@@ -246,14 +246,14 @@ def _without_model(run: Path) -> InputError:
     manifest = read_json(run / "manifest.json")
     if manifest.get("kind") == "train" and manifest.get("status") != "finished":
         return InputError(
-            f"{run} has no model yet: it is {manifest.get('status')}. "
+            f"{run} has no model yet: its status is {manifest.get('status')}. "
             "Finish it with sentikit train --resume, or choose another run."
         )
-    return InputError(f"{run} is a run without a model; give one that trained an encoder.")
+    return InputError(f"{run} is a run without a model. Give one that trained an encoder.")
 
 
-def _what_it_says(path: Path) -> str:
-    """Quote what a foreign ``config.json`` says of its model, for the message."""
+def _architecture_note(path: Path) -> str:
+    """Quote the architecture in a foreign ``config.json``."""
     if not (path / "config.json").is_file():
         return ": it has no config.json"
     made_for = architectures(path)

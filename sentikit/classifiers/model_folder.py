@@ -1,4 +1,4 @@
-"""The native model folder, which any machine can load: weights, tokenizer, settings.
+"""The native model folder: weights, tokenizer and settings.
 
 ::
 
@@ -34,12 +34,12 @@ WEIGHTS = "model.safetensors"
 
 
 class ModelDescription(SavedModel):
-    """What, beside the weights, makes a model.
+    """The description of a model in ``config.json``: everything besides the weights.
 
     Attributes:
         encoder: the encoder section of the recipe.
         head: the head section's name and settings, without pooling.
-        temperature: fitted on validation for calibrated probabilities; None if it was not.
+        temperature: fitted on validation for calibrated probabilities, or None.
     """
 
     FORMAT = MODEL_FORMAT
@@ -67,7 +67,7 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     backbone: PreTrainedModel,
 ) -> None:
-    """Write a model folder; whatever stood there is replaced only when the new one is complete."""
+    """Write a model folder, replacing an old one only once the new one is complete."""
     named = {"encoder": description.encoder, "head": description.head}
     components = default_registry().components(named)
     description = description.model_copy(update={"components": components})
@@ -79,15 +79,15 @@ def save_model(
 
 
 def refuse_damaged(folder: Path, inside: str) -> None:
-    """Refuse missing and changed files whose names begin with `inside`, by their checksums.
+    """Refuse missing or changed files whose names begin with `inside`, by their checksums.
 
-    A folder of a version that kept no checksums is taken as it is.
+    Folders of versions without checksums are not checked.
     """
     for name, expected in dict(read_json(folder / "config.json").get("sha256") or {}).items():
         if name.startswith(inside) and file_checksum(folder / name) != expected:
             raise InputError(
-                f"{folder / name} is damaged: its checksum is not the one in config.json. Copy the "
-                "model again, or train it again."
+                f"{folder / name} is damaged: its checksum differs from config.json. Copy or train "
+                "the model again."
             )
 
 
@@ -108,7 +108,7 @@ def load_native(
     try:
         layers = head.build_on(backbone.config, len(description.classes))
     except AttributeError:
-        # A plugin's head may ask for what a configuration of transformers has beyond its file.
+        # A plugin's head may use attributes that only transformers' configuration has.
         tokenizer, backbone = _restored(folder, description, registry, whole=True)
         layers = head.build_on(backbone.config, len(description.classes))
     model = SentimentModel(backbone, layers, description.pooling)
@@ -118,7 +118,7 @@ def load_native(
         TorchPredictor(model, where, choose_precision(precision, where)),
         tokenizer,
         description.scheme,
-        # What comes behind the learnt positions cannot be read, whatever the file says.
+        # The model cannot read beyond its learned positions.
         min(description.max_length, most_positions(model.encoder) or description.max_length),
         description.temperature,
         description.long_texts,
@@ -128,12 +128,12 @@ def load_native(
 def _restored(
     folder: Path, description: ModelDescription, registry: Registry, whole: bool
 ) -> tuple[Any, Any]:
-    """Return the tokenizer and the backbone, its weights without values."""
+    """Return the tokenizer and the backbone, without values for its weights."""
     if description.encoder.get("trust_remote_code"):
         raise InputError(
-            f"{folder} was trained with encoder.trust_remote_code: its encoder is Python code that "
-            "came with the model, and what a model folder brings is not run. Train on a model "
-            "whose architecture transformers itself has."
+            f"{folder} was trained with encoder.trust_remote_code: its encoder needs Python code "
+            "from the model, which is not run from a model folder. Train on a model whose "
+            "architecture is part of transformers."
         )
     inner = folder / "encoder"
     encoder_class = _encoder_class(description.encoder.get("name", ""), registry)
@@ -162,7 +162,7 @@ def _head(folder: Path, description: ModelDescription, registry: Registry) -> He
 
 
 def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
-    """Return the plugin's class, or the common one: most backbones need no more to be restored."""
+    """Return the plugin's class, or the base class, which can restore most backbones."""
     try:
         found: type[Encoder] = registry.load("register_encoders", name)
     except SentikitError:
@@ -171,7 +171,7 @@ def _encoder_class(name: str, registry: Registry) -> type[Encoder]:
 
 
 def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Give `model` all its weights, read from `path`.
+    """Set all weights of `model`, read from `path`.
 
     Raises:
         InputError: a tensor is missing, unknown or of another shape.
@@ -184,8 +184,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> Non
     }
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     refuse_unfitting(path, missing, shapes, unknown, exact=True)
-    # A module on the meta device has no storage that values could be copied into. It gets copies:
-    # tensors that are read stay mapped to the file, and overwriting it would change the model.
+    # A module on the meta device has no storage to copy values into. It gets copies of the tensors,
+    # because these are mapped to the file, which may be overwritten later.
     assign = any(tensor.is_meta for tensor in own.values())
     if assign:
         weights = {name: tensor.clone() for name, tensor in weights.items()}

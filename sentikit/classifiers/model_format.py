@@ -1,4 +1,4 @@
-"""The interface of a model format: a layout of model folders that others read or write."""
+"""The interface of model formats: layouts of model folders of other tools."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A trained model on its way into another format.
+    """A trained model to export to another format.
 
     Attributes:
         path: the run or model folder, as the user named it.
         folder: the model folder itself.
-        description: what ``config.json`` of a native model folder says; None for other formats.
-        load: loads the model in fp32 on the CPU, its backbone of transformers' own classes.
+        description: the ``config.json`` of a native model folder; None for other formats.
+        load: loads the model in fp32 on the CPU, with transformers' backbone.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class ExportSource:
 
     @cached_property
     def classifier(self) -> EncoderClassifier:
-        """The model, loaded when first asked for."""
+        """The model, loaded on first use."""
         return self.load()
 
     @property
@@ -47,16 +47,15 @@ class ExportSource:
         """The classifier's torch module: encoder, pooling and head.
 
         Raises:
-            InputError: as `module`, or the module is a model of transformers with a head of its
-                own.
+            InputError: as for `module`, or the module is a transformers model with its own head.
         """
         from sentikit.classifiers.torch_model import SentimentModel
 
         module = self.module
         if not isinstance(module, SentimentModel):
             raise InputError(
-                f"{self.path} is a model of transformers with its own head, which only "
-                "--format onnx can take over."
+                f"{self.path} is a transformers model with its own head, which only --format onnx "
+                "supports."
             )
         return module
 
@@ -65,15 +64,15 @@ class ExportSource:
         """The classifier's torch module, whatever its format; its ``encoder`` is the backbone.
 
         Raises:
-            InputError: the source is of a format that no torch module can be rebuilt from.
+            InputError: the source has a format from which no torch module can be rebuilt.
         """
         from sentikit.classifiers.torch_model import TorchPredictor
 
         predictor = self.classifier.predictor
         if not isinstance(predictor, TorchPredictor):
             raise InputError(
-                f"{self.path} cannot be turned into another format: its weights are compiled. "
-                "Export the run or model folder that it was made from."
+                f"{self.path} cannot be exported, because its weights are compiled. Export the run "
+                "or model folder that it was made from."
             )
         return predictor.model
 
@@ -86,7 +85,7 @@ class ExportSource:
         return None
 
     def run_file(self, name: str) -> dict[str, Any] | None:
-        """Return what a JSON file of the run holds, or None where there is none."""
+        """Return the content of a JSON file of the run, or None if there is none."""
         if self.run is None or not (self.run / name).is_file():
             return None
         values: dict[str, Any] = read_json(self.run / name)
@@ -96,20 +95,20 @@ class ExportSource:
 class ModelFormat(Component, ABC):
     """Recognises, loads and writes model folders of one layout.
 
-    Its settings are the options of ``sentikit export`` and all have defaults; to recognise and
-    load, a format is made from the defaults. The module of a format imports nothing heavy at the
-    top: every format is asked about a folder that is not a native one.
+    Its settings are the options of ``sentikit export``; all have defaults, which are used to
+    recognise and load. The module of a format must import nothing heavy at the top, because every
+    format is called for a folder that is not a native one.
 
     Attributes:
-        takes_label_map: whether `load` takes the further argument ``label_map``, a dictionary from
-            the model's label to a class or None, because its labels may mean anything.
+        takes_label_map: whether `load` has the further argument ``label_map``, a dictionary from
+            the model's label to a class or None, because its labels may have any meaning.
     """
 
     takes_label_map: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
-        """Tell whether `folder` is of this format, by names and small files, without torch."""
+        """Return whether `folder` has this format, by names and small files, without torch."""
 
     @abstractmethod
     def load(self, folder: Path, device: str, precision: str) -> EncoderClassifier:
@@ -117,20 +116,20 @@ class ModelFormat(Component, ABC):
 
         Args:
             folder: the model folder.
-            device: as the user gave it: auto, cpu, cuda, …
+            device: the user's choice: auto, cpu, cuda, …
             precision: auto, fp32, bf16, fp16 or int8.
 
         Raises:
-            InputError: the folder is damaged, or the device or precision cannot be had.
+            InputError: the folder is damaged, or the device or precision is not available.
         """
 
     @abstractmethod
     def export(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the model into `folder`, which is there and empty.
+        """Write the model into `folder`, which exists and is empty.
 
         Returns:
             Notes for the user, one sentence each.
 
         Raises:
-            InputError: the format cannot hold this model; says which part and what can.
+            InputError: the format does not support this model; the message says why and what does.
         """

@@ -1,6 +1,6 @@
-"""Classifiers that plugins bring: their interface, their training, and the check of their output.
+"""Classifiers of plugins: their interface, training, and the check of their predictions.
 
-The model folder of one that was trained::
+The model folder of a trained one::
 
     config.json     its name, settings and classes
     classifier/     whatever its `fit` wrote
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sentikit.datasets.examples import Examples
 
 HOOK = "register_classifiers"
-#: What ``config.json`` calls a model folder: a classifier of a plugin, or an encoder and a head.
+#: The ``format`` in ``config.json``: a classifier of a plugin, or an encoder with a head.
 CLASSIFIER_FORMAT, MODEL_FORMAT = "sentikit-classifier", "sentikit-model"
 VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
@@ -37,8 +37,8 @@ CONFIG, FILES = "config.json", "classifier"
 class PluginClassifier(Component, Classifier, ABC):
     """A plugin's kind of classifier, made from its settings.
 
-    A subclass provides `classify`. One that learns provides `fit` and `load` as well: a recipe's
-    ``classifier`` section names it, and ``sentikit train`` trains it.
+    A subclass implements `classify`. One that is trained also implements `fit` and `load`: a
+    recipe's ``classifier`` section names it, and ``sentikit train`` trains it.
     """
 
     def __init__(self, settings: ComponentSettings) -> None:
@@ -49,7 +49,7 @@ class PluginClassifier(Component, Classifier, ABC):
     def scheme(self) -> LabelScheme:
         """The classes, which the core sets before `fit` and `load`; ``neg_neu_pos`` until then.
 
-        A classifier with classes of its own overrides this.
+        A classifier with its own classes overrides this.
         """
         return self._scheme
 
@@ -59,11 +59,11 @@ class PluginClassifier(Component, Classifier, ABC):
 
     @classmethod
     def learns(cls) -> bool:
-        """Return whether it is trained before it can label."""
+        """Return whether it must be trained before it can label."""
         return cls.fit is not PluginClassifier.fit
 
     def fit(self, examples: Examples, validation: Examples | None, folder: Path) -> None:
-        """Learn from examples, and write into `folder` what `load` needs; no pickle.
+        """Train on examples, and write everything that `load` needs into `folder`; no pickle.
 
         Args:
             examples: the training split; labels are class names of `scheme`.
@@ -71,12 +71,12 @@ class PluginClassifier(Component, Classifier, ABC):
             folder: an empty folder.
 
         Raises:
-            sentikit.InputError: the examples or the settings do not allow it.
+            sentikit.InputError: the examples or the settings are unsuitable.
         """
         raise NotImplementedError
 
     def load(self, folder: Path) -> None:
-        """Get ready to label, from what `fit` wrote into `folder`.
+        """Load what `fit` wrote into `folder`.
 
         Raises:
             sentikit.InputError: a file is missing or damaged.
@@ -85,7 +85,7 @@ class PluginClassifier(Component, Classifier, ABC):
 
 
 class SavedModel(ComponentSettings):
-    """What ``config.json`` of a model trained here holds, beside its format and version."""
+    """The ``config.json`` of a trained model, besides its format and version."""
 
     FORMAT: ClassVar[str]
 
@@ -100,7 +100,7 @@ class SavedModel(ComponentSettings):
     @classmethod
     def _are_different(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
-            raise ValueError("each class needs a name of its own")
+            raise ValueError("each class needs its own name")
         return classes
 
     @property
@@ -114,14 +114,14 @@ class SavedModel(ComponentSettings):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read ``config.json``; refuse that of another format or version, or an incomplete one."""
+        """Read ``config.json``; refuse another format or version, or an incomplete file."""
         if saved_format(folder) != cls.FORMAT:
             raise InputError(f"{folder} is not a sentikit model (config.json does not say so).")
         config = read_json(folder / CONFIG)
         if config.get("version") != VERSION:
             raise InputError(
-                f"{folder} has model version {config.get('version')!r}; this sentikit reads "
-                f"{VERSION}. Use the sentikit that wrote it."
+                f"{folder} has model version {config.get('version')!r}, but this sentikit reads "
+                f"{VERSION}. Use the version of sentikit that wrote it."
             )
         known = {key: value for key, value in config.items() if key in cls.model_fields}
         description, problems = validate(cls, known)
@@ -131,7 +131,7 @@ class SavedModel(ComponentSettings):
 
 
 def saved_format(folder: Path) -> str | None:
-    """Return which of our formats a model folder has, or what else its ``config.json`` names."""
+    """Return the ``format`` in a model folder's ``config.json``, or None."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
     return str(config.get("format")) if isinstance(config, dict) else None
 
@@ -143,12 +143,12 @@ class _SavedClassifier(SavedModel):
 
 
 class CheckedClassifier(Classifier):
-    """A plugin's classifier whose predictions are checked, one by one, as they come.
+    """A plugin's classifier with every prediction checked.
 
     Attributes:
-        inner: the plugin's own.
-        title: names the classifier and its plugin, for messages.
-        folder: the model folder of one that was trained, or None.
+        inner: the plugin's classifier.
+        title: the name of the classifier and its plugin, for messages.
+        folder: the model folder of a trained one, or None.
     """
 
     def __init__(self, inner: Classifier, title: str, folder: Path | None = None) -> None:
@@ -174,7 +174,7 @@ def untrained_classifier(registry: Registry, name: str) -> Classifier:
     made = _made(registry, {"name": name})
     if made.learns():
         raise InputError(
-            f"The classifier {name!r} must be trained first: name it in the classifier section of "
+            f"The classifier {name!r} must be trained first. Name it in the classifier section of "
             "a recipe, run sentikit train, and give the run."
         )
     return CheckedClassifier(made, registry.title(HOOK, name))
@@ -188,11 +188,11 @@ def fit_classifier(
     validation: Examples | None,
     folder: Path,
 ) -> Classifier:
-    """Train the classifier that a recipe's section names, and return it as loaded from `folder`."""
+    """Train the classifier of a recipe's section, and return it, loaded from `folder`."""
     classifier = _made(registry, section)
     name = str(section["name"])
     if not classifier.learns():
-        raise InputError(f"The classifier {name!r} does not learn. Give its name to evaluate.")
+        raise InputError(f"The classifier {name!r} needs no training. Use it directly.")
     classifier.scheme = scheme
     with folder_writer(folder) as temporary:
         files = temporary / FILES

@@ -1,4 +1,4 @@
-"""Predictions, what logits predict, and the temperature that calibrates them."""
+"""Predictions, their computation from logits, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Usage:
 
     Attributes:
         prompt: tokens sent, cached ones included.
-        cached: those of `prompt` that the provider had in its prompt cache.
-        completion: tokens answered, reasoning included.
-        cache_writes: those of `prompt` that the provider wrote into its cache, where it bills that.
+        cached: tokens of `prompt` that the provider read from its cache.
+        completion: tokens of the answer, reasoning included.
+        cache_writes: tokens of `prompt` that the provider wrote to its cache, if it bills that.
     """
 
     prompt: int = 0
@@ -42,25 +42,24 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a classifier says of one text.
+    """A classifier's prediction for one text.
 
     Attributes:
-        label: the predicted class; None where there is no valid answer.
+        label: the predicted class; None without a valid answer.
         probabilities: class to probability, in the order of the classifier's labels, or None.
-        confidence: how sure the classifier is, from 0 to 1; None takes the highest probability.
-        cost: USD of the answers behind it, cached or not; 0 for a classifier that costs
-            nothing; None where the price is unknown.
-        paid: USD of those answers that this job paid for; None where the price is unknown.
+        confidence: confidence from 0 to 1; None stands for the highest probability.
+        cost: USD of the answers used, cached or not; 0 for a classifier without cost; None if the
+            price is unknown.
+        paid: USD of the answers that this job paid for; None if the price is unknown.
         usage: tokens of the answers, or None.
         answered_by: the member of a cascade or vote that answered, or None.
         answer: the raw answer of an LLM, or None.
-        first_answer: the invalid answer before it, where the LLM was asked again.
-        finish_reason: why the LLM stopped, as the server says it, or None.
-        rationale: the reason that an LLM gave before its label, where it was asked for one.
-        votes: of a vote, each member's label, in the order of the members.
-        adviser: what the adviser shown in the prompt, or the first member of a cascade, said.
-        error: why the text, or a member of an ensemble asked about it, could not be answered;
-            asking again may help.
+        first_answer: the invalid answer before a repair, or None.
+        finish_reason: why the LLM stopped, as the server reports it, or None.
+        rationale: the reason that an LLM gave before its label, if requested.
+        votes: each member's label, in the order of a vote's members.
+        adviser: the prediction of the adviser in the prompt, or of a cascade's first member.
+        error: why the classifier or a member failed; trying again may help.
     """
 
     label: str | None
@@ -80,13 +79,13 @@ class Prediction:
 
     @property
     def certainty(self) -> float | None:
-        """The confidence, else the highest probability; None where neither is known."""
+        """The confidence, else the highest probability, or None."""
         if self.confidence is not None or self.probabilities is None:
             return self.confidence
         return max(self.probabilities.values())
 
     def with_costs_of(self, others: Iterable[Prediction]) -> Prediction:
-        """Return it with the cost, the amount paid and the usage of other predictions added."""
+        """Return the prediction with the costs and usage of others added."""
         cost, paid, usage = self.cost, self.paid, self.usage
         for other in others:
             cost = None if cost is None or other.cost is None else cost + other.cost
@@ -96,7 +95,7 @@ class Prediction:
         return dataclasses.replace(self, cost=cost, paid=paid, usage=usage)
 
     def in_order_of(self, labels: tuple[str, ...]) -> Prediction:
-        """Return it with its probabilities in the order of `labels`."""
+        """Return the prediction with its probabilities in the order of `labels`."""
         known = self.probabilities
         if known is None or tuple(known) == labels:
             return self
@@ -106,12 +105,12 @@ class Prediction:
 
 #: The column of labels in the tables that `predict` writes.
 LABEL_COLUMN = "predicted_label"
-#: How far the sum of probabilities may be from 1: what float32 leaves over many classes.
+#: Tolerance of the sum of probabilities, for the rounding of float32 over many classes.
 SUM_TOLERANCE = 1e-3
 
 
 def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
-    """Return what is wrong with a prediction, as a sentence; "" where nothing is."""
+    """Return what is wrong with a prediction, as a sentence, or ""."""
     if not isinstance(prediction, Prediction):
         return f"it gave {quoted(prediction)}; it must give a sentikit.Prediction."
     known = ", ".join(sorted(classes))
@@ -121,7 +120,7 @@ def prediction_problem(prediction: object, classes: frozenset[str]) -> str:
         return f"its confidence is {quoted(prediction.confidence)}; it must be from 0 to 1."
     for name, amount in (("cost", prediction.cost), ("paid", prediction.paid)):
         if amount not in (0, None) and not (_is_number(amount) and 0 <= amount < math.inf):
-            return f"its {name} is {quoted(amount)}; it must be USD from 0 on, or None."
+            return f"its {name} is {quoted(amount)}; it must be USD of at least 0, or None."
     found = prediction.probabilities
     return "" if found is None else _probability_problem(found, classes)
 
@@ -158,31 +157,31 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
 def choose_classes(
     probabilities: NDArray[np.float64], threshold: float | None = None
 ) -> NDArray[np.int64]:
-    """Return the predicted class numbers: the likeliest, or the second from `threshold` on."""
+    """Return the predicted class numbers: the likeliest, or by `threshold` of the second."""
     if threshold is None:
         return np.asarray(probabilities.argmax(axis=1))
     return (probabilities[:, 1] >= threshold).astype(np.int64)
 
 
 def predictions(probabilities: NDArray[np.float64], scheme: LabelScheme) -> Iterator[Prediction]:
-    """Yield one prediction a row of probabilities."""
+    """Yield one prediction per row of probabilities."""
     chosen = choose_classes(probabilities, scheme.threshold)
     for row, winner in zip(probabilities.tolist(), chosen.tolist(), strict=True):
         yield Prediction(scheme.classes[winner], dict(zip(scheme.classes, row, strict=True)))
 
 
-#: Temperatures sought; a validation split without a single mistake would ask for 0.
+#: The range of temperatures; a validation split without mistakes would give 0.
 LOWEST, HIGHEST = 0.05, 20.0
 _HALVINGS = 60
-#: Mistakes below which a temperature says nothing.
+#: With fewer mistakes, a temperature is not reliable.
 FEW_MISTAKES = 5
 
 
 def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> float:
-    """Return the temperature that minimises the negative log-likelihood; gold -1 does not count.
+    """Return the temperature that minimises the negative log-likelihood; ignores gold -1.
 
-    The likelihood is concave in 1 / temperature, so the one place where its slope changes sign is
-    found by halving. The loss at the result is never above the loss at 1.
+    The likelihood is concave in 1 / temperature, so bisection finds the change of sign of its
+    slope.
     """
     labelled = gold >= 0
     logits, gold = logits[labelled], gold[labelled]
@@ -199,10 +198,10 @@ def fit_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> flo
 
 
 def trusted_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) -> tuple[float, str]:
-    """Return the fitted temperature, and a warning where it cannot be trusted; "" where it can.
+    """Return the fitted temperature, and a warning if it is not reliable, else "".
 
-    Where few examples are misclassified nothing tells how far confidence may rise: probabilities
-    are then never sharpened, that is, the temperature is not below 1.
+    With few misclassified examples, the data do not limit the confidence; the temperature is then
+    at least 1, so that probabilities are not sharpened.
     """
     temperature = fit_temperature(logits, gold)
     labelled = gold >= 0
@@ -210,12 +209,12 @@ def trusted_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) ->
     if mistakes < FEW_MISTAKES:
         return max(1.0, min(temperature, HIGHEST)), (
             f"Only {mistakes} of {int(labelled.sum()):,} validation texts are misclassified, too "
-            "few to calibrate by: calibrated probabilities are not sharpened."
+            "few to calibrate by, so calibrated probabilities are not sharpened."
         )
     if not LOWEST * 1.01 < temperature < HIGHEST / 1.01:
         return max(1.0, temperature), (
-            f"The fitted temperature {temperature:.3g} is at the limit of its range: the "
-            "validation split does not allow a calibration."
+            f"The fitted temperature {temperature:.3g} is at the limit of its range, so the "
+            "calibration is not reliable. Use a larger validation split."
         )
     return temperature, ""
 
@@ -223,9 +222,9 @@ def trusted_temperature(logits: NDArray[np.float32], gold: NDArray[np.int64]) ->
 def _too_confident(
     logits: NDArray[np.float32], gold: NDArray[np.int64], temperature: float
 ) -> bool:
-    """Say whether the loss falls as the temperature rises.
+    """Return whether the loss falls as the temperature rises.
 
-    The loss's slope in 1 / temperature is the mean of the expected logit less the gold one's.
+    The loss's slope in 1 / temperature is the mean of the expected logit minus the gold one's.
     """
     expected = (softmax(logits, temperature) * logits).sum(axis=1)
     picked = logits[np.arange(len(gold)), gold]

@@ -17,11 +17,11 @@ Ties = Literal["first", "probability"]
 
 
 class Vote(Classifier):
-    """Classifiers that vote on every example, the most trusted first; one without a label abstains.
+    """Classifiers that vote, the most reliable first; a member without a label abstains.
 
     `Prediction.confidence` is the winner's share of the members, so that a vote can be the first
-    stage of a cascade; `Prediction.answered_by` is the first member that gave the winning label.
-    Where a member failed, `Prediction.error` says so beside the others' label.
+    stage of a cascade; `Prediction.answered_by` is the first member with the winning label. If a
+    member fails, `Prediction.error` reports it together with the others' label.
     """
 
     def __init__(self, members: Mapping[str, Classifier], ties: Ties = "first") -> None:
@@ -36,8 +36,8 @@ class Vote(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        # The members may read in different threads. What the slowest has not read yet is kept; as
-        # the predictions are taken in step, this is no more than one of them reads ahead.
+        # The members may read in different threads. `tee` keeps what the slowest has not read yet,
+        # which is bounded by their reading ahead, because predictions are taken in step.
         lock = threading.Lock()
         streams = [
             member_predictions(name, member, _read(copy, lock), session)
@@ -58,7 +58,7 @@ class Vote(Classifier):
         winner = elect(labels, known, self.ties)
         votes = tuple(vote.label for vote in row)
         errors = (failure(name, vote) for name, vote in zip(self.members, row, strict=True))
-        error = next((said for said in errors if said), None)
+        error = next(filter(None, errors), None)
         if winner.number < 0:
             return Prediction(None, votes=votes, error=error).with_costs_of(row)
         place = labels.index(winner.number)
@@ -73,7 +73,7 @@ class Vote(Classifier):
 
 
 class Winner(NamedTuple):
-    """The class that won, -1 where all abstain; its votes; whether another has as many."""
+    """The winning class, -1 if all abstain; its votes; whether another has as many."""
 
     number: int
     votes: int
@@ -85,9 +85,8 @@ def elect(
 ) -> Winner:
     """Return the label that most members give; class number -1 abstains.
 
-    Among labels with equally many votes, the tie rule ``first`` takes that of the first member that
-    gave one of them, ``probability`` the one with the highest mean probability over the members
-    that know probabilities, and then the first.
+    ``first`` breaks ties by the first member with one of the tied labels, ``probability`` by the
+    highest mean probability over the members that have probabilities, then like ``first``.
     """
     counts = Counter(label for label in labels if label >= 0)
     if not counts:

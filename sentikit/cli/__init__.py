@@ -1,4 +1,4 @@
-"""The command line: one file a command, each imported only when it is used."""
+"""The command line: one module per command, imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sentikit.registration import Registration
 
-#: Core commands in the order of a user's day, with their line in ``--help``.
+#: Core commands in the order of typical use, with their lines in ``--help``.
 CORE_COMMANDS: dict[str, str] = {
     "train": "Train a classifier on a dataset and save a run.",
     "evaluate": "Score a classifier on a dataset.",
@@ -40,22 +40,22 @@ CORE_GROUPS = ("datasets", "plugins", "recipes", "runs")
 
 
 class CommandGroup(click.Group):
-    """A group of core commands to which plugins add others; the core's cannot be replaced.
+    """A group of core commands, to which plugins can add commands but not replace any.
 
-    A plugin's command is imported only to run it. Plugins are looked at for ``--help`` and for
-    names that are no core command's.
+    A plugin's command is imported only to run it. Plugins are loaded only for ``--help`` and for
+    names that are not core commands.
     """
 
     @property
     def prefix(self) -> str:
-        """What comes before a command's name where a plugin registers it, as ``"runs "``."""
+        """The prefix with which plugins register commands of this group, such as ``"runs "``."""
         return f"{self.name} "
 
     def own(self) -> dict[str, str]:
         return {name: command.get_short_help_str(100) for name, command in self.commands.items()}
 
     def added(self, registry: Registry) -> dict[str, Registration]:
-        """Return plugins' commands; those whose name the core has as ``plugin/name``."""
+        """Return plugins' commands; one with a core command's name becomes ``plugin/name``."""
         commands = {}
         for name in registry.names("register_commands"):
             found = registry.find("register_commands", name)
@@ -93,7 +93,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one was probably meant."""
+        """Find the command, or suggest similar ones."""
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
@@ -103,7 +103,7 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args) if command is None else (name, command, args[1:])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete commands from their summaries, without importing any, and options."""
+        """Complete options and commands, without importing any command."""
         from click.shell_completion import CompletionItem
 
         added = {name: r.summary for name, r in self.added(default_registry()).items()}
@@ -112,7 +112,7 @@ class CommandGroup(click.Group):
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from their summaries, without importing any."""
+        """List the commands with their summaries, without importing any."""
         shown = dict(self.own())
         foreign: dict[str, str] = {}
         for name, registration in self.added(default_registry()).items():
@@ -125,8 +125,8 @@ class CommandGroup(click.Group):
                 formatter.write_dl(list(foreign.items()))
 
 
-class _Entrance(CommandGroup):
-    """The outermost group, which imports one of the core's commands only to run it."""
+class _RootGroup(CommandGroup):
+    """The root group, which imports a core command only to run it."""
 
     prefix = ""
 
@@ -141,7 +141,7 @@ class _Entrance(CommandGroup):
         return command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return core commands, then plugins'; has those reported that cannot be called."""
+        """Return core commands, then plugins'; report those that cannot be called."""
         registry = default_registry()
         for name in CORE_GROUPS:
             group = self.get_command(ctx, name)
@@ -158,12 +158,12 @@ class _Entrance(CommandGroup):
         return super().list_commands(ctx)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command; what its function returns is no exit code."""
+        """Run the command; its return value is not an exit code."""
         super().invoke(ctx)
 
 
 @click.group(
-    cls=_Entrance,
+    cls=_RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nStart with: sentikit train --recipe quickstart",
 )
@@ -171,7 +171,7 @@ class _Entrance(CommandGroup):
 @click.option("--debug", is_flag=True, help="Show the traceback when something fails.")
 @click.option("--local_rank", hidden=True, expose_value=False)  # the deepspeed launcher adds it
 def sentikit(debug: bool) -> None:
-    """Label sentiment well and cheaply: encoders and LLMs, alone or together."""
+    """Label sentiment with encoders and LLMs, alone or combined."""
     if debug:
         os.environ["SENTIKIT_DEBUG"] = "1"
 
@@ -180,27 +180,27 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every failure is one sentence and an exit code."""
     clean_up_at_sigterm()
     _write_utf8()
-    # Read when torch is loaded. Threads that spin while they wait, the default, make training take
-    # five times as long where another program keeps one of the cores busy.
+    # Read when torch is loaded. By default, idle threads spin, which makes training take five times
+    # as long if another program keeps one core busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Else pydantic looks through all installed distributions for plugins of its own.
+    # Keeps pydantic from searching all installed distributions for its own plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = 1
     try:
         code = sentikit.main(args=arguments, prog_name="sentikit", standalone_mode=False) or 0
     except click.ClickException as error:
         _debug_traceback()
-        # All processes of a job were given the same words: one complains.
+        # All processes of a job have the same arguments, so only one reports wrong usage.
         if not isinstance(error, click.UsageError) or os.environ.get("RANK", "0") == "0":
             error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        # Click puts an Abort of its own in the place of Ctrl-C.
+        # Click replaces Ctrl-C by its own Abort.
         when = str(error.__cause__ or error)
         _say(f"Stopped {when}." if when else "Stopped.")
         code = 130
     except BrokenPipeError:
-        # The reader of our output went away (as `| head` does); there is nobody left to tell.
+        # The reader of the output has closed it, as `| head` does.
         _give_up_output()
     except OSError as error:
         _debug_traceback()
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
         place = f"{error.filename}: " if error.filename else ""
         _say(f"Error: {place}{error.strerror or error}.")
     except SystemExit as error:
-        # sys.exit(0) in the middle of a component's work is no success.
+        # sys.exit(0) inside a component is not success.
         fault = "" if isinstance(error, Terminated) else default_registry().fault(error)
         if not fault:
             raise
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _write_utf8() -> None:
-    """Write the same bytes on every system, save to a terminal: Windows' code pages lack much."""
+    """Write UTF-8 with Unix line ends on every system, except to a terminal."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
@@ -233,18 +233,18 @@ def _unexpected(error: BaseException) -> str:
     if fault := default_registry().fault(error):
         return redacted(fault)
     return (
-        f"{type(error).__name__}: {redacted(one_line(error))}\nThis is a fault of sentikit. "
-        "`sentikit --debug …` shows where it happened; please report it."
+        f"{type(error).__name__}: {redacted(one_line(error))}\nThis is a bug in sentikit. Please "
+        "report it with the output of `sentikit --debug …`."
     )
 
 
 def _say(message: str) -> None:
-    """Write to standard error, whatever a plugin did to click."""
+    """Write to standard error without click, which a plugin may have changed."""
     sys.stderr.write(f"{printable(message)}\n")
 
 
 def _give_up_output() -> None:
-    """Drop output that could not be written, lest Python try again at exit, and complain."""
+    """Drop output that could not be written, which Python would try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

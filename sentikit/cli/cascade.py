@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="Run a recipe of kind cascade; what is not recorded yet is asked now.",
+    help="Run a recipe of kind cascade; missing answers are requested now.",
 )
 @SETTINGS
 @click.option(
     "--threshold",
     type=FiniteRange(0, 1),
     metavar="T",
-    help="The encoder answers from this top probability on.",
+    help="The encoder answers if its top probability is at least this.",
 )
 @click.option(
     "--tune",
     nargs=2,
     metavar="ENCODER_RUN LLM_RUN",
-    help="Choose the threshold on these runs, as of the validation split.",
+    help="Choose the threshold on these runs, for example of the validation split.",
 )
 @click.option(
     "--goal",
@@ -65,13 +65,13 @@ if TYPE_CHECKING:
     "--target",
     type=FiniteRange(min=0, min_open=True),
     metavar="X",
-    help="calls: largest share of texts sent to the LLM; cost: USD for 1,000 texts.",
+    help="calls: maximum share of texts sent to the LLM; cost: maximum USD for 1,000 texts.",
 )
 @click.option(
     "--llm-cost",
     type=FiniteRange(min=0),
     metavar="USD",
-    help="What the LLM takes for 1,000 texts, where its run does not say.",
+    help="The LLM's cost for 1,000 texts, if its run does not record it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result, curve included, as JSON.")
 @REPORT
@@ -127,7 +127,7 @@ def cascade(
     else:
         if runs or tune or threshold is not None or target or report or plots or llm_cost:
             raise InputError(
-                "A recipe says all that a cascade needs: change it with --set, as "
+                "A recipe contains all settings of a cascade. Change them with --set, such as "
                 "--set cascade.thresholds=[0.9]."
             )
         resolved = resolved_recipe(recipe, settings, registry)
@@ -164,8 +164,8 @@ def _recorded(
 
     if len(runs) != 2:
         raise InputError(
-            "A cascade needs two runs, the encoder's and the LLM's: sentikit cascade ENCODER_RUN "
-            "LLM_RUN; or a recipe: sentikit cascade --recipe NAME."
+            "A cascade needs two runs, the encoder's and the LLM's (sentikit cascade ENCODER_RUN "
+            "LLM_RUN), or a recipe (sentikit cascade --recipe NAME)."
         )
     chosen: dict[str, Any] = {"thresholds": [threshold]}
     if threshold is None:
@@ -187,7 +187,7 @@ def _print(judged: JudgedCascade) -> None:
         click.echo(f"{title}: {judged.calls:,} of {judged.rows:,} texts go to the LLM")
         return
     columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
-    # Costs come last, and are left out where they are not known.
+    # The last column, cost, is left out if unknown.
     columns = columns if judged.cost is not None else columns[:-1]
     own = ["cascade", *scored(judged.scores.macro_f1), "", f"{judged.share:.1%}", _usd(judged.cost)]
     rows = [own]
@@ -218,12 +218,13 @@ def _print_curve(judged: JudgedCascade) -> None:
         ][: len(columns)]
         for point in dict.fromkeys(shown)
     ]
-    print_table("At other thresholds, on these same texts", columns, rows, columns)
+    print_table("At other thresholds, on the same texts", columns, rows, columns)
     if judged.best is not None:
         best = judged.best
         print_sentence(
-            f"Best in hindsight: {best.macro_f1:.4f} at {_threshold(best.threshold)} with "
-            f"{best.share:.1%} of the calls; new texts will do a little worse."
+            f"Best in hindsight: macro-F1 {best.macro_f1:.4f} at threshold "
+            f"{_threshold(best.threshold)} with {best.share:.1%} of the calls; expect slightly "
+            "less on new texts."
         )
 
 

@@ -25,7 +25,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
 @click.command(epilog="Example: sentikit compare runs/e1 runs/b3 runs/e3 --baseline runs/b3")
 @click.argument("runs", metavar="[RUN|FILE]...", nargs=-1)
 @click.option("--baseline", metavar="RUN", help="Compare each run to this one, not all pairs.")
-@click.option("--dataset", metavar="NAME", help="Take gold labels and sources from this dataset.")
+@click.option("--dataset", metavar="NAME", help="The dataset with gold labels and sources.")
 @click.option("--split", metavar="S", help="Its split; default: test.")
 @click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
 @click.option("--intersect", is_flag=True, help="Compare the texts that all runs share.")
@@ -33,50 +33,59 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
     "--sample-size",
     type=RATE,
     metavar="DELTA",
-    help="Say how many test texts show this difference, as 0.01 for one point.",
+    help="Print how many test texts can show this difference, such as 0.01 for one point.",
 )
 @click.option(
     "--resamples",
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Resamples of each bootstrap and permutation test.",
+    help="Number of resamples of each bootstrap and permutation test.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=42,
     show_default=True,
-    help="Of the random numbers.",
+    help="Seed of the random numbers.",
 )
-@click.option("--confidence", type=RATE, default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--confidence",
+    type=RATE,
+    default=0.95,
+    show_default=True,
+    help="Confidence of the intervals.",
+)
 @click.option(
     "--gpu-rate",
     type=FiniteRange(min=0),
     metavar="USD",
-    help="What an hour of each device costs; prices measured training.",
+    help="Cost of an hour of each device, for the cost of training.",
 )
 @click.option(
     "--training-cost",
     multiple=True,
     metavar="RUN=USD",
-    help="What training a run cost, where its manifest does not say; repeatable.",
+    help="A run's training cost, if its manifest does not record it; repeatable.",
 )
 @click.option(
     "--inference-cost",
     multiple=True,
     metavar="RUN=USD",
-    help="What 1,000 of a run's answers cost, where none are recorded; repeatable.",
+    help="Cost of 1,000 of a run's answers, if it is not recorded; repeatable.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(_FORMATS), help="How to print it; default: table."
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    help="Format of the output; default: table.",
 )
 @click.option(
     "--rows",
     type=click.Choice(["runs", "pairs"]),
     default="runs",
     show_default=True,
-    help="What a row of CSV is.",
+    help="Rows of the CSV.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @REPORT
@@ -133,10 +142,10 @@ def compare(
 
 def _form(form: str | None, as_json: bool, rows: str) -> str:
     if as_json and form not in (None, "json"):
-        raise InputError(f"--json and --format {form} contradict each other: give one.")
+        raise InputError(f"--json and --format {form} are mutually exclusive. Give one of them.")
     chosen = "json" if as_json else form or "table"
     if rows != "runs" and chosen != "csv":
-        raise InputError(f"--rows {rows} is for CSV: add --format csv, or leave it out.")
+        raise InputError(f"--rows {rows} needs CSV. Add --format csv, or leave it out.")
     return chosen
 
 
@@ -166,7 +175,7 @@ def _print_tables(sections: list[Section], sentences: list[str]) -> None:
 
 
 def _print_csv(records: list[dict[str, Any]]) -> None:
-    """Print records under all their columns; no name acts as a formula in a spreadsheet."""
+    """Print records as CSV, with cells escaped that a spreadsheet would run as formulas."""
     from sentikit.labelling.table_writer import without_formula
 
     columns = list(dict.fromkeys(column for record in records for column in record))
@@ -177,7 +186,7 @@ def _print_csv(records: list[dict[str, Any]]) -> None:
 
 
 def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
-    """Read RUN=USD; the last = parts them, since paths may hold others."""
+    """Parse RUN=USD at the last =, because paths may contain others."""
     amounts = {}
     for item in given:
         name, _, amount = item.rpartition("=")
@@ -187,7 +196,7 @@ def _amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
             value = -1.0
         if not name or not 0 <= value < float("inf"):
             raise click.BadParameter(
-                f"{item!r} is not RUN=USD, as runs/e1=9.73.", param_hint=option
+                f"{item!r} is not RUN=USD, such as runs/e1=9.73.", param_hint=option
             )
         amounts[name] = value
     return amounts

@@ -17,7 +17,7 @@ def datasets() -> None:
 @datasets.command("list", epilog="Example: sentikit datasets list --json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_datasets(as_json: bool) -> None:
-    """List the datasets that plugins offer."""
+    """List available datasets."""
     from sentikit.registry import default_registry
     from sentikit.terminal import print_table
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     epilog="Example: sentikit evaluate runs/quickstart --dataset files --set test=reviews.csv"
 )
 @CLASSIFIER
-@click.option("--dataset", metavar="NAME", help="A dataset; default: the one the run was made on.")
+@click.option("--dataset", metavar="NAME", help="A dataset; default: the run's own.")
 @click.option("--path", metavar="DIR", help="The folder of the dataset's files.")
-@click.option("--split", default="test", show_default=True, help="Which split to score.")
+@click.option("--split", default="test", show_default=True, help="The split to score.")
 @DATASET_SETTINGS
 @OUTPUT
 @MAX_COST
@@ -65,9 +65,9 @@ def evaluate(
     nproc: int | None,
     as_json: bool,
 ) -> None:
-    """Score a classifier on a split of a dataset; --output leaves a run.
+    """Score a classifier on a split of a dataset; --output saves a run.
 
-    X is a run of any kind, a recipe or a model folder. Several processes, under torchrun or by
+    X is a run of any kind, a recipe or a model folder. Several processes, under torchrun or with
     --nproc, share the texts.
     """
     from sentikit.cli.tables import print_scores
@@ -78,10 +78,10 @@ def evaluate(
     from sentikit.processes.launching import is_main_process
 
     if output is None and (plots or batch or resume):
-        raise InputError("--plots, --batch and --resume work on a run: give --output DIR as well.")
+        raise InputError("--plots, --batch and --resume need a run. Add --output DIR.")
     check_plots(plots)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
-    # Starting takes seconds: what does not exist is said before.
+    # Starting takes seconds, so missing files are reported before.
     evaluation.refuse_missing(model, choice, loading.revision)
     start_processes(context, nproc, loading.device)
     with (

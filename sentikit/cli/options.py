@@ -30,7 +30,7 @@ DATASET_SETTINGS = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set one key of the dataset section, as 'label_map={good: positive}'; repeatable.",
+    help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
 _INPUT = (
     click.argument("file", metavar="[FILE|-]", default="-"),
@@ -40,20 +40,20 @@ _INPUT = (
         "kind",
         metavar="FORMAT",
         help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
-        "file's ending, text for a pipe.",
+        "file's suffix, text for a pipe.",
     ),
-    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook with several."),
-    click.option("--strip-markup", is_flag=True, help="Take HTML off the texts."),
+    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook."),
+    click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
     click.option(
         "--sql",
         "query",
         metavar="SELECT",
-        help="Instead of FILE, the rows of one SELECT over files or --database (extra sql).",
+        help="Read the rows of a SELECT over files or --database instead of FILE (extra sql).",
     ),
     click.option(
         "--database",
         metavar="DB",
-        help="A DuckDB or SQLite file, or postgresql://user@host/name; no password in it.",
+        help="A DuckDB or SQLite file, or postgresql://user@host/name without a password.",
     ),
 )
 
@@ -67,7 +67,7 @@ def _packed(
     keys: Sequence[str],
     make: Callable[[dict[str, Any]], Any],
 ) -> Callable[[Command], Command]:
-    """Return what adds options to a command, which gets them as one argument."""
+    """Return a decorator that adds options to a command and passes them as one argument."""
 
     def add(command: Command) -> Command:
         @functools.wraps(command)
@@ -87,12 +87,12 @@ def _input(fields: dict[str, Any]) -> InputFile:
 
 
 _INPUT_KEYS = ("file", "text_columns", "kind", "sheet", "strip_markup", "query", "database")
-#: Lets a command take a table of texts: FILE, with the options that say how to read it.
+#: Adds a table of texts to a command: FILE, and the options for reading it.
 input_file = _packed(_INPUT, "source", _INPUT_KEYS, _input)
 
 
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
-    """Resolve a recipe, and say on standard error what the user should know about it."""
+    """Resolve a recipe, and print its notes and warnings on standard error."""
     from sentikit.recipe.resolving import resolve_recipe
 
     recipe = resolve_recipe(name, settings, registry)
@@ -103,8 +103,8 @@ def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> R
     return recipe
 
 
-def warn(said: str) -> None:
-    print_text(f"Warning: {said}", err=True)
+def warn(message: str) -> None:
+    print_text(f"Warning: {message}", err=True)
 
 
 def draw(run: Path) -> None:
@@ -115,10 +115,10 @@ def draw(run: Path) -> None:
 
 
 def _report(given: dict[str, Any]) -> Report | None:
-    """Refuse a name that another kind of file has: a report replaces what is there."""
+    """Refuse a file name without a report's suffix, because the file is replaced."""
     if given["report"] is None:
         if given["opened"]:
-            raise click.UsageError("--open opens the report: add --report FILE.html.")
+            raise click.UsageError("--open needs a report. Add --report FILE.html.")
         return None
     from sentikit.reports import format_for
 
@@ -128,7 +128,7 @@ def _report(given: dict[str, Any]) -> Report | None:
 
 
 class Report(NamedTuple):
-    """Where a report goes, and whether it is opened in the browser then."""
+    """The file of a report, and whether to open it in the browser."""
 
     path: Path
     opened: bool
@@ -140,7 +140,7 @@ REPORT = _packed(
             "--report",
             type=FILE,
             metavar="FILE.html",
-            help="Write a report in one page that opens in any browser.",
+            help="Write a report as one HTML page.",
         ),
         click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
     ),
@@ -154,12 +154,12 @@ PLOTS_FOLDER = click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Draw plots for a paper into this folder, as PNG and SVG.",
+    help="Draw plots into this folder, as PNG and SVG.",
 )
 
 
 def check_plots(plots: Path | bool | None) -> None:
-    """Make sure, before there is any work, that plots can be drawn where they are asked for."""
+    """Check, before any work, that requested plots can be drawn."""
     if isinstance(plots, Path):
         refuse_unwritable(plots)
     if plots:
@@ -174,7 +174,7 @@ def write_charts(
     plots: Path | None,
     cascade: JudgedCascade | None = None,
 ) -> None:
-    """Write a report and plots where they are asked for, and say where they are."""
+    """Write the requested report and plots, and print their paths."""
     if report:
         import webbrowser
 
@@ -183,7 +183,7 @@ def write_charts(
         write_report(comparison, report.path, cascade)
         click.echo(f"Report: {report.path}", err=True)
         if report.opened and not webbrowser.open(report.path.resolve().as_uri()):
-            click.echo("No browser could be opened here; open the file in one.", err=True)
+            click.echo("No browser could be opened. Open the file in one.", err=True)
     if plots:
         from sentikit.reports import save_plots
 
@@ -209,12 +209,12 @@ LOADING = _packed(
             type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
             default="auto",
             show_default=True,
-            help="auto: bf16 where it is faster, else fp32; int8: ONNX folders that have it.",
+            help="auto: bf16 if it is faster, else fp32; int8: for ONNX folders that have it.",
         ),
         click.option(
             "--calibrated",
             is_flag=True,
-            help="Give probabilities at the temperature that was fitted on validation.",
+            help="Scale probabilities with the temperature fitted on validation.",
         ),
         REVISION,
         LABEL_MAP,
@@ -228,7 +228,7 @@ BATCH = click.option(
     "--batch", is_flag=True, help="Use the provider's batch service: slower, cheaper."
 )
 ENSEMBLE_OUTPUT = click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Leave a run in this folder."
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Save a run in this folder."
 )
 
 
@@ -238,7 +238,7 @@ NPROC = click.option(
 
 
 def start_processes(context: click.Context, processes: int | None, device: str) -> None:
-    """Do the command in several processes, where asked to, and end with their exit code."""
+    """Run the command in several processes if requested, and exit with their exit code."""
     if processes is None or processes == 1:
         return
     from sentikit.processes.launching import launch_processes
@@ -248,7 +248,7 @@ def start_processes(context: click.Context, processes: int | None, device: str) 
 
 @contextmanager
 def joined_group(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that a launcher has started, if any, and fail as one with them."""
+    """Join the processes of a launcher, if any, and fail together with them."""
     from sentikit.processes.group import joined_processes
 
     with joined_processes():
@@ -260,13 +260,11 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier whose texts the group shares."""
+    """Return a classifier that divides its texts among the group."""
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:
         return classifier
     if not isinstance(classifier, EncoderClassifier):
-        raise InputError(
-            "Several processes share the texts of an encoder alone. Leave --nproc out."
-        )
+        raise InputError("Only an encoder can run in several processes. Leave out --nproc.")
     return SharedClassifier(classifier, group)

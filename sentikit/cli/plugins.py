@@ -1,4 +1,4 @@
-"""``sentikit plugins``: which plugins there are, whether they are sound, and a new one."""
+"""``sentikit plugins``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def plugins() -> None:
 
 
 @plugins.command("list", epilog="Example: sentikit plugins list --hook register_heads")
-@click.option("--hook", metavar="HOOK", help="Only what is offered through this hook, as heads.")
+@click.option("--hook", metavar="HOOK", help="Only plugins of this hook, such as heads.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_plugins(hook: str | None, as_json: bool) -> None:
-    """List every plugin: where it comes from, its state, what it offers, what is wrong."""
+    """List every plugin: its package, its state, what it registers and its problems."""
     registry = _registry()
     reports = registry.reports()
     if hook is not None:
@@ -45,7 +45,7 @@ def _registry() -> Registry:
     from sentikit.cli import sentikit
     from sentikit.registry import default_registry
 
-    sentikit.list_commands(click.Context(sentikit))  # has unreachable commands reported
+    sentikit.list_commands(click.Context(sentikit))  # records unreachable commands
     return default_registry()
 
 
@@ -61,7 +61,7 @@ def _full_hook_name(hook: str) -> str:
 
 
 def _offering(reports: Sequence[PluginReport], hook: str) -> list[PluginReport]:
-    """Keep the plugins that offer something through `hook`, and of them only that."""
+    """Keep the plugins that register something through `hook`, and only those registrations."""
     from dataclasses import replace
 
     kept = []
@@ -90,7 +90,7 @@ def _by_kind(registrations: Sequence[Registration]) -> dict[str, list[str]]:
 
 
 def _report_row(report: PluginReport) -> list[str]:
-    # Recipes are many: their names stand in `sentikit recipes list`.
+    # There are many recipes; `sentikit recipes list` has their names.
     offers = [
         f"{len(names):,} recipes"
         if kind == "recipe" and len(names) > 3

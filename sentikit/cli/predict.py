@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
 
-#: Compression that is read and not written.
+#: Compressed formats that can be read but not written.
 _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
 
-#: Shares of labels that the summary shows.
+#: Number of labels whose shares the summary shows.
 _MOST_SHARES = 6
 
 
@@ -50,13 +50,13 @@ _MOST_SHARES = 6
     "--format",
     "output_format",
     type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="What to write; default: by --output's ending, else like the input, or jsonl.",
+    help="Format of the output; default: by --output's suffix, else the input's, or jsonl.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Default: standard output. A file there is replaced; one named .gz is compressed.",
+    help="Default: standard output. Replaces an existing file; compresses one named .gz.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -70,7 +70,7 @@ _MOST_SHARES = 6
 @LOADING
 @THREADS
 @NPROC
-@click.option("--on", metavar="ENGINE", help="Label Parquet beyond this machine, as on ray.")
+@click.option("--on", metavar="ENGINE", help="Label Parquet files on a cluster, such as ray.")
 @click.pass_context
 def predict(
     context: click.Context,
@@ -90,10 +90,10 @@ def predict(
 ) -> None:
     """Label a file or a pipe of any length with any classifier.
 
-    X is a run of any kind, a recipe or a model folder. Columns and order stay; predicted_label and
-    a probability for each class are added, and, where LLMs are asked, which member answered, what
-    it cost and why a row has no label. A row without text gets no label. Several processes, under
-    torchrun or by --nproc, share the texts of a file.
+    X is a run of any kind, a recipe or a model folder. The output keeps all columns in their order
+    and adds predicted_label and a probability for each class; for LLMs also the member that
+    answered, its cost, and why a row has no label. A row without text gets no label. Several
+    processes, under torchrun or with --nproc, share the texts of a file.
     """
     from sentikit.labelling.loading import load_classifier, refuse_missing
 
@@ -101,11 +101,11 @@ def predict(
         _predict_on(context, on)
         return
     if resume and output is None:
-        raise InputError("--resume needs --output: what went to standard output is not kept.")
+        raise InputError("--resume needs --output, because standard output is not kept.")
     if source.piped:
         _refuse_for_pipe(nproc, batch)
     chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
-    # Starting takes seconds: what does not exist, or is wrong with the file, is said before.
+    # Starting takes seconds, so a missing or malformed file is reported before.
     refuse_missing(model, loading.revision)
     source.count()
     start_processes(context, nproc, loading.device)
@@ -141,8 +141,8 @@ def predict(
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
     if nproc and nproc > 1:
         raise InputError(
-            f"{nproc} processes cannot share standard input: each reads all texts. "
-            "Save them in a file and name it."
+            f"{nproc} processes cannot share standard input, because each reads all "
+            "texts. Save the texts in a file and name it."
         )
     if batch:
         raise InputError("--batch reads the texts several times. Save them in a file and name it.")
@@ -151,7 +151,7 @@ def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
 def _kind_to_write(
     source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
 ) -> str:
-    """Return the kind of table to write; refuse one that cannot be written where it should go."""
+    """Return the kind of table to write; refuse an output that cannot be written."""
     from sentikit.labelling.table_writer import written_kind
 
     if output is not None and output.is_dir():
@@ -160,21 +160,21 @@ def _kind_to_write(
         raise InputError(f"--output {output} is the file to label. Choose another name.")
     if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
         raise InputError(
-            f"--output {output}: {output.suffix} is not written; the compressed form that can be "
-            "written is .gz, as in labelled.csv.gz."
+            f"--output {output}: {output.suffix} files cannot be written. Use .gz, as in "
+            "labelled.csv.gz."
         )
     kind = wanted or written_kind(output, source.file, source.kind)
     if kind == "parquet" and output is None:
-        raise InputError("Parquet is not written to standard output. Give --output FILE.parquet.")
+        raise InputError("Parquet cannot go to standard output. Add --output FILE.parquet.")
     if spreadsheet_safe and kind not in ("csv", "tsv"):
-        raise InputError(f"--spreadsheet-safe is for CSV and TSV, and {kind} is written.")
+        raise InputError(f"--spreadsheet-safe is for CSV and TSV, but the output is {kind}.")
     if output is not None:
         refuse_unwritable(output)
     return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
-    """Hand over to the command that a plugin brings for an engine: ``predict-on-ENGINE``."""
+    """Run a plugin's command for an engine, ``predict-on-ENGINE``, with the given options."""
     from click.core import ParameterSource
 
     from sentikit.errors import unknown_name
@@ -196,7 +196,7 @@ def _predict_on(context: click.Context, engine: str) -> None:
             continue
         several = isinstance(value, tuple) and len(value) > 1
         if name not in own or several:
-            raise InputError(f"{parameter.opts[-1]} does not go together with --on {engine}.")
+            raise InputError(f"{parameter.opts[-1]} cannot be used with --on {engine}.")
         if value is not True:
             typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
         typed.insert(0, own[name].opts[-1])
@@ -204,14 +204,14 @@ def _predict_on(context: click.Context, engine: str) -> None:
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
-    """Print what the LLMs would cost; nothing is asked."""
+    """Print the estimated cost of the LLMs."""
     from sentikit.labelling.file_job import FileRows, cache_of
     from sentikit.labelling.job import estimate
 
     with source.open() as rows:
         found = estimate(classifier, FileRows(source, rows), cache_of(classifier), batch)
     if not found:
-        click.echo("This classifier asks no LLM: it costs nothing.")
+        click.echo("This classifier uses no LLM and costs nothing.")
     click.echo("\n\n".join(counted.to_text() for counted in found))
 
 
@@ -225,7 +225,7 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 def _report(
     context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
 ) -> None:
-    """Say what the rows came to, and fail where some have no label and may get one."""
+    """Print a summary; exit with 1 if rows failed that could get a label later."""
     from sentikit.processes.launching import typed_command
     from sentikit.terminal import usd_text
 
@@ -239,28 +239,31 @@ def _report(
             left = "middle" if encoder.long_texts == "head_tail" else "end"
             click.echo(
                 f"{_texts(encoder.cut)} more than {encoder.max_length} word pieces; the {left} was "
-                "not read.",
+                "ignored.",
                 err=True,
             )
         if encoder.unknown:
             click.echo(
-                f"{_texts(encoder.unknown)} mostly characters that the model does not know; such "
-                "labels mean little.",
+                f"{_texts(encoder.unknown)} mostly characters that the model does not know; their "
+                "labels are unreliable.",
                 err=True,
             )
     if totals.answers:
         cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
-        click.echo(f"{totals.answers:,} of {totals.texts:,} rows asked, {cost} paid.", err=True)
+        click.echo(
+            f"{totals.answers:,} of {totals.texts:,} rows answered by an LLM, {cost} paid.",
+            err=True,
+        )
     if totals.misread:
-        said = f"{totals.misread:,} rows have no label: the answer is none (see error)."
-        click.echo(said, err=True)
+        message = f"{totals.misread:,} rows have no label, because the answer has none (see error)."
+        click.echo(message, err=True)
     if totals.failed:
         again = ""
         if output is not None:
             typed = typed_command(
                 context, ["output", "resume"], ["--output", str(output), "--resume"]
             )
-            again = f" Ask about these again: {typed}"
+            again = f" Retry them: {typed}"
         rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
         without = totals.invalid - totals.misread
         label = " and no label" if without == totals.failed else f", {without:,} without a label"
@@ -273,33 +276,33 @@ def _texts(count: int) -> str:
 
 
 def _summary(done: TableWriter, output: Path | None) -> str:
-    """Return the rows and the shares of the labels, and how the shares are corrected."""
+    """Return the number of rows, the shares of the labels, and how to correct them."""
     import shlex
 
     count = sum(done.labelled.values())
-    said = f"{count:,} of {done.totals.rows:,} rows labelled"
+    counts = f"{count:,} of {done.totals.rows:,} rows labelled"
     if done.without_words:
-        said += f", {done.without_words:,} of them without words"
+        counts += f", {done.without_words:,} of them without words"
     if not count:
-        return f"{said}."
+        return f"{counts}."
     most = sorted(done.labelled, key=lambda label: -done.labelled[label])[:_MOST_SHARES]
     shares = [f"{done.labelled[c] / count:.1%} {c}" for c in done.labelled if c in most]
     if len(done.labelled) > len(most):
         shares.append(f"{len(done.labelled) - len(most)} more")
     table = "LABELLED" if output is None else shlex.quote(str(output))
     return (
-        f"{said}: {', '.join(shares)} (uncorrected).\n"
-        f"To correct the shares by checked texts: sentikit estimate {table} --checked CHECKED.csv"
+        f"{counts}: {', '.join(shares)} (uncorrected).\n"
+        f"To correct the shares with checked texts: sentikit estimate {table} --checked CHECKED.csv"
     )
 
 
 def _certificate_of(output: Path) -> Path:
-    """Return where a labelled table's certificate is unless it is named."""
+    """Return the default path of a labelled table's certificate."""
     return output.with_suffix(".certificate.json")
 
 
 def _forget_certificate(output: Path | None, file: str) -> None:
-    """Remove the certificate of the table that stood at `output` before."""
+    """Remove the certificate of an earlier table at `output`."""
     stale = None if output is None else _certificate_of(output)
     if stale is not None and stale.is_file() and not _is_same(stale, file):
         stale.unlink()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @RECIPE
 @SETTINGS
 @OUTPUT
-@click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N prompts; ask none.")
+@click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N prompts; send none.")
 @ESTIMATE
 @MAX_COST
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Label N examples at most.")
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-on-error",
     metavar="N|FRACTION",
-    help="Stop once N rows, or this fraction of all, have failed. Default: failing rows are rows.",
+    help="Stop once N rows, or this fraction of all, have failed; default: never.",
 )
 @RESUME
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -63,7 +63,7 @@ def prompt(
     from sentikit.runs.folder import choose_run_folder
 
     if (show is not None) + estimate + resume > 1:
-        raise InputError("--show, --estimate and --resume are mutually exclusive: give one.")
+        raise InputError("--show, --estimate and --resume are mutually exclusive. Give one.")
     registry = default_registry()
     name = needed_recipe(recipe, "prompt", registry)
     components = prompt_components(resolved_recipe(name, settings, registry), registry)
@@ -111,7 +111,7 @@ def _estimate(
     split = split_to_label(components, limit)
     classifier = split_classifier(components, split)
     found = estimate(classifier, SplitRows(split), cache, batch)
-    # An adviser that is an LLM is counted apart.
+    # An adviser that is an LLM has its own estimate.
     counted = [one.to_json() for one in found]
     if as_json:
         click.echo(json.dumps(counted[0] if len(counted) == 1 else counted, indent=2))
@@ -143,17 +143,17 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
     else:
         click.echo(f"{finished.path}: {totals.rows:,} rows labelled, none has a gold label")
     rate = totals.invalid / max(1, totals.texts)
-    said = [f"{totals.invalid:,} of {totals.texts:,} answers invalid ({rate:.1%})"]
+    facts = [f"{totals.invalid:,} of {totals.texts:,} answers invalid ({rate:.1%})"]
     if totals.without_text:
-        said.append(f"{totals.without_text:,} rows without text")
+        facts.append(f"{totals.without_text:,} rows without text")
     if totals.repaired:
-        said.append(f"{totals.repaired:,} repaired")
+        facts.append(f"{totals.repaired:,} repaired")
     if totals.failed:
-        said.append(f"{totals.failed:,} rows failed (see error in predictions.jsonl)")
-    said.append("cost unknown" if totals.paid is None else f"${usd_text(totals.paid)} paid")
+        facts.append(f"{totals.failed:,} rows failed (see error in predictions.jsonl)")
+    facts.append("cost unknown" if totals.paid is None else f"${usd_text(totals.paid)} paid")
     if totals.paid is not None and totals.cost and totals.cost > totals.paid:
-        said.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
+        facts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
     if totals.unmetered:
         counted = "their cost is unknown" if totals.paid is None else "counted at their worst case"
-        said.append(f"{totals.unmetered:,} answers without usage, {counted}")
-    click.echo(", ".join(said) + ".", err=True)
+        facts.append(f"{totals.unmetered:,} answers without usage, {counted}")
+    click.echo(", ".join(facts) + ".", err=True)

@@ -23,11 +23,11 @@ def recipes() -> None:
 
 
 @recipes.command("list", epilog="Example: sentikit recipes list --study")
-@click.option("--study", is_flag=True, help="The study's 32 rows, with the figures it published.")
+@click.option("--study", is_flag=True, help="The study's 32 rows with their published figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def list_recipes(context: click.Context, study: bool, as_json: bool) -> None:
-    """List the recipes that plugins offer."""
+    """List available recipes."""
     from dataclasses import asdict
 
     from sentikit.recipe.resolving import list_recipes as offered
@@ -50,10 +50,10 @@ def list_recipes(context: click.Context, study: bool, as_json: bool) -> None:
 
 @recipes.command(epilog="Example: sentikit recipes show electra-large --resolved")
 @click.argument("name", metavar="NAME|FILE")
-@click.option("--resolved", is_flag=True, help="With all it extends, and where each value is from.")
+@click.option("--resolved", is_flag=True, help="Merge what it extends, and show each origin.")
 @SETTINGS
 def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
-    """Print a recipe as it is written, or resolved."""
+    """Print a recipe as written, or resolved."""
     from sentikit.recipe.resolving import recipe_path
     from sentikit.registry import default_registry
     from sentikit.yaml_files import read_utf8
@@ -70,15 +70,13 @@ def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def copy(name: str, file: Path, force: bool) -> None:
-    """Copy a recipe to a file of your own, with all it extends laid in."""
+    """Copy a recipe to a new file, merged with all it extends."""
     from sentikit.errors import InputError
     from sentikit.files import write_text
     from sentikit.recipe.resolving import resolve_recipe
 
     if file.suffix not in (".yaml", ".yml"):
-        raise InputError(
-            f"{file}: let the name end in .yaml, so that --recipe knows it for a file."
-        )
+        raise InputError(f"{file} must end in .yaml, so that --recipe recognises it as a file.")
     if file.is_dir():
         raise InputError(f"{file} is a folder; a file is needed. Choose another name.")
     if file.exists() and not force:
@@ -92,7 +90,7 @@ def copy(name: str, file: Path, force: bool) -> None:
 @SETTINGS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Check recipes, all bundled ones if none is named; exit 2 if one is wrong."""
+    """Check recipes, by default all registered ones; exit 2 if one is invalid."""
     from sentikit.registry import default_registry
 
     registry = default_registry()
@@ -122,7 +120,7 @@ def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[
 
 
 def _with_origins(recipe: ResolvedRecipe) -> str:
-    """Write a recipe with the origin of each value in a comment behind it."""
+    """Return a recipe with the origin of each value in a comment."""
     lines = list(_origin_lines(recipe, recipe.values, ()))
     width = min(60, max((len(text) for text, origin in lines if origin), default=0))
     return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines)

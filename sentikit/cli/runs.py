@@ -51,7 +51,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
             print_text(f"{run.path} is damaged: {run.problem}", err=True)
 
 
-#: What of a manifest is shown.
+#: The keys of a manifest that are shown.
 _SHOWN = (
     *("failure", "started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
     *("provider", "base_model", "trained_tokens", "cost_usd", "spent_usd"),
@@ -62,7 +62,7 @@ _SHOWN = (
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
 def show(run: Path, as_json: bool) -> None:
-    """Show what a run is, what it cost and how it scores."""
+    """Show a run's settings, cost and scores."""
     from sentikit.runs.folder import PARTIAL
     from sentikit.runs.listing import read_summary
 
@@ -85,7 +85,7 @@ def show(run: Path, as_json: bool) -> None:
 
 
 def _spelled(value: object) -> str:
-    """Return a value of a manifest in words: costs by item, with those that are not known."""
+    """Return a manifest's value as text, with unknown costs as ``unknown``."""
     if not isinstance(value, dict):
         return str(value)
     shown = {item: "unknown" if part is None else part for item, part in value.items()}
@@ -93,9 +93,9 @@ def _spelled(value: object) -> str:
 
 
 def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, float]:
-    """Return what the journal of answers knows of the calls of a run that could not say it.
+    """Return a killed run's cost from the answer journal.
 
-    Calls that were in flight count at their worst: they may have been billed.
+    Calls in flight count at their worst-case cost, because they may have been billed.
     """
     if manifest.get("status") != "running" or not manifest.get("run_id"):
         return {}
@@ -111,7 +111,7 @@ def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
     if metrics and "overall" in metrics:
         print_scores(f"scores on {metrics.get('split', '')}", metrics)
         return
-    finished = "No scores: there is no metrics.json, as where no text has a gold label."
+    finished = "No scores: this data has no labels to score against."
     click.echo(finished if status == "finished" else "No scores yet.", err=True)
 
 

@@ -15,7 +15,7 @@ _MOST_CLASS_COLUMNS = 6
 def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
     """Print the scores of ``metrics.json`` overall, by source and by class, as fractions."""
     overall, by_source = metrics["overall"], metrics.get("by_source", {})
-    # With many classes, their scores have a table of their own.
+    # Many classes get a separate table.
     by_class = overall["per_class"] if len(overall["per_class"]) > _MOST_CLASS_COLUMNS else {}
     classes = [] if by_class else list(overall["per_class"])
     columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {name}" for name in classes)]
@@ -36,13 +36,13 @@ def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
 
 
 def scored(found: Estimate) -> tuple[str, str]:
-    """Return a score and its interval, as cells of a table."""
+    """Return a score and its interval as cells of a table."""
     return f"{found.value:.4f}", f"[{found.percentile.low:.4f}, {found.percentile.high:.4f}]"
 
 
 def gained(found: Estimate) -> str:
-    """Return a difference with its interval, signs written out."""
-    # Adding 0 turns -0.0 into 0.0: what rounds to zero has no sign.
+    """Return a difference with its interval, with signs."""
+    # Adding 0 turns -0.0 into 0.0.
     value, low, high = (
         f"{round(number, 4) + 0.0:+.4f}"
         for number in (found.value, found.percentile.low, found.percentile.high)

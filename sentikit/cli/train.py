@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sentikit.training.job import TrainedRun
     from sentikit.training.recipe import ClassifierComponents, TrainComponents
 
-_STOPPING = "Finishing the step and saving; once more stops at once."
+_STOPPING = "Saving after this step. Press Ctrl-C again to stop at once."
 
 
 @click.command(
@@ -26,11 +26,11 @@ _STOPPING = "Finishing the step and saving; once more stops at once."
 @SETTINGS
 @OUTPUT
 @click.option("--resume", is_flag=True, help="Resume a run that was stopped or killed.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; train and write nothing.")
 @NPROC
 @THREADS
 @DEVICE
-@click.option("--interactive", is_flag=True, help="Ask at each epoch's end what to change.")
+@click.option("--interactive", is_flag=True, help="Ask for changes after each epoch.")
 @PLOTS
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")
 @click.pass_context
@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train a classifier on a dataset and save a run: model, predictions, scores.
 
-    Under torchrun, the deepspeed launcher or srun it joins the processes there are.
+    Under torchrun, the deepspeed launcher or srun, it joins the existing processes.
     """
     from sentikit.processes.group import joined_processes
     from sentikit.processes.launching import process_count
@@ -64,7 +64,7 @@ def train(
         if device != "auto":
             from sentikit.devices import choose_device
 
-            choose_device(device)  # a device that is not here, before a folder is chosen
+            choose_device(device)  # refuse a missing device before choosing a folder
         if dry_run:
             if is_main_process:
                 _print_plan(components, nproc or process_count(), as_json)
@@ -101,7 +101,7 @@ def _components(
 
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
-    """Choose the run's folder; only the process that writes has it before its eyes."""
+    """Choose the run's folder; only the main process may look at it."""
     from sentikit.processes.launching import is_main_process, job_id
     from sentikit.runs.folder import RUNS, RunFolder, choose_run_folder
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="Hold a recipe's vote. A member that is a recipe has its run under runs/; an LLM that has "
-    "none is asked now.",
+    help="Run a recipe of kind vote. Members that are recipes have their runs under runs/; an LLM "
+    "without one is queried now.",
 )
 @SETTINGS
 @click.option(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.Choice(["first", "probability"]),
     default="first",
     show_default=True,
-    help="Among tied labels: the first named run's, or the one with the highest mean probability.",
+    help="Break ties by the first run, or by the highest mean probability.",
 )
 @MAX_COST
 @RESUME
@@ -52,10 +52,10 @@ def vote(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Take the majority label of several runs; name the most trusted first.
+    """Take the majority label of several runs; name the most reliable first.
 
     Each RUN is a run's folder, a results file, or PATH#encoder for the encoder's prediction
-    recorded inside an augmented run or file. An invalid answer is no vote.
+    recorded inside an augmented run or file. Invalid answers do not count.
     """
     from click.core import ParameterSource
 
@@ -67,13 +67,11 @@ def vote(
     if recipe is not None and runs:
         raise InputError("Give either runs or --recipe, not both.")
     if recipe is None and (settings or max_cost or resume):
-        raise InputError("--set, --max-cost and --resume go with --recipe alone.")
+        raise InputError("--set, --max-cost and --resume need --recipe.")
     if recipe is not None and context.get_parameter_source("ties") == ParameterSource.COMMANDLINE:
-        raise InputError(
-            f"--ties goes with runs; with a recipe, give --set vote.ties={ties} instead."
-        )
+        raise InputError(f"--ties is for runs. With a recipe, use --set vote.ties={ties}.")
     if recipe is None and len(runs) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
+        raise InputError("A vote needs at least two runs, and three to be useful.")
     run = None
     if output is not None:
         resume = resume and bool(RunFolder(output).status)

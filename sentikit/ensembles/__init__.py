@@ -1,1 +1,1 @@
-"""Classifiers that answer together: an encoder with an LLM behind it, and votes."""
+"""Cascades and votes of recorded runs, and the recipes of ensembles."""

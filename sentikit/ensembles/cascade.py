@@ -1,4 +1,4 @@
-"""Cascades of recorded runs: judged, and drawn at other thresholds."""
+"""Cascades of recorded runs: their scores, and their curve over thresholds."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.table import Labelling, RunTable
 
 STEPS = 100
-# A piece of resamples holds at most so many counts.
+# Maximum number of counts in a piece of resamples.
 _COUNTS_AT_A_TIME = 4_000_000
 How = Literal["given", "tuned", "cross-fitted"]
 
 
 @dataclass(frozen=True)
 class CurvePoint(OperatingPoint):
-    """A cascade at one threshold, and where its macro-F1 lies with the asked confidence."""
+    """A cascade at one threshold, with the confidence interval of its macro-F1."""
 
     low: float
     high: float
@@ -52,26 +52,26 @@ class CurvePoint(OperatingPoint):
 
 @dataclass(frozen=True)
 class JudgedCascade:
-    """A cascade of two runs, judged; scores and shares are fractions.
+    """The results of a cascade of two runs; scores and shares are fractions.
 
     Attributes:
         encoder: the encoder's run.
         llm: the LLM's run.
-        threshold: the top probability from which on the encoder answers.
+        threshold: the lowest top probability at which the encoder answers.
         how: whether the threshold was given, tuned on other runs, or cross-fitted on these.
-        aim: what it was chosen for.
-        explanation: one sentence on where the threshold comes from.
-        rows: how many texts there are.
-        calls: how many of them the LLM answers.
-        cost: USD of the LLM for 1,000 texts; None where unknown.
-        llm_cost: the same if the LLM answered all.
+        aim: the objective for choosing the threshold.
+        explanation: one sentence on the choice of the threshold.
+        rows: number of texts.
+        calls: number of texts that the LLM answers.
+        cost: USD of the LLM for 1,000 texts; None if unknown.
+        llm_cost: USD for 1,000 texts if the LLM answered all.
         scores: against the gold labels.
-        curve: at other thresholds, judged on these same texts; empty without gold labels.
-        best: the best point of all, in hindsight; None without gold labels.
-        notes: what a reader must know.
-        labels: class numbers answered, (rows,).
+        curve: scores at other thresholds, on the same texts; empty without gold labels.
+        best: the best threshold in hindsight; None without gold labels.
+        notes: sentences on the limits of the results.
+        labels: predicted class numbers, (rows,).
         asked: whether the LLM answered, (rows,).
-        ensemble: the two runs, side by side.
+        ensemble: the two runs, row by row.
     """
 
     encoder: str
@@ -94,11 +94,11 @@ class JudgedCascade:
 
     @property
     def share(self) -> float:
-        """Share of texts the LLM answers."""
+        """The share of texts that the LLM answers."""
         return self.calls / self.rows
 
     def summary(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` says of it."""
+        """Return the values for ``metrics.json``."""
         share = {"calls": self.calls, "share_of_calls": self.share}
         return {"threshold": self.threshold, "how": self.how} | share
 
@@ -120,7 +120,7 @@ class JudgedCascade:
         }
 
     def table(self, name: str = "cascade") -> RunTable:
-        """Return the cascade's answers as a run of that name, to compare it with others."""
+        """Return the cascade's answers as a run with that name, for comparisons."""
         encoder, llm = self.ensemble.members
         own, theirs = encoder.answers.probabilities, llm.answers.probabilities
         assert own is not None
@@ -150,21 +150,21 @@ def cascade(
     target: float | None = None,
     llm_cost: float | None = None,
 ) -> JudgedCascade:
-    """Put an LLM's recorded run behind an encoder's.
+    """Combine the recorded runs of an encoder and an LLM into a cascade.
 
     Args:
-        encoder: answers where its top probability is at least the threshold.
-        llm: answers elsewhere.
-        threshold: without one, it is chosen.
-        tune: the encoder's and the LLM's runs on other texts, to choose it on; without them it is
+        encoder: the run that answers if its top probability is at least the threshold.
+        llm: the run that answers otherwise.
+        threshold: the threshold; by default it is chosen.
+        tune: the encoder's and the LLM's runs on other texts, to choose it on; by default it is
             cross-fitted on these.
         goal: the best macro-F1, or the best within a share of calls or a cost.
         target: that share, or USD for 1,000 texts.
-        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+        llm_cost: USD for 1,000 texts, if the LLM's run does not record it.
 
     Raises:
-        InputError: a run cannot be read, they are over different texts, the encoder has no
-            probabilities, no threshold can be chosen, or goal and target do not go together.
+        InputError: a run cannot be read, the runs are over different texts, the encoder has no
+            probabilities, no threshold can be chosen, or the target does not fit the goal.
     """
     goals = get_args(Goal)
     if goal not in goals:
@@ -179,17 +179,17 @@ def cascade(
 
 
 def compare_cascade(judged: JudgedCascade, llm_cost: float | None = None) -> Comparison:
-    """Compare a cascade to its two members, as for a report.
+    """Compare a cascade with its two members, for a report.
 
     Args:
         judged: the cascade.
-        llm_cost: USD for 1,000 texts, where the LLM's run does not say.
+        llm_cost: USD for 1,000 texts, if the LLM's run does not record it.
 
     Raises:
         InputError: no text has a gold label.
     """
     if not len(judged.ensemble.scored):
-        raise InputError("No text has a gold label; there is nothing a report could show.")
+        raise InputError("A report needs gold labels, but no text has one.")
     given = {judged.llm: llm_cost, "cascade": judged.cost}
     costs = {name: cost for name, cost in given.items() if cost is not None}
     return compare([judged.table(), *judged.ensemble.members], inference_cost=costs)
@@ -201,14 +201,14 @@ def judge_cascade(
     asked: NDArray[np.bool_] | None = None,
     explanation: str = "",
 ) -> JudgedCascade:
-    """Put the second run of an ensemble behind the first.
+    """Compute the results of a cascade of an ensemble's two runs.
 
     Args:
         ensemble: the encoder's run and the LLM's.
-        choice: where the threshold comes from.
-        asked: whether the LLM was, (rows,), where it answered nothing but the texts sent to it:
-            there is no curve then, and nothing to say of the LLM alone.
-        explanation: with `asked`, one sentence on a threshold that was chosen; "" if it was given.
+        choice: how to choose the threshold.
+        asked: whether the LLM was asked, (rows,), if it answered only the texts sent to it; there
+            are then no curve and no scores of the LLM alone.
+        explanation: with `asked`, one sentence on a chosen threshold; "" if it was given.
     """
     encoder, llm = ensemble.members
     whole = asked is None
@@ -230,7 +230,7 @@ def judge_cascade(
             points, best = tuple(curve(scored, choice.resampling)), choose(scored, Aim())
     else:
         assert choice.threshold is not None
-        threshold, explanation = choice.threshold, explanation or "The threshold was given."
+        threshold, explanation = choice.threshold, explanation or "Set by the user."
         cost = None if llm.cost is None else np.nan_to_num(llm.cost)
     labels = np.where(asked, llm.answers.labels, encoder.answers.labels)
     members = ensemble.members if whole else (encoder,)
@@ -263,13 +263,13 @@ def _notes(ensemble: Ensemble, choice: CascadeChoice, rows: Routed) -> list[str]
     shared = len(_named(choice.tune) & _named(ensemble)) if choice.tune else 0
     if shared:
         notes.append(
-            f"{shared:,} texts that the threshold was chosen on are among those it is judged "
-            "on: its score is too good to be true for new texts."
+            f"The threshold was chosen on {shared:,} of the scored texts, so the scores are too "
+            "optimistic for new texts."
         )
     unsure = int((rows.confidence < 0).sum())
     if unsure:
         notes.append(
-            f"The encoder has no label or no probabilities for {unsure:,} texts; they go to the "
+            f"The encoder has no label or no probabilities for {unsure:,} texts, which go to the "
             "LLM at any threshold."
         )
     unlabelled = len(ensemble) - len(ensemble.scored)
@@ -279,7 +279,7 @@ def _notes(ensemble: Ensemble, choice: CascadeChoice, rows: Routed) -> list[str]
 
 
 def _named(ensemble: Ensemble) -> set[str]:
-    """Return an ensemble's texts, or the ids of texts that no run holds."""
+    """Return an ensemble's texts, or its ids if no run has texts."""
     return set(ensemble.examples.texts) - {""} or set(ensemble.examples.ids)
 
 
@@ -290,9 +290,9 @@ def _per_thousand(cost: NDArray[np.float64] | None, asked: NDArray[np.bool_]) ->
 
 
 def curve(rows: Routed, resampling: Resampling, steps: int = STEPS) -> list[CurvePoint]:
-    """Return the cascade in about `steps` even steps of calls, drawn on the same resamples.
+    """Return about `steps` points at even steps of calls, with the same resamples.
 
-    The first point is the encoder alone (as far as it answers), the last the LLM alone.
+    The first point is the encoder alone (for the texts it answers), the last the LLM alone.
     """
     every = all_cuts(rows)
     shares = every.calls / every.rows
@@ -313,7 +313,7 @@ def _resampled(
     rows: Routed, thresholds: Sequence[float], resampling: Resampling
 ) -> NDArray[np.float64]:
     """Return macro-F1 of each resample at each threshold, (resamples, thresholds)."""
-    # The bin of a row is the first threshold at which it is sent.
+    # The bin of a row is the first threshold at which it goes to the LLM.
     bins = np.searchsorted(np.array(thresholds), rows.confidence, side="right")
     columns = np.column_stack([bins, rows.gold, rows.encoder, rows.llm])
     kinds, counts = np.unique(columns, axis=0, return_counts=True)

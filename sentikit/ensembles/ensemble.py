@@ -1,4 +1,4 @@
-"""Recorded runs over the same texts, their rows side by side, and the scores of what they give."""
+"""Ensembles: recorded runs over the same texts, aligned row by row, and their scores."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from sentikit.runs.reading import read_run
 from sentikit.runs.table import RunTable
 from sentikit.scoring import Scores, score, score_by_source
 
-#: A run's folder, a results file, PATH#encoder, or rows read already.
+#: A run's folder, a results file, PATH#encoder, or a table of rows.
 Recorded: TypeAlias = str | Path | RunTable
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs over the same texts, rows and classes in one order; gold is -1 where no run knows it."""
+    """Runs over the same texts, with rows and classes in the same order; unknown gold is -1."""
 
     examples: Examples
     classes: tuple[str, ...]
@@ -44,7 +44,7 @@ class Ensemble:
 
     @cached_property
     def has_text(self) -> NDArray[np.bool_]:
-        """Whether there is a text to label in each row, (rows,); files with ids alone have all."""
+        """Whether each row has a text, (rows,); true for files with only ids."""
         if not any(member.has_texts for member in self.members):
             return np.ones(len(self), bool)
         texts = self.examples.values("text")
@@ -61,15 +61,15 @@ class Ensemble:
 
 
 def gather(tables: Sequence[RunTable]) -> Ensemble:
-    """Put runs side by side; refuse those over different texts, classes or gold labels.
+    """Align runs; refuse different texts, classes or gold labels.
 
-    The first run that has texts decides the order of rows, the first whose classes stand in an
-    order that of classes. Rows without text have no answers, whatever a run recorded.
+    The first run with texts sets the order of rows, the first with ordered classes that of classes.
+    Recorded answers for rows without text are dropped.
     """
     names = [table.name for table in tables]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice} is given twice. An ensemble needs different runs.")
+        raise InputError(f"{twice} is given twice. Give different runs.")
     first = next((table for table in tables if table.has_texts), tables[0])
     known = next((table for table in tables if table.ordered), first)
     members = []
@@ -104,8 +104,8 @@ def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArr
             raise InputError(
                 f"{table.name} and {known_by.name} have different gold labels in "
                 f"{len(differing):,} of {len(gold):,} rows. The first is row {row + 1}: "
-                f"{classes[table.gold[row]]!r} there, {classes[gold[row]]!r} here. They were not "
-                "made on the same data."
+                f"{classes[table.gold[row]]!r} and {classes[gold[row]]!r}. Give runs on the same "
+                "data."
             )
         known_by = table if (gold < 0).all() else known_by
         gold = np.where(gold < 0, table.gold, gold)
@@ -113,15 +113,15 @@ def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArr
 
 
 def gather_runs(runs: Sequence[Recorded]) -> Ensemble:
-    """Read runs and put them side by side; errors are those of `read_run` and `gather`."""
+    """Read runs and align them."""
     return gather([run if isinstance(run, RunTable) else read_run(run) for run in runs])
 
 
 @dataclass(frozen=True)
 class EnsembleScores:
-    """Scores of an ensemble's answers and of its members; empty without gold labels.
+    """Scores of an ensemble and of its members; empty without gold labels.
 
-    Gains are how much its macro-F1 is above each member's, on the same resamples.
+    Gains are the differences of its macro-F1 from each member's, on the same resamples.
     """
 
     scores: Scores | None = None
@@ -141,7 +141,7 @@ def score_ensemble(
     members: Mapping[str, RunTable],
     resampling: Resampling,
 ) -> EnsembleScores:
-    """Score an ensemble's answers, (rows,), beside those of members that answered all rows."""
+    """Score an ensemble's answers, (rows,), and its members that answered all rows."""
     rows, classes = ensemble.scored, ensemble.classes
     if not len(rows):
         return EnsembleScores()

@@ -1,4 +1,4 @@
-"""Recipes of the kinds `cascade` and `vote`: their sections, their check, their members."""
+"""Recipes of the kinds `cascade` and `vote`: their schema, check and members."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sentikit.runs.folder import FINISHED, RunFolder
 
 
 class Tuning(ComponentSettings):
-    """How a cascade's threshold is chosen, on validation."""
+    """The choice of a cascade's threshold on validation."""
 
     goal: Goal = Field(
         "f1", description="the best macro-F1, or the best one within a share of calls or a cost"
@@ -45,23 +45,23 @@ class Tuning(ComponentSettings):
 
     @property
     def runs(self) -> tuple[str, str] | None:
-        """The runs on validation, where they are recorded."""
+        """The recorded runs on validation, or None."""
         return (self.encoder, self.llm) if self.encoder and self.llm else None
 
 
 class CascadeSettings(ComponentSettings):
-    """Each member answers when it is at least as sure as its threshold, the last the rest."""
+    """Each member answers if its confidence reaches its threshold; the last answers the rest."""
 
     members: list[str] = Field(
         min_length=2,
         description="runs, results files, recipes, models or other classifiers, tried in order",
     )
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
-        None, description="for each member but the last, the confidence from which on it answers"
+        None, description="for each member but the last, the lowest confidence at which it answers"
     )
     tune: Tuning | None = Field(None, description="how to choose the threshold on validation")
     llm_cost: float | None = Field(
-        None, ge=0, description="USD of the last member for 1,000 texts, where its run does not say"
+        None, ge=0, description="USD of the last member for 1,000 texts, if its run has no costs"
     )
 
     @model_validator(mode="after")
@@ -74,7 +74,7 @@ class CascadeSettings(ComponentSettings):
                 f"but the last; {len(self.thresholds)} given"
             )
         if self.tune is not None and len(self.stages) > 2:
-            raise ValueError("a threshold is chosen for two members alone; give thresholds")
+            raise ValueError("tune works only with two members; give thresholds")
         return self
 
     @property
@@ -83,25 +83,24 @@ class CascadeSettings(ComponentSettings):
 
 
 class CascadeRecipe(ComponentSettings):
-    """Classifiers of which each answers where it is sure: ``kind: cascade``."""
+    """Classifiers that answer where they are confident: ``kind: cascade``."""
 
     kind: Literal["cascade"] = "cascade"
-    description: str = Field("", description="one line for the lists")
+    description: str = Field("", description="one line for `sentikit recipes list`")
     dataset: Section | None = Field(None, description="instead of the members' own dataset")
     split: str = Field("test", description="the split to label")
     cascade: CascadeSettings
 
 
 class VoteSettings(ComponentSettings):
-    """The label most members give."""
+    """The label that most members give."""
 
     members: list[str] = Field(
-        min_length=2, description="runs, results files or names of recipes, most trusted first"
+        min_length=2, description="runs, results files or names of recipes, most reliable first"
     )
     ties: Ties = Field(
         "first",
-        description="among tied labels: the first member's, or the one with the highest mean "
-        "probability",
+        description="break ties by the first member, or by the highest mean probability",
     )
 
 
@@ -109,12 +108,12 @@ class VoteRecipe(ComponentSettings):
     """Several classifiers vote: ``kind: vote``."""
 
     kind: Literal["vote"] = "vote"
-    description: str = Field("", description="one line for the lists")
+    description: str = Field("", description="one line for `sentikit recipes list`")
     vote: VoteSettings
 
 
 def member_names(members: Sequence[str]) -> dict[str, str]:
-    """Return members by short names of their own: the last part of a path, numbered if need be."""
+    """Return members by unique short names: the last part of a path, numbered if repeated."""
     named: dict[str, str] = {}
     for member in members:
         plain, _, inside = member.partition("#")
@@ -131,7 +130,7 @@ _ENSEMBLES: dict[str, type[BaseModel]] = {"cascade": CascadeRecipe, "vote": Vote
 
 
 def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
-    """Return all that is wrong with a recipe of kind cascade or vote."""
+    """Return every problem of a recipe of kind cascade or vote."""
     kind = kind_of(recipe)
     problems = validate(_ENSEMBLES[kind], recipe.values)[1]
     dataset, section = (recipe.values.get(name) for name in ("dataset", kind))
@@ -142,8 +141,8 @@ def check_ensemble(recipe: ResolvedRecipe, registry: Registry) -> list[Problem]:
         try:
             member_recipe(str(member), registry)
         except InputError as error:
-            said = f"{error.message} Or give a run, as runs/{member}."
-            problems.append(Problem((kind, "members", number), said))
+            message = f"{error.message} Or give a run, such as runs/{member}."
+            problems.append(Problem((kind, "members", number), message))
     return problems
 
 
@@ -157,7 +156,7 @@ def ensemble_settings(recipe: ResolvedRecipe, registry: Registry, schema: type[T
 
 
 def is_recorded(member: str) -> bool:
-    """Return whether a member means a run or its file: it is a path, or lies there."""
+    """Return whether a member is a run or results file: a path, or an existing file."""
     plain = member.removesuffix("#encoder")
     if plain.endswith((".yaml", ".yml")):
         return False
@@ -172,17 +171,17 @@ def member_recipe(member: str, registry: Registry) -> ResolvedRecipe | None:
 
 
 def member_path(member: str, runs: FilePath, registry: Registry) -> str:
-    """Return the run or file that a member means; a recipe means its finished run."""
+    """Return the run or file of a member; for a recipe, its finished run."""
     recipe = member_recipe(member, registry)
     return member if recipe is None else finished_run(recipe, member, runs)
 
 
 def finished_run(recipe: ResolvedRecipe, name: str, runs: FilePath) -> str:
-    """Return the finished run of a recipe, which a user calls `name`."""
+    """Return the finished run of a recipe; errors call it `name`."""
     path = runs / recipe.name
     if RunFolder(path).status == FINISHED:
         return str(path)
     raise InputError(
-        f"The recipe {name!r} has no finished run at {path}. Make it first: sentikit "
-        f"{kind_of(recipe)} --recipe {name} --output {path}; or name another run in its place."
+        f"The recipe {name!r} has no finished run at {path}. Run it first (sentikit "
+        f"{kind_of(recipe)} --recipe {name} --output {path}), or name another run instead."
     )

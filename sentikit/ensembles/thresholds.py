@@ -1,4 +1,4 @@
-"""Thresholds of cascades: the operating point at each, and the choice of one."""
+"""Thresholds of cascades: their operating points, and the choice of one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sentikit.runs.table import Labelling
 from sentikit.scoring import confusion_counts, macro_f1
 
 Goal = Literal["f1", "calls", "cost"]
-#: A threshold that no probability reaches: every text goes to the LLM.
+#: A threshold above every probability: every text goes to the LLM.
 EVERYTHING = 1.01
-#: The confidence of an encoder that gave no label or no probabilities: below every threshold.
+#: The confidence of an encoder without a label or probabilities: below every threshold.
 UNSURE = -1.0
-#: That of a row without text, about which nobody is asked: above every threshold.
+#: Confidence of a row without text, which no member labels: above every threshold.
 NEVER_SENT = 2.0
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What a threshold is chosen for: the best macro-F1, perhaps within a target.
+    """The objective of a threshold: the best macro-F1, possibly within a target.
 
-    The target is the largest share of texts sent (``calls``), or USD for 1,000 texts (``cost``).
+    The target is the maximum share of texts sent (``calls``), or USD for 1,000 texts (``cost``).
     """
 
     goal: Goal = "f1"
@@ -38,17 +38,17 @@ class Aim:
 
     @property
     def problem(self) -> str | None:
-        """One sentence on why the goal and the target do not go together; None where they do."""
+        """Why the target does not fit the goal, as a sentence; None if it does."""
         goal, target = self.goal, self.target
         if goal == "f1":
-            return None if target is None else "The goal f1 takes no target; calls and cost do."
+            return None if target is None else "The goal f1 has no target; only calls and cost do."
         if target is None:
-            wanted = "a share of texts, as 0.2" if goal == "calls" else "USD for 1,000 texts"
+            wanted = "a share of texts, such as 0.2" if goal == "calls" else "USD for 1,000 texts"
             return f"The goal {goal} needs a target: {wanted}."
         if not 0 < target < float("inf"):
             return f"The target must be above 0, not {target:g}."
         if goal == "calls" and target > 1:
-            return f"A share of calls is at most 1, as 0.2, not {target:g}."
+            return f"The target of calls must be at most 1, such as 0.2, not {target:g}."
         return None
 
     def __str__(self) -> str:
@@ -61,9 +61,9 @@ class Aim:
 
 @dataclass(frozen=True)
 class CascadeChoice:
-    """Where a cascade's threshold comes from: given, chosen on other runs, or cross-fitted.
+    """How to choose a cascade's threshold: given, tuned on other runs, or cross-fitted.
 
-    `llm_cost` is USD for 1,000 texts, where the run does not know its costs.
+    `llm_cost` is USD for 1,000 texts, if the run does not record its costs.
     """
 
     threshold: float | None = None
@@ -75,10 +75,10 @@ class CascadeChoice:
 
 @dataclass(frozen=True)
 class Routed:
-    """The rows of a cascade with what either member answers, as columns; class -1 is invalid.
+    """The rows of a cascade with both members' answers, as columns; class -1 is invalid.
 
-    `confidence` is the encoder's top probability, `UNSURE` where it has none and `NEVER_SENT` where
-    there is no text; `cost` is USD of each row if the LLM is asked.
+    `confidence` is the encoder's top probability, `UNSURE` if there is none, or `NEVER_SENT` for a
+    row without text; `cost` is USD of each row if the LLM answers it.
     """
 
     gold: NDArray[np.int64]
@@ -104,7 +104,7 @@ def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
     if llm_cost is not None:
         cost = np.full(len(ensemble), llm_cost / 1000)
     elif cost is not None:
-        # A row whose price is unknown is taken to cost what the others do on average.
+        # A row of unknown cost counts as the mean of the others.
         known = ~np.isnan(cost)
         cost = np.where(known, cost, cost[known].mean()) if known.any() else None
     return Routed(
@@ -120,8 +120,8 @@ def routed(ensemble: Ensemble, llm_cost: float | None = None) -> Routed:
 def _confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
     if answers.probabilities is None:
         raise InputError(
-            f"{name} records no probabilities, and a cascade asks how sure the encoder is. Give "
-            "the encoder's own run, or PATH#encoder of a run or file that recorded them."
+            f"{name} has no probabilities, which a cascade needs for the encoder's confidence. "
+            "Give the encoder's own run, or PATH#encoder of a run or file that has them."
         )
     known = ~np.isnan(answers.probabilities).any(1) & (answers.labels >= 0)
     return np.where(known, np.nan_to_num(answers.probabilities).max(1), UNSURE)
@@ -129,10 +129,10 @@ def _confidence(answers: Labelling, name: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A cascade at one threshold: the top probability from which on the encoder answers.
+    """A cascade at one threshold, the lowest top probability at which the encoder answers.
 
-    Macro-F1 is a fraction, the share that of texts sent to the LLM; costs are USD for 1,000 texts,
-    all of them and not only those sent.
+    Macro-F1 is a fraction; `share` is that of texts sent to the LLM; `cost` is USD for 1,000 texts,
+    including those not sent.
     """
 
     threshold: float
@@ -144,7 +144,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Cuts:
-    """The cascade at every threshold that makes a difference, fewest calls first; as columns."""
+    """The cascade at every distinct threshold, fewest calls first, as columns."""
 
     thresholds: NDArray[np.float64]
     calls: NDArray[np.int64]
@@ -160,17 +160,17 @@ class Cuts:
 
 
 def all_cuts(rows: Routed) -> Cuts:
-    """Return the cascade at every threshold that makes a difference.
+    """Return the cascade at every distinct threshold.
 
-    Equally sure rows stay together. A threshold lies halfway between the last row that is sent
-    and the first that is not, so that it does not depend on rounding.
+    Rows of equal confidence stay together. A threshold lies halfway between the last row that is
+    sent and the first that is not, so that rounding does not matter.
     """
     order = np.argsort(rows.confidence, kind="stable")
     ordered = rows.confidence[order]
     ordered = ordered[ordered < NEVER_SENT]
     changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     between = (ordered[changes] + ordered[changes - 1]) / 2
-    # Unsure rows are sent at any threshold: between them and the rest lies 0.
+    # Unsure rows are sent at any threshold; 0 separates them from the rest.
     between = np.where(ordered[changes - 1] == UNSURE, 0.0, between)
     ends = np.concatenate([changes, [len(ordered)]])
     thresholds = np.concatenate([between, [EVERYTHING]])
@@ -192,40 +192,40 @@ def all_cuts(rows: Routed) -> Cuts:
 
 
 def choose(rows: Routed, aim: Aim) -> OperatingPoint:
-    """Return the threshold with the best macro-F1 within the aim; among equals, fewest calls."""
+    """Return the threshold with the best macro-F1 within the aim; ties go to the fewest calls."""
     cuts = all_cuts(rows)
     if aim.goal == "cost" and cuts.cost is None:
         raise InputError(
-            "What the LLM costs is not known, so no threshold can be chosen for a cost. Give its "
-            "price with --llm-cost (USD for 1,000 texts), or aim at a share of calls."
+            "The LLM's cost is unknown, so no threshold can be chosen for a cost. Set it with "
+            "--llm-cost (USD for 1,000 texts), or choose the goal calls."
         )
     limited = {"calls": cuts.calls / cuts.rows, "cost": cuts.cost}.get(aim.goal)
     spent = np.zeros(len(cuts.calls)) if limited is None else limited
     within = spent <= (aim.target or 0) + 1e-12
     if not within.any():
         raise InputError(
-            f"No threshold keeps the {aim.goal} within {aim.target:g}: the encoder leaves at least "
-            f"{spent[0]:g} to the LLM. Aim higher."
+            f"No threshold keeps the {aim.goal} within {aim.target:g}, because the encoder leaves "
+            f"at least {spent[0]:g} to the LLM. Raise the target."
         )
-    # The first of equals: fewest calls.
+    # The first of equals has the fewest calls.
     return cuts.at(int(np.where(within, cuts.macro_f1, -1.0).argmax()))
 
 
 def cross_fit(
     rows: Routed, keys: Sequence[str], aim: Aim, folds: int = FOLDS
 ) -> NDArray[np.float64]:
-    """Return for each row, (rows,), a threshold chosen without it.
+    """Return a threshold for each row, (rows,), that was chosen without it.
 
-    The rows fall into folds by their key, so that neither their order nor which others are there
-    matters, and equal texts stay together. Each fold is answered at the threshold chosen on all
-    others: the result estimates how a threshold chosen this way scores on new texts.
+    Folds are assigned by key, so that equal texts share a fold and the order of rows does not
+    matter. Each fold uses the threshold chosen on the others: the result estimates the score of
+    such a threshold on new texts.
     """
     if len(rows) < 2 * folds:
         raise InputError(
-            f"{len(rows)} labelled texts are too few to choose a threshold on. Name one with "
-            "--threshold, or other runs to choose it on with --tune."
+            f"{len(rows)} labelled texts are too few to choose a threshold. Set one with "
+            "--threshold, or name other runs to choose it on with --tune."
         )
-    # Different keys are dealt out evenly, in the order of their digests.
+    # Distinct keys are assigned evenly, in the order of their digests.
     digests = {
         key: hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for key in set(keys)
@@ -245,38 +245,38 @@ def tuned(ensemble: Ensemble, choice: CascadeChoice, texts: str) -> tuple[float,
     known = routed(ensemble, choice.llm_cost).select(ensemble.scored)
     if not len(known):
         raise InputError(
-            f"{first.name} and {second.name} have no gold labels; a threshold is chosen against "
-            "them. Name runs on a labelled split."
+            f"{first.name} and {second.name} have no gold labels to choose a threshold on. "
+            "Name runs on a labelled split."
         )
     point = choose(known, choice.aim)
-    said = (
+    explanation = (
         f"Chosen for {choice.aim} on the {len(known):,} {texts}, where it sends {point.share:.1%} "
         f"to the LLM and macro-F1 is {point.macro_f1:.4f}."
     )
-    return point.threshold, said
+    return point.threshold, explanation
 
 
 def thresholds(
     ensemble: Ensemble, scored: Routed, choice: CascadeChoice
 ) -> tuple[float, NDArray[np.float64], str]:
-    """Return the threshold to use, that of each row with a gold label, and a sentence on both."""
+    """Return the threshold, the threshold of each row with a gold label, and an explanation."""
     if choice.threshold is not None:
         everywhere = np.full(len(scored), choice.threshold)
-        return choice.threshold, everywhere, "The threshold was given."
+        return choice.threshold, everywhere, "Set by the user."
     if choice.tune is not None:
-        cut, said = tuned(choice.tune, choice, "texts of the runs to tune on")
-        return cut, np.full(len(scored), cut), said
+        cut, explanation = tuned(choice.tune, choice, "texts of the runs to tune on")
+        return cut, np.full(len(scored), cut), explanation
     if not len(scored):
         raise InputError(
-            "No text has a gold label, so no threshold can be chosen. Name one with --threshold, "
+            "No text has a gold label, so no threshold can be chosen. Set one with --threshold, "
             "or choose it on other runs with --tune ENCODER_RUN LLM_RUN."
         )
     examples = ensemble.examples.select(ensemble.scored)
     by_row = cross_fit(scored, examples.texts if any(examples.texts) else examples.ids, choice.aim)
     threshold = choose(scored, choice.aim).threshold
-    said = (
-        f"Cross-fitted, as there is one split alone: every fifth of the texts is answered at the "
+    explanation = (
+        f"Cross-fitted, because there is only one split: each fifth of the texts uses the "
         f"threshold chosen for {choice.aim} on the other four ({by_row.min():.3f} to "
         f"{by_row.max():.3f}). On all texts it would be {threshold:.3f}."
     )
-    return threshold, by_row, said
+    return threshold, by_row, explanation

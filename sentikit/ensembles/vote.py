@@ -1,4 +1,4 @@
-"""Votes of recorded runs: counted and judged."""
+"""Votes of recorded runs and their scores."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sentikit.errors import InputError
 from sentikit.runs.reading import ENCODER_SUFFIX
 from sentikit.runs.table import Labelling, RunTable
 
-#: Kinds of runs that answer on own hardware, and that ask LLMs about some texts alone.
+#: Kinds of runs without LLMs, and those that ask LLMs only about some texts.
 _ENCODERS, _ENSEMBLES = ("train", "evaluate"), ("cascade", "vote")
 
 
 @dataclass(frozen=True)
 class JudgedVote:
-    """A vote of recorded runs.
+    """The results of a vote of recorded runs.
 
-    Costs are USD of all members for 1,000 texts, encoders free; None unless all are known.
+    `cost` is USD of all members for 1,000 texts, with encoders free; None unless all are known.
     """
 
     members: tuple[str, ...]
@@ -56,26 +56,25 @@ def vote(runs: Sequence[Recorded], ties: Ties = "first") -> JudgedVote:
     """Let recorded runs vote on every text.
 
     Args:
-        runs: most trusted first.
-        ties: among labels with equally many votes: the one of the first named run that gave one
-            of them, or the one with the highest mean probability.
+        runs: the most reliable first.
+        ties: break ties by the first run, or by the highest mean probability.
 
     Raises:
-        InputError: fewer than two runs, one cannot be read, they are over different texts, or
-            ties to break by probabilities that none records.
+        InputError: there are fewer than two runs, one cannot be read, they are over different
+            texts, or none has probabilities to break ties.
     """
     if len(runs) < 2:
-        raise InputError("A vote needs two runs at least, and three to be of use.")
+        raise InputError("A vote needs at least two runs, and three to be useful.")
     return vote_of(gather_runs(runs), ties)
 
 
 def vote_of(ensemble: Ensemble, ties: Ties) -> JudgedVote:
-    """Let the members of an ensemble vote; errors are those of `vote`."""
+    """Let the members of an ensemble vote."""
     answers = [member.answers for member in ensemble.members]
     if ties == "probability" and all(own.probabilities is None for own in answers):
         raise InputError(
-            "None of the runs records probabilities, so they cannot break ties. Let the first "
-            "named break them: --ties first."
+            "None of the runs has probabilities to break ties. Use --ties first, which takes the "
+            "first run's label."
         )
     costs = [answer_costs(member) for member in ensemble.members]
     known = not any(np.isnan(own).all() for own in costs)
@@ -90,7 +89,7 @@ def judge_vote(
     cost: float | None,
     labels: NDArray[np.int64] | None = None,
 ) -> JudgedVote:
-    """Judge a vote; its labels are the winners' unless they were decided elsewhere."""
+    """Compute a vote's results; by default its labels are the winners'."""
     if labels is None:
         labels = np.array([winner.number for winner in winners], np.int64)
     members = dict(zip(display_names(ensemble.members), ensemble.members, strict=True))
@@ -108,7 +107,7 @@ def judge_vote(
 
 
 def count_votes(members: Sequence[Labelling], ties: Ties = "first") -> list[Winner]:
-    """Return the winner of each row; the most trusted member comes first."""
+    """Return the winner of each row; the most reliable member comes first."""
     labels = np.stack([member.labels for member in members], 1).tolist()
     shares = [_known_probabilities(member) for member in members]
     return [elect(votes, [own[row] for own in shares], ties) for row, votes in enumerate(labels)]
@@ -121,11 +120,11 @@ def _known_probabilities(member: Labelling) -> list[list[float] | None]:
 
 
 def answer_costs(member: RunTable) -> NDArray[np.float64]:
-    """Return USD of each row, (rows,), NaN where it is unknown; encoders are free."""
+    """Return USD of each row, (rows,); NaN if unknown, and 0 for encoders."""
     kind = member.manifest.get("kind")
     if kind in _ENCODERS or member.name.endswith(ENCODER_SUFFIX):
         return np.zeros(len(member))
     if member.cost is None or np.isnan(member.cost).all():
         return np.full(len(member), np.nan)
-    # An ensemble's row without a cost is one that no LLM was asked about.
+    # In an ensemble, a row without a cost was not sent to an LLM.
     return np.nan_to_num(member.cost) if kind in _ENSEMBLES else member.cost

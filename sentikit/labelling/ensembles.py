@@ -1,4 +1,4 @@
-"""Runs of cascades and votes, whose members are asked in the job or repeat what was recorded."""
+"""Runs of cascades and votes, with members that answer in the job or are recorded."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def recorded_recipe(kind: str, runs: Sequence[str], **settings: Any) -> Resolved
 def run_cascade(
     recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
 ) -> tuple[JudgedCascade, RunFolder | None]:
-    """Label a split with a cascade and leave a run; each member is asked what is left to it.
+    """Label a split with a cascade and save a run.
 
-    Where all members are recorded the split is theirs, and no run is left if `run` is None.
+    If all members are recorded, the split is theirs, and `run` None saves no run.
     """
     settings = ensemble_settings(recipe, registry, CascadeRecipe)
     origin = _Members(settings.cascade.stages, registry, settings.dataset, settings.split)
@@ -81,7 +81,7 @@ def run_cascade(
 def run_vote(
     recipe: ResolvedRecipe, run: RunFolder | None, options: LabellingOptions, registry: Registry
 ) -> tuple[JudgedVote, RunFolder | None]:
-    """Label a split with a vote and leave a run; see `run_cascade`."""
+    """Label a split with a vote and save a run; see `run_cascade`."""
     settings = ensemble_settings(recipe, registry, VoteRecipe).vote
     origin = _Members(member_names(settings.members), registry)
     steps = _VoteSteps(settings, origin.opened(options.limit))
@@ -91,7 +91,7 @@ def run_vote(
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of an ensemble as a recipe names them."""
+    """Finds and loads the members of an ensemble."""
 
     stages: Mapping[str, str]
     registry: Registry
@@ -99,13 +99,13 @@ class _Members:
     split: str = "test"
 
     def _asked(self) -> dict[str, PromptComponents]:
-        """Return the components of the members that are LLMs to ask, by name."""
+        """Return the components of the LLMs that answer in the job, by name."""
         found: dict[str, PromptComponents] = {}
         for name, member in self.stages.items():
             recipe = member_recipe(member, self.registry)
             if recipe is None or kind_of(recipe) in ("cascade", "vote"):
                 continue
-            # A recipe with a finished run is taken as recorded.
+            # A recipe with a finished run counts as recorded.
             finished = RunFolder(RUNS / recipe.name).status == FINISHED
             if kind_of(recipe) != "prompt" or finished:
                 member_path(member, RUNS, self.registry)
@@ -119,9 +119,9 @@ class _Members:
         return found
 
     def opened(self, limit: int | None) -> _Opened:
-        """Load the members for the split that the first LLM to ask labels.
+        """Load the split of the first LLM's recipe, and the members.
 
-        Where no LLM is to be asked, the members repeat what they recorded, and the split is theirs.
+        If no LLM answers in the job, the split and the answers are those that the members recorded.
         """
         asked = self._asked()
         if asked:
@@ -135,19 +135,19 @@ class _Members:
             return _Opened(split, members, asked, self._paid_before(asked))
         if limit is not None or self.dataset is not None:
             given = "dataset" if limit is None else "--limit"
-            raise InputError(f"Recorded runs have labelled their own texts: leave {given} out.")
+            raise InputError(f"Recorded runs have their own texts. Leave out {given}.")
         paths = [member_path(member, RUNS, self.registry) for member in self.stages.values()]
         unlabelled = next((path for path in paths if not is_recorded(path)), None)
         if unlabelled is not None:
             raise InputError(
-                f"{unlabelled} has labelled nothing yet, and no member is a prompt recipe, whose "
-                "dataset could be labelled. Label a file: sentikit predict RECIPE FILE"
+                f"{unlabelled} has labelled no texts, and no member is a prompt recipe with a "
+                "dataset to label. Label a file instead: sentikit predict RECIPE FILE"
             )
         ensemble = gather_runs(paths)
         return _Opened(_split_of(ensemble), {}, {}, self._paid_before({}), ensemble)
 
     def _member(self, member: str, split: LabelledSplit) -> Classifier:
-        """Return a member as recorded where the whole split is, else loaded."""
+        """Return a member's recorded answers if they cover the split, else load it."""
         recipe = member_recipe(member, self.registry)
         if recipe is not None and kind_of(recipe) in ("cascade", "vote"):
             return load(member)
@@ -171,21 +171,21 @@ class _Members:
         return RecordedClassifier(table)
 
     def _paid_before(self, asked: Mapping[str, PromptComponents]) -> dict[str, float | None]:
-        """Return what training and fine-tuning the members cost, as far as is known."""
+        """Return the known costs of training and fine-tuning the members."""
         costs: dict[str, float | None] = {}
         for number, (name, member) in enumerate(self.stages.items(), 1):
             recipe = member_recipe(member, self.registry)
             path = member if recipe is None else str(RUNS / recipe.name)
             found = earlier_costs(asked[name]) if name in asked else _costs_before(path)
             for item, cost in found.items():
-                # Members may share an encoder; what differs is numbered.
+                # Members may share an encoder; differing costs are numbered.
                 known = costs.get(item, cost) == cost
                 costs[item if known else f"{item} {number}"] = cost
         return costs
 
 
 def _costs_before(path: str) -> dict[str, float | None]:
-    """Return what was paid before a run labelled its texts, by item."""
+    """Return the costs of a run before it labelled texts, by item."""
     run = RunFolder(Path(path).expanduser())
     manifest = run.manifest if run.path.is_dir() and run.status else {}
     if manifest.get("kind") == "train":
@@ -200,10 +200,10 @@ class _Opened:
 
     Attributes:
         split: the examples to label.
-        members: by name; empty where all are recorded.
-        asked: the components of those that are LLMs to ask.
+        members: by name; empty if all are recorded.
+        asked: the components of the LLMs that answer in the job, by name.
         costs: USD paid before, by item.
-        recorded: the rows of the members, where all are recorded.
+        recorded: the members' rows if all are recorded.
     """
 
     split: LabelledSplit
@@ -214,7 +214,7 @@ class _Opened:
 
 
 def _split_of(ensemble: Ensemble) -> LabelledSplit:
-    """Return the split that recorded runs labelled, as far as one of them knows it."""
+    """Return the split of recorded runs; its name is that of the first run that has one."""
     described = [m.manifest["dataset"] for m in ensemble.members if "dataset" in m.manifest]
     known: Mapping[str, Any] = described[0] if described else {}
     return LabelledSplit(
@@ -230,7 +230,7 @@ def _split_of(ensemble: Ensemble) -> LabelledSplit:
 def _repeating(
     opened: _Opened, ensemble: Ensemble, names: Sequence[str], costs: Sequence[_Costs]
 ) -> dict[str, Classifier]:
-    """Return classifiers that repeat what each member recorded of the split's rows."""
+    """Return classifiers with the recorded answers of each member for the split."""
     members = zip(names, ensemble.members, costs, strict=True)
     texts = opened.split.has_texts
     return {
@@ -252,10 +252,10 @@ def _label(
 ) -> RunFolder | None:
     opened, classifier = steps.opened, steps.classifier()
     if run is None and opened.recorded:
-        # The judgement is made, and no row is to be written.
+        # The results are computed, and no row has to be written.
         reporter = RequestReporter(None)
-        for said in recorded_models_warnings(m.manifest for m in opened.recorded.members):
-            reporter.say(said)
+        for warning in recorded_models_warnings(m.manifest for m in opened.recorded.members):
+            reporter.say(warning)
         return None
     described = {name: member.describe() for name, member in steps.members.items()}
     manifest = {"limit": options.limit, "members": described}
@@ -271,7 +271,7 @@ def _label(
 
 
 class _Answers:
-    """The labels that one member, or an ensemble, gives to the rows of a split."""
+    """The labels of one member, or of an ensemble, for the rows of a split."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self._classes = {label: number for number, label in enumerate(classes)}
@@ -288,7 +288,7 @@ class _Answers:
 
     @property
     def cost(self) -> float | None:
-        """USD of all rows; None where one is unknown."""
+        """USD of all rows; None if one is unknown."""
         total = sum(self._costs)
         return None if np.isnan(total) else total
 
@@ -312,7 +312,7 @@ class _Answers:
 
 
 class _JudgedCascade(Cascade):
-    """A cascade of two recorded members in which each row is answered as it was judged."""
+    """A cascade of two recorded members with the member of each row already chosen."""
 
     def __init__(self, members: Mapping[str, Classifier], judged: JudgedCascade) -> None:
         super().__init__(members, [judged.threshold])
@@ -324,7 +324,7 @@ class _JudgedCascade(Cascade):
 
 
 class _CascadeSteps(RunSteps):
-    """What a cascade's run has besides: a threshold chosen on validation, and the judgement."""
+    """The steps of a cascade's run: choosing a threshold on validation, and the results."""
 
     judged: JudgedCascade
 
@@ -362,7 +362,7 @@ class _CascadeSteps(RunSteps):
         return dataclasses.replace(choice, tune=runs, aim=tune.aim)
 
     def classifier(self) -> Cascade:
-        """Return the cascade; where a threshold is to be chosen, one for the checks before."""
+        """Return the cascade; until its threshold is chosen, one that is only checked."""
         if self._whole is not None:
             return _JudgedCascade(self.members, self._whole)
         return Cascade(self.members, self._thresholds or [1.0] * (len(self.members) - 1))
@@ -419,7 +419,7 @@ class _CascadeSteps(RunSteps):
 
 
 class _VoteSteps(RunSteps):
-    """What a vote's run has besides: every member's label, and the judgement."""
+    """The steps of a vote's run: every member's label, and the results."""
 
     judged: JudgedVote
 

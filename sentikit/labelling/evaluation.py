@@ -1,4 +1,4 @@
-"""Evaluation: a classifier scored on a split of a dataset, and left as a run on request."""
+"""Evaluation: a classifier's scores on a split of a dataset, saved as a run on request."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
 from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
-#: What a run keeps of how its classifier was loaded.
+#: Loading options that a run records.
 _KEPT = ("revision", "label_map")
 
 
 @dataclass(frozen=True)
 class DatasetChoice:
-    """What a classifier is scored on.
+    """The data that a classifier is scored on.
 
     Attributes:
-        dataset: name or section of a dataset; None: the one that the run was made on.
+        dataset: name or section of a dataset; None for the run's own.
         path: the folder of the dataset's files, or None.
-        split: which split.
-        settings: keys of the section, as ``label_map={good: positive}``.
+        split: the split.
+        settings: keys of the section, such as ``label_map={good: positive}``.
     """
 
     dataset: str | Mapping[str, Any] | None = None
@@ -62,37 +62,37 @@ def evaluate(
     revision: str | None = None,
     label_map: Mapping[str, str] | None = None,
 ) -> FinishedRun:
-    """Score a classifier on a split of a dataset, as ``sentikit evaluate``.
+    """Score a classifier on a split of a dataset, like ``sentikit evaluate``.
 
     Args:
-        name: what `load` takes: a run, a recipe, a model folder, …
-        dataset: its name, or its section (``{"name": "files", "test": "reviews.csv"}``); None: the
-            one that the run was made on. Labels are the classifier's unless the section says them.
-        split: which split to score; each of its examples needs a gold label.
+        name: a run, a recipe, a model folder, … as for `load`.
+        dataset: its name, or its section (``{"name": "files", "test": "reviews.csv"}``); None for
+            the run's own. Labels are the classifier's unless the section sets them.
+        split: the split to score; each of its examples needs a gold label.
         path: the folder of the dataset's files.
-        output: the folder of the run to leave; None: none is left.
-        max_cost: USD that LLMs may cost at most, or None.
+        output: the folder of the run to save; None saves none.
+        max_cost: maximum cost of LLMs in USD, or None.
         batch: send requests through the provider's batch service; needs `output`.
-        resume: resume the run that was stopped or killed, or ask again about the rows that failed.
-        device: as for `load`, like all that follow.
+        resume: resume a run that was stopped or killed, or retry failed rows.
+        device: as for `load`.
         precision: auto, fp32, bf16, fp16 or int8.
         calibrated: divide an encoder's logits by the temperature fitted on validation.
         revision: branch, tag or commit of a model on the hub.
-        label_map: for a classifier of transformers: its label to a class.
+        label_map: maps a transformers classifier's labels to classes.
 
     Returns:
         The scores, also by source, with counts and costs.
 
     Raises:
-        InputError: no such classifier, dataset or split, labels that do not fit, a text without a
-            label, or the folder is taken.
-        SentikitError: the classifier fails, or no money is left; the run can be resumed.
+        InputError: an unknown classifier, dataset or split, labels that do not fit, a text without
+            a label, or the folder is not empty.
+        SentikitError: the classifier fails, or the budget is used up; the run can be resumed.
     """
     if output is None and (batch or resume):
-        raise InputError("batch and resume work on a run: give output as well.")
+        raise InputError("batch and resume need a run. Set output.")
     if isinstance(dataset, Mapping) and "name" not in dataset:
         raise InputError(
-            "The dataset's section has no name. Give one, as "
+            "The dataset's section has no name. Give one, such as "
             "{'name': 'files', 'test': 'reviews.csv'}."
         )
     choice = DatasetChoice(dataset, None if path is None else str(path), split)
@@ -104,13 +104,13 @@ def evaluate(
         return score_split(str(name), classifier, choice, run, options, _warn, loading)
 
 
-def _warn(said: str) -> None:
-    warnings.warn(said, UserWarning, stacklevel=3)
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 @contextmanager
 def run_to_write(output: Path | None, resume: bool) -> Iterator[RunFolder | None]:
-    """Lend the run to leave, locked; a folder that is taken is refused before any work."""
+    """Yield the locked run to write; refuse a folder that is not empty before any work."""
     if output is None:
         yield None
         return
@@ -136,20 +136,20 @@ def score_split(
 
 
 def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None) -> None:
-    """Refuse what does not exist, be it classifier, dataset, split or file, before loading any."""
+    """Refuse a missing classifier, dataset, split or file before loading anything."""
     refuse_missing_classifier(name, revision)
     saved = Path(name).expanduser() / "model"
     scheme = ModelDescription.read(saved).scheme if saved_format(saved) == MODEL_FORMAT else None
     section = _section(str(name), choice, scheme)
     if choice.dataset is not None and scheme is None and "labels" not in section:
-        # Which classes there are is known once the classifier is loaded.
+        # The classes are known only once the classifier is loaded.
         section = {k: v for k, v in section.items() if k not in ("label_map", "threshold")}
     opened = open_dataset(section) if scheme is None else _open(section, scheme)
     _refuse_unknown_split(opened, choice.split)
 
 
 def follow(name: str, classifier: Classifier, choice: DatasetChoice) -> None:
-    """Take part in an evaluation that another process writes down."""
+    """Take part in an evaluation whose results another process writes."""
     plan, _ = _plan(name, classifier, choice)
     for _ in predicted(classifier, SplitRows(plan.split), Session()):
         pass
@@ -162,7 +162,7 @@ def _plan(
     opened = _open(section, classifier.scheme)
     _refuse_unknown_split(opened, choice.split)
     examples = opened.split(choice.split, empty_texts=True)
-    # A model made elsewhere may have the same classes in another order, or not know of any.
+    # A model of another tool may have the same classes in another order, or no order.
     scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(
         kind="evaluate",
@@ -191,13 +191,13 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
 
 
 def _section(name: str, choice: DatasetChoice, scheme: LabelScheme | None) -> dict[str, Any]:
-    """Return the dataset section to open: the run's own, or what the user says."""
+    """Return the dataset section: the user's, or the run's own."""
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
         recipe = run.manifest.get("recipe", {}) if run.status else {}
         own = recipe.get("evaluation_dataset") or recipe.get("dataset")
         if own is None:
-            raise InputError(f"Which dataset? {name} has none of its own: give --dataset.")
+            raise InputError(f"{name} has no dataset of its own. Name one with --dataset.")
         section = dict(own)
     else:
         given = choice.dataset

@@ -1,4 +1,4 @@
-"""The job of `predict`: a file or a pipe labelled into another file, resumable where it pays."""
+"""The job of `predict`, which labels a file or a pipe and can resume jobs with LLMs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from sentikit.terminal import LiveBar
 if TYPE_CHECKING:
     from sentikit.llm.requests.journal import AnswerJournal
 
-#: Seconds between two looks of the live line.
+#: Seconds between two updates of the progress bar.
 _SHOWN_EVERY = 0.2
-#: Seconds without input after which rows that came before are answered.
+#: Seconds without input after which the rows so far are answered.
 _PAUSE = 0.05
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """The rows of an open table as a job reads them, from the first each time."""
+    """The rows of a table for a job; each iteration starts at the first row, except for a pipe."""
 
     source: InputFile
     opened: Rows
@@ -47,7 +47,7 @@ class FileRows:
                 yield Row(Example(text(where, row), columns=row))
 
     def pauses(self) -> bool:
-        """Whether the next row of a pipe has not come, and does not for a moment."""
+        """Return whether a pipe has no further row for a moment."""
         stream: object = sys.stdin.buffer if self.source.piped else None
         # Windows cannot tell.
         if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
@@ -55,7 +55,7 @@ class FileRows:
         descriptor = stream.fileno()
         if select.select([descriptor], [], [], 0)[0]:
             return False
-        # Nothing is on its way; whole lines may have been read ahead.
+        # No data is waiting, but whole lines may be in the buffer.
         os.set_blocking(descriptor, False)
         try:
             if b"\n" in stream.peek():
@@ -74,18 +74,18 @@ def label_file(
     options: LabellingOptions,
     spreadsheet_safe: bool = False,
 ) -> TableWriter:
-    """Label a table, open as `rows`, into a file or, where `output` is None, standard output.
+    """Label the open table `rows` into a file, or standard output if `output` is None.
 
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
     if options.resume and not asks:
         raise InputError(
-            "There is nothing to resume: this classifier asks no LLM, and nothing of it is kept. "
-            "Leave --resume out."
+            "There is nothing to resume, because only answers of LLMs are kept and this "
+            "classifier uses none. Leave out --resume."
         )
     if options.batch and not asks:
-        raise InputError("--batch is for LLMs; this classifier asks none. Leave it out.")
+        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)
@@ -101,7 +101,7 @@ def label_file(
             except Interrupted as stopped:
                 stopped.resumable = False
                 raise
-    # Only now the file is there.
+    # The file exists only now.
     if state and not writer.totals.failed:
         state.end()
     return writer
@@ -113,7 +113,7 @@ def _label_free(
     options: LabellingOptions,
     writer: TableWriter,
 ) -> None:
-    """Label rows without an LLM; nothing that only LLMs need is imported."""
+    """Label rows without an LLM, and without importing the code for LLMs."""
     session, began = Session(), time.monotonic()
     session.stop_requested = options.stop_requested
     classifier.prepare(session)
@@ -171,7 +171,7 @@ def cache_of(classifier: Classifier) -> Path:
 
 
 class _State:
-    """What the journal keeps of a job, so that it can be resumed."""
+    """The settings of a job in the answer journal, from which it resumes."""
 
     def __init__(
         self, cache: Path, output: Path, source: InputFile, classifier: Classifier
@@ -184,8 +184,8 @@ class _State:
         kept = self._with_journal(lambda j: j.recall(self._key)) if self._cache.exists() else None
         if kept is None:
             raise InputError(
-                f"There is nothing to resume: {self._output} is finished, or was never begun "
-                f"({self._cache} knows nothing of it). Leave --resume out."
+                f"There is nothing to resume: {self._output} is finished or was never begun "
+                f"(according to {self._cache}). Leave out --resume."
             )
         from sentikit.labelling.job import other_settings
         from sentikit.recipe.resolving import differing_keys

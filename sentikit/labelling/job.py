@@ -1,4 +1,4 @@
-"""One labelling job: examples through a classifier, with one session, into a run or a file."""
+"""The labelling job: classifies rows in one session, into a run or a file."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ from sentikit.stopping import Interrupted
 from sentikit.terminal import usd_text
 from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
-#: Files for the provider's batch service, in a run's folder.
+#: Folder of batch files in a run's folder.
 BATCHES = "batches"
-#: Rows that the cost of a job is estimated from, before the first call.
+#: Number of rows from which the cost of a job is estimated.
 _SAMPLE = 300
-#: Seconds between two looks of the live line, where nothing is asked.
+#: Seconds between two updates of the progress bar without LLMs.
 _SHOWN_EVERY = 0.2
 
 
-#: Takes a row with its gold label and its prediction.
-Take = Callable[[Example, str | None, Prediction], None]
+#: Receives an example with its gold label and its prediction.
+Sink = Callable[[Example, str | None, Prediction], None]
 
 
 def _path_from(folder: Path, file: Path) -> str:
-    """Return a file's path as seen from a folder; the whole one where drives differ (Windows)."""
+    """Return a file's path relative to a folder; absolute if drives differ (Windows)."""
     try:
         return os.path.relpath(file, folder)
     except ValueError:
         return os.path.abspath(file)
 
 
-def label(classifier: Classifier, rows: Iterable[Row], take: Take, session: RequestSession) -> None:
-    """Put rows, which start over each time they are gone through, through a classifier."""
+def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
+    """Classify rows, which can be iterated several times, and pass the results to `sink`."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
         session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
     session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
-        take(row.example, row.gold, prediction)
+        sink(row.example, row.gold, prediction)
         session.reporter.rows += 1
-        # The request loops renew the live line themselves.
+        # With LLMs, the request loops update the progress bar.
         if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
@@ -192,9 +192,9 @@ def estimate(
     batch: bool = False,
     known: dict[int, Any] | None = None,
 ) -> list[Estimate]:
-    """Count what each LLM of a classifier would cost; nothing is asked and nothing written.
+    """Estimate the cost of each LLM of a classifier, without sending or writing anything.
 
-    `known` gets what encoders compute of the rows.
+    `known` receives the results of encoders.
     """
     found: list[EstimateCollector] = []
 
@@ -216,9 +216,9 @@ def say_estimate(
     session: RequestSession,
     batch: bool = False,
 ) -> None:
-    """Tell the user what the LLMs are estimated to cost, from rows spread over the whole.
+    """Show the estimated cost of the LLMs, from rows spread over the data.
 
-    Nothing is said of LLMs that bill nothing or whose price is unknown.
+    LLMs without cost or with an unknown price are left out.
     """
     if not any(model.components.llm.billed for model in language_models(classifier)):
         return
@@ -239,10 +239,10 @@ def say_estimate(
 
 
 class RunSteps:
-    """What a kind of run does besides labelling; by default nothing."""
+    """The further steps of a kind of run; by default none."""
 
     def begin(self, session: RequestSession) -> Classifier | None:
-        """Do what comes before the rows; return the classifier where it is known only now."""
+        """Run before the rows; return the classifier if it is only known now."""
 
     def add(
         self, writer: RunWriter, example: Example, gold: str | None, prediction: Prediction
@@ -250,7 +250,7 @@ class RunSteps:
         writer.add(example, gold, prediction)
 
     def results(self) -> dict[str, Any]:
-        """Return what `RunWriter.finish` is given, once all rows are written."""
+        """Return the arguments of `RunWriter.finish`, after all rows."""
         return {}
 
 
@@ -263,10 +263,10 @@ def label_run(
     trackers: Mapping[str, Tracker] | None = None,
     steps: RunSteps | None = None,
 ) -> FinishedRun:
-    """Label a split and leave a run in `run`, which the caller has locked.
+    """Label a split and save the run in `run`, which the caller has locked.
 
-    Without `run` nothing is written but `cache`, the file that keeps answers; by default it is
-    ``answers.sqlite`` beside the run. `steps` is what this kind of run does besides.
+    Without `run`, only `cache`, the file of answers, is written; by default it is
+    ``answers.sqlite`` beside the run. `steps` are the further steps of this kind of run.
     """
     steps = steps or RunSteps()
     identity, changed = uuid.uuid4().hex, list[str]()
@@ -297,14 +297,14 @@ def label_run(
         if changed:
             reporter.say(
                 f"Changed since the run began: {', '.join(changed)}. Answers that still fit are "
-                "taken, the rest is asked."
+                "reused; the others are requested."
             )
         if changed or not options.resume:
             say_estimate(classifier, rows, total, session, options.batch)
         answers = {"answers": _path_from(run.path, session.cache)} if run else {}
         writer.begin(options.resume, run_id=identity, **answers)
         if run:
-            # Whatever is refused before has left nothing behind.
+            # Errors before this point leave no file.
             reporter.log = JsonLinesLog(run.path / run_folder.LOG)
         stack.enter_context(reporter)
         if run and trackers:
@@ -324,7 +324,7 @@ def label_run(
 
 
 def _recorded_manifests(classifier: Classifier) -> Iterator[Mapping[str, Any]]:
-    """Yield the manifests of the runs that a classifier repeats, its members' included."""
+    """Yield the manifests of the recorded runs in a classifier and its members."""
     if isinstance(classifier, RecordedClassifier):
         yield classifier.table.manifest
     for member in classifier.members.values():
@@ -333,7 +333,7 @@ def _recorded_manifests(classifier: Classifier) -> Iterator[Mapping[str, Any]]:
 
 @contextmanager
 def _spent_noted(run: RunFolder | None, session: RequestSession) -> Iterator[None]:
-    """Let the manifest say what was spent, however the run ends."""
+    """Record in the manifest what was spent, however the run ends."""
     try:
         yield
     finally:
@@ -343,7 +343,7 @@ def _spent_noted(run: RunFolder | None, session: RequestSession) -> Iterator[Non
 
 
 def _requests(session: RequestSession) -> dict[str, Any]:
-    """Return what the manifest says of the calls, where an LLM was asked."""
+    """Return the manifest's keys about the calls, if an LLM was used."""
     if not session.members:
         return {}
     tally = session.tally
@@ -363,14 +363,14 @@ def refuse_changed(
     members: Mapping[str, Any] | None = None,
     prompts: bool = False,
 ) -> list[str]:
-    """Refuse to resume a run with other settings or examples; return the changed ones of prompts.
+    """Refuse to resume a run with other settings or examples; return changed keys of the prompt.
 
-    Members of an ensemble are compared by what decides their labels. Where `prompts` may change,
-    answers are found by what was asked.
+    Members of an ensemble are compared by their descriptions. `prompts` allows changes of the
+    strategy, because cached answers are found by their requests.
     """
     manifest = run.manifest
     changed = _differences(manifest.get("recipe", {}), recipe)
-    # In their order: recipes with old names of keys named the members otherwise.
+    # By order, because recipes with old keys have other names for the members.
     begun_members = manifest.get("members", {}).values()
     for (name, member), begun in zip((members or {}).items(), begun_members, strict=False):
         changed += [f"{name}: {key}" for key in _differences(begun, member)]
@@ -383,7 +383,7 @@ def refuse_changed(
         advice = f" It was begun with --limit {limit}." if limit else ""
         raise InputError(
             f"{run.path} was begun with other examples than {split.name} has now.{advice} "
-            "Start anew with another --output."
+            "Start again with another --output."
         )
     return changed
 
@@ -391,12 +391,12 @@ def refuse_changed(
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:
     return InputError(
         f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
-        "ones, or start anew with another --output: answers that still fit are found in the cache."
+        "ones, or start again with another --output, which reuses cached answers that still fit."
     )
 
 
 def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the settings that differ and matter: not those that only say how calls are made."""
+    """Return the settings that differ, except those that only affect how calls are made."""
     free = {f"llm.{name}" for name in RequestOptions.model_fields if name != "repair"}
     free |= {"description", "trackers"}
     return [

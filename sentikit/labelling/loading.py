@@ -1,4 +1,4 @@
-"""The loading of a classifier from whatever stands for one."""
+"""Loading a classifier from a run, recipe, model, results file or plugin."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def load(
     """Load a classifier.
 
     Args:
-        name: a run of any kind; a recipe's name or file; a model folder; a model on the hub, as
-            ``owner/name``; a results file, or ``PATH#encoder``; a plugin's classifier.
-        device: of encoders: auto, cpu, cuda, cuda:1, mps.
-        precision: of encoders: auto (bf16 where it is faster), fp32, bf16, fp16, or int8 for an
-            ONNX folder that holds it.
+        name: a run of any kind; a recipe's name or file; a model folder; a model on the hub
+            (``owner/name``); a results file, or ``PATH#encoder``; a plugin's classifier.
+        device: device of encoders: auto, cpu, cuda, cuda:1, mps.
+        precision: precision of encoders: auto (bf16 if it is faster), fp32, bf16, fp16, or int8
+            for an ONNX folder that has it.
         calibrated: divide an encoder's logits by the temperature fitted on validation.
         revision: branch, tag or commit of a model on the hub.
-        label_map: for a classifier of transformers: its label to a class.
-        registry: where to look for components.
+        label_map: maps a transformers classifier's labels to classes.
+        registry: the registry of components.
 
     Raises:
-        InputError: nothing of that name is a classifier, it is damaged, or its components are not
+        InputError: no classifier has that name, it is damaged, or its components are not
             installed.
         SentikitError: the hub cannot be reached.
     """
@@ -62,18 +62,18 @@ def load_classifier(
     say: Callable[[str], None] | None = None,
     registry: Registry | None = None,
 ) -> Classifier:
-    """Load a classifier as `load` does; `say` is told of old names of keys, else Python warns."""
+    """Load a classifier like `load`; `say` gets warnings about old keys instead of Python."""
     return _Loader(registry or default_registry(), options, say or _warn).load(str(name))
 
 
-def _warn(said: str) -> None:
-    warnings.warn(said, FutureWarning, stacklevel=2)
+def _warn(message: str) -> None:
+    warnings.warn(message, FutureWarning, stacklevel=2)
 
 
 def refuse_missing(
     name: str | Path, revision: str | None = None, registry: Registry | None = None
 ) -> None:
-    """Refuse a name that stands for no classifier, before anything heavy is imported."""
+    """Refuse a name without a classifier before any heavy import."""
     registry, name = registry or default_registry(), str(name)
     path = Path(name).expanduser()
     if path.exists() or path.suffix in _RECIPES or name.endswith("#encoder"):
@@ -90,7 +90,7 @@ def refuse_missing(
 
 
 def refuse_missing_model(components: PromptComponents) -> None:
-    """Refuse a model that is meant to be the run of a fine-tuning, and is not there yet."""
+    """Refuse a model whose fine-tuning run does not exist."""
     from sentikit.llm.recipe import missing_run
 
     if missing := missing_run(components.llm.model):
@@ -144,7 +144,7 @@ class _Loader:
         return RecordedClassifier(read_run(name, registry=self._registry))
 
     def _of_run(self, path: Path, name: str) -> Classifier:
-        """Load what labelled a run: its model, its LLM, its members; recorded rows otherwise."""
+        """Load the classifier of a run: its model, its LLM or its members."""
         from sentikit.recipe.resolving import resolve_values
         from sentikit.runs.listing import read_manifest
 
@@ -152,18 +152,15 @@ class _Loader:
         kind, values = manifest.get("kind"), manifest.get("recipe") or {}
         if kind in ("prompt", "cascade", "vote"):
             if not values:
-                raise InputError(
-                    f"{path / MANIFEST} holds no recipe; it is not that of a whole run."
-                )
+                raise InputError(f"{path / MANIFEST} has no recipe, so the run is not complete.")
             threshold = None
             if (path / "cascade.json").is_file():
                 threshold = float(read_json(path / "cascade.json")["threshold"])
             return self._of_values(resolve_values(values, path.name, name), name, threshold)
         if kind == "finetune":
             raise InputError(
-                f"{name} is a run without a model; give one that trained an encoder. A fine-tuned "
-                "LLM is asked by a prompt recipe: sentikit prompt --recipe … "
-                f"--set llm.backend={manifest.get('provider')} --set llm.model={name}"
+                f"{name} is a fine-tuned LLM, which needs a prompt recipe: sentikit prompt "
+                f"--recipe … --set llm.backend={manifest.get('provider')} --set llm.model={name}"
             )
         if kind == "evaluate" and values.get("model"):
             given = self._options
@@ -199,7 +196,7 @@ class _Loader:
             refuse_missing_model(components)
             return LLMClassifier(components, context_source(components, self.load))
         if kind == "finetune":
-            raise InputError(f"{name} is a recipe that fine-tunes an LLM; give a prompt recipe.")
+            raise InputError(f"{name} is a recipe that fine-tunes an LLM. Give a prompt recipe.")
         from sentikit.ensembles.recipe import finished_run
 
         return self.load(finished_run(recipe, name, RUNS))
@@ -220,17 +217,17 @@ class _Loader:
         cuts = cascade.thresholds or (None if threshold is None else [threshold])
         if cuts is None:
             raise InputError(
-                f"The threshold of {recipe.name} is chosen when it is run: sentikit cascade "
-                f"--recipe {recipe.name}; then give that run."
+                f"{recipe.name} chooses its threshold when it runs. Run it (sentikit cascade "
+                f"--recipe {recipe.name}), then give that run."
             )
         return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)
 
     def _refuse_options(self, name: str) -> None:
-        """Refuse options that an encoder alone can follow."""
+        """Refuse options that are only for encoders."""
         if self._options.calibrated:
-            raise InputError(f"{name} is no encoder and has no temperature. Leave it out.")
+            raise InputError(f"{name} is not an encoder and cannot be calibrated. Leave it out.")
         if self._options.label_map is not None:
-            raise InputError(f"{name} names its classes itself; leave the label map out.")
+            raise InputError(f"{name} defines its classes. Leave out the label map.")
 
     def unknown(self, name: str) -> InputError:
         known = [
@@ -242,5 +239,5 @@ class _Loader:
         meant = f" Did you mean {' or '.join(map(repr, likely))}?" if likely else ""
         return InputError(
             f"{name} does not exist.{meant} Give a run, a recipe, a model folder, a results file, "
-            "or a model on the hub as owner/name."
+            "or a model on the hub (owner/name)."
         )

@@ -1,4 +1,4 @@
-"""Runs of an LLM: a prompt recipe's split labelled, and left as a run."""
+"""Runs of prompt recipes, which label a split with an LLM."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ def prompt(
     resume: bool = False,
     **settings: Any,
 ) -> FinishedRun:
-    """Label a dataset with an LLM and save a run folder, as ``sentikit prompt``.
+    """Label a dataset with an LLM and save a run folder, like ``sentikit prompt``.
 
     Args:
         recipe: a recipe of kind ``prompt`` by name or file, or its sections.
         output: the run's folder; by default one under ``runs``.
-        limit: label so many examples at most, or None.
-        max_cost: USD for all that is asked, or None.
+        limit: maximum number of examples to label, or None.
+        max_cost: maximum cost in USD, or None.
         batch: send requests through the provider's batch service.
-        resume: resume the run that was stopped or killed, or ask again about the rows that failed.
-        settings: what to change: a section (``dataset={"name": "demo"}``), or a path
+        resume: resume a run that was stopped or killed, or retry failed rows.
+        settings: changes to the recipe: a section (``dataset={"name": "demo"}``), or a path
             (``llm__model="gpt-4o-mini"``).
 
     Returns:
-        Counts, costs and, where there are gold labels, scores.
+        Counts, costs and, if there are gold labels, scores.
 
     Raises:
-        InputError: the recipe, a setting or the data cannot be used, or the folder is taken.
-        SentikitError: an outage, too many failing rows, no money left; the run can be resumed.
+        InputError: the recipe, a setting or the data are invalid, or the folder is not empty.
+        SentikitError: an outage, too many failed rows, no budget left; the run can be resumed.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"limit={limit}: label one example at least.")
+        raise InputError(f"limit must be at least 1, not {limit}.")
     if isinstance(recipe, Mapping):
         resolved = resolve_values({"kind": "prompt", **recipe}, "prompt", "the recipe")
     else:
         resolved = resolve_recipe(str(recipe))
-    for said in resolved.warnings:
-        warnings.warn(said, UserWarning, stacklevel=2)
+    for warning in resolved.warnings:
+        warnings.warn(warning, UserWarning, stacklevel=2)
     values = resolved.values
     for key, value in settings.items():
         values = merge(values, _nested(key, value))
@@ -88,7 +88,7 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def run_prompt(components: PromptComponents, path: Path, options: LabellingOptions) -> FinishedRun:
-    """Label the split of a prompt recipe and leave a run in `path`; see `label_run`."""
+    """Label the split of a prompt recipe and save the run in `path`; see `label_run`."""
     split = split_to_label(components, options.limit)
     run = RunFolder(path)
     with run.locked(new=not options.resume):
@@ -114,7 +114,7 @@ def run_prompt(components: PromptComponents, path: Path, options: LabellingOptio
 
 
 def split_to_label(components: PromptComponents, limit: int | None = None) -> LabelledSplit:
-    """Load the split that a recipe asks to label; gold labels may be missing."""
+    """Load the split that a recipe labels; gold labels may be missing."""
     examples = components.dataset.split(components.split, labelled=False, empty_texts=True)
     if limit is not None:
         examples = examples.select(np.arange(min(limit, len(examples))))
@@ -133,7 +133,7 @@ def split_classifier(
 def shown_prompts(
     components: PromptComponents, number: int
 ) -> list[tuple[str, tuple[Message, ...]]]:
-    """Return the ids and messages of the first examples with text; nothing is asked."""
+    """Return the ids and messages of the first examples with text, without sending them."""
     split = split_to_label(components)
     with_text = (place for place, row in enumerate(SplitRows(split)) if row.has_text)
     first = np.fromiter(islice(with_text, number), np.int64)
@@ -144,7 +144,7 @@ def shown_prompts(
 
 
 def earlier_costs(components: PromptComponents) -> dict[str, float | None]:
-    """Return what fine-tuning the model and training the adviser cost, as far as is known."""
+    """Return the known costs of fine-tuning the model and training the adviser."""
     costs: dict[str, float | None] = {}
     if components.fine_tuned and components.fine_tuned.cost is not None:
         costs["fine_tuning"] = components.fine_tuned.cost

@@ -1,4 +1,4 @@
-"""The rows of a labelling job on their way through a classifier; nothing of LLMs is imported."""
+"""The classification of a job's rows, without importing the code for LLMs."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from sentikit.stopping import Interrupted
 if TYPE_CHECKING:
     from sentikit.llm.settings import FailureLimit
 
-#: Rows without text, one after the other, that are held back at most.
+#: Maximum number of consecutive rows without text to hold back.
 _MOST_EMPTY = 8192
 
 
 def _never() -> bool:
-    """Say that nobody asks to stop, and that no source pauses."""
+    """Return False: there is no stop request and no pause."""
     return False
 
 
 @dataclass(frozen=True)
 class LabellingOptions:
-    """What a user decides at the command line and not in the recipe.
+    """Options of the command line that are not part of the recipe.
 
     Attributes:
-        max_cost: USD for all that is asked, or None.
-        failure_limit: how many failing rows end the job, or None.
+        max_cost: maximum cost in USD, or None.
+        failure_limit: number of failed rows that ends the job, or None.
         batch: send requests through the provider's batch service.
-        resume: resume an unfinished job, or ask again about the failed rows of a finished one.
-        stop_requested: checked several times a second.
-        limit: label so many examples of a split at most, or None.
+        resume: resume an unfinished job, or retry the failed rows of a finished one.
+        stop_requested: whether the user asked to stop; checked several times a second.
+        limit: maximum number of examples to label, or None.
     """
 
     max_cost: float | None = None
@@ -49,17 +49,17 @@ class LabellingOptions:
 def predicted(
     classifier: Classifier, rows: Iterable[Row], session: Session
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Yield each row with its checked prediction; one without text is not asked about.
+    """Yield each row with its checked prediction; rows without text are not classified.
 
-    When the source of `rows` `pauses`, the classifier gets the rows read so far as if they were
-    all: a program that writes to a pipe may wait for answers before it sends more.
+    When the source of `rows` `pauses`, the rows so far are classified as if they were all, because
+    a program that writes to a pipe may wait for answers before it sends more.
     """
     waiting: deque[Row] = deque()
     pauses: Callable[[], bool] = getattr(rows, "pauses", _never)
     source, ended = iter(rows), False
 
     def examples() -> Iterator[Example]:
-        """Yield texts until many rows in a row have none: then those need wait no longer."""
+        """Yield texts until many consecutive rows have none, so that those need not wait."""
         nonlocal ended
         empty = 0
         for row in source:

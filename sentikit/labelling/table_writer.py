@@ -1,4 +1,4 @@
-"""The tables that `predict` writes: every row as it came, with what the classifier says of it."""
+"""The tables that `predict` writes: the input's rows with predictions in added columns."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sentikit.keys import redacted
 from sentikit.runs.writer import RowTotals, rounded
 from sentikit.terminal import data_output
 
-#: In tables one column a class, ``probability_negative``; in JSON Lines one object.
+#: One object in JSON Lines; tables have one column per class, such as ``probability_negative``.
 PROBABILITIES_COLUMN = "probabilities"
 ANSWERED_BY_COLUMN, COST_COLUMN, ERROR_COLUMN = "answered_by", "cost", "error"
 RATIONALE_COLUMN = "rationale"
 #: Tables of text that can be written, by kind.
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ROWS_PER_GROUP = 10_000
-#: Endings of files, of what is read and of what is written, and the kind that is written.
+#: Suffix of an input or output file to the kind of table that is written.
 _KINDS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -39,9 +39,9 @@ _KINDS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-#: A user who names one of these would find text inside.
+#: Suffixes of formats that cannot be written.
 _NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
-#: What a cell begins with that a spreadsheet runs, unless it is a number.
+#: First characters of cells that a spreadsheet runs as formulas, unless they are numbers.
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _SIGNED_NUMBER = re.compile(r"[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -51,13 +51,13 @@ Write = Callable[[Record, Record], None]
 
 @dataclass(frozen=True)
 class AddedColumns:
-    """What a classifier adds to each row.
+    """The columns that a classifier adds.
 
     Attributes:
         labels: the classes.
-        answered_by: whether the member that answered is named.
-        paid: whether answers may cost money, and may fail.
-        rationale: whether an LLM gives a reason before its label.
+        answered_by: whether there is a column for the member that answered.
+        paid: whether there are columns for costs and errors.
+        rationale: whether there is a column for an LLM's reason.
     """
 
     labels: tuple[str, ...]
@@ -77,17 +77,17 @@ class AddedColumns:
         return cls(classifier.labels, composed, True, rationale)
 
     def names(self, nested: bool) -> list[str]:
-        """Return the columns; `nested` keeps probabilities together."""
+        """Return the columns; `nested` keeps probabilities in one column."""
         shares = [PROBABILITIES_COLUMN] if nested else self._share_columns
         more = [ANSWERED_BY_COLUMN] if self.answered_by else []
         more += [RATIONALE_COLUMN] if self.rationale else []
         return [LABEL_COLUMN, *shares, *more, *([COST_COLUMN, ERROR_COLUMN] if self.paid else [])]
 
     def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
-        """Return a row's values by column; all are None where nothing was asked."""
-        said = prediction or Prediction(None)
-        shares = rounded(said.probabilities, self.labels)
-        row: dict[str, Any] = {LABEL_COLUMN: said.label}
+        """Return a row's values by column; all are None for a row without text."""
+        known = prediction or Prediction(None)
+        shares = rounded(known.probabilities, self.labels)
+        row: dict[str, Any] = {LABEL_COLUMN: known.label}
         if nested:
             row[PROBABILITIES_COLUMN] = shares
         elif shares is None:
@@ -95,14 +95,14 @@ class AddedColumns:
         else:
             row |= zip(self._share_columns, shares.values(), strict=True)
         if self.answered_by:
-            row[ANSWERED_BY_COLUMN] = said.answered_by
+            row[ANSWERED_BY_COLUMN] = known.answered_by
         if self.rationale:
-            row[RATIONALE_COLUMN] = None if said.rationale is None else redacted(said.rationale)
+            row[RATIONALE_COLUMN] = None if known.rationale is None else redacted(known.rationale)
         if self.paid:
-            unpaid = said.cost is None or (said.error is not None and not said.cost)
-            cost = None if unpaid else round(said.cost or 0.0, 9)
+            unpaid = known.cost is None or (known.error is not None and not known.cost)
+            cost = None if unpaid else round(known.cost or 0.0, 9)
             row[COST_COLUMN] = None if prediction is None else cost
-            row[ERROR_COLUMN] = redacted(said.error or invalid_answer(said) or "") or None
+            row[ERROR_COLUMN] = redacted(known.error or invalid_answer(known) or "") or None
         return row
 
     @functools.cached_property
@@ -110,19 +110,19 @@ class AddedColumns:
         return [f"probability_{label}" for label in self.labels]
 
 
-def invalid_answer(said: Prediction) -> str | None:
-    if said.label is not None or said.answer is None:
+def invalid_answer(prediction: Prediction) -> str | None:
+    if prediction.label is not None or prediction.answer is None:
         return None
-    return f"The answer is no label: {said.answer[:60]!r}"
+    return f"The answer is not a label: {prediction.answer[:60]!r}"
 
 
 class TableWriter:
-    """Takes the rows of a job and writes each with its label.
+    """Writes the rows of a job with their predictions.
 
     Attributes:
-        totals: what the rows came to.
-        without_words: labelled rows whose text has no letter and no digit.
-        labelled: class to the rows that have its label.
+        totals: counts, tokens and costs of the rows.
+        without_words: number of labelled rows whose text has no letter and no digit.
+        labelled: class to the number of rows with its label.
     """
 
     def __init__(self, write: Write, added: AddedColumns, nested: bool) -> None:
@@ -136,22 +136,18 @@ class TableWriter:
         if has_text and prediction.label is not None:
             self.labelled[prediction.label] += 1
             self.without_words += not any(map(str.isalnum, example.text))
-        said = prediction if has_text else None
-        self._write(example.columns, self._added.values(said, self._nested))
+        known = prediction if has_text else None
+        self._write(example.columns, self._added.values(known, self._nested))
 
 
 def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:
-    """Return the kind of table to write: as the output is named, else as the input is.
-
-    Raises:
-        InputError: the output has the name of a kind that is not written.
-    """
+    """Return the kind of table to write, by the output's suffix, else the input's."""
     if output is not None:
         ending = _ending(output.name)
         if ending in _NOT_WRITTEN:
             raise InputError(
-                f"{output}: {ending} is not written. Name it .csv, .tsv or .jsonl, each "
-                "also with .gz, or .parquet."
+                f"{output}: {ending} files cannot be written. Use .csv, .tsv or .jsonl, each also "
+                "with .gz, or .parquet."
             )
         if ending in _KINDS:
             return _KINDS[ending]
@@ -171,12 +167,11 @@ def open_table(
     added: AddedColumns,
     spreadsheet_safe: bool = False,
 ) -> Iterator[TableWriter]:
-    """Open the place labelled rows go to and yield what takes them.
+    """Open the output and yield its writer.
 
-    A file appears only when it is complete, compressed if its name ends in ``.gz``; standard
-    output, where `output` is None, is written as rows are labelled. `columns` are the input's.
-    With `spreadsheet_safe`, ``'`` is written before cells of CSV and TSV that a spreadsheet would
-    run as formulas.
+    A file appears once it is complete, compressed if its name ends in ``.gz``; standard output,
+    for `output` None, is written row by row. `columns` are the input's. `spreadsheet_safe` puts
+    ``'`` before cells of CSV and TSV that a spreadsheet would run as formulas.
     """
     nested = kind == "jsonl"
     names = added.names(nested)
@@ -207,7 +202,7 @@ def _stream(output: Path | None) -> Iterator[IO[str]]:
         with atomic_writer(output) as stream:
             yield stream
     else:
-        # Without a name and a time in it, the same rows give the same file.
+        # Without a name and a time, the same rows give the same file.
         with (
             atomic_writer(output, "wb") as binary,
             gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as packed,

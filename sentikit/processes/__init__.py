@@ -1,1 +1,1 @@
-"""Several processes at one job: started or joined, talking to one another, failing as one."""
+"""Jobs of several processes: launching, communication and shared failure."""

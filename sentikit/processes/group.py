@@ -1,8 +1,8 @@
-"""The processes of one job: they meet, exchange what they know, and fail as one.
+"""The process group of one job: rendezvous, collective exchanges and shared failure.
 
-Exchanges between processes wait for all of them, so a process that fails alone would leave the
-others waiting. Each announces its failure in the store that torch.distributed meets at, and a
-thread in each of the others looks there.
+Collective exchanges wait for every process, so a process that fails alone would leave the others
+waiting. It therefore records its failure in the store of torch.distributed, which a thread of
+every other process watches.
 """
 
 from __future__ import annotations
@@ -43,18 +43,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-#: How long a process waits for the others in one exchange: the first may be writing a checkpoint,
-#: or asking the user what to do next.
+#: Time limit of one exchange, in which the first process may write a checkpoint or ask the user.
 EXCHANGE_LIMIT = timedelta(hours=1)
-#: Read by gloo, which otherwise asks what address this machine's own name stands for: often none,
-#: or one of the loopback that no other machine can reach.
+#: Read by gloo, which otherwise resolves this machine's own name, often to nothing or to a loopback
+#: address that no other machine can reach.
 _INTERFACE = "GLOO_SOCKET_IFNAME"
 #: ``SIOCGIFADDR`` of Linux, see netdevice(7).
 _GET_ADDRESS = 0x8915
 
 
 def name_interface() -> None:
-    """Let gloo use the interface that leads to the first process, unless the user has chosen."""
+    """Make gloo use the interface that reaches the first process, unless the user chose one."""
     if _INTERFACE in os.environ or not sys.platform.startswith("linux"):
         return
     import fcntl  # not on Windows
@@ -62,7 +61,7 @@ def name_interface() -> None:
     own = ""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         with contextlib.suppress(OSError):
-            # Nothing is sent: the system only chooses the way.
+            # Nothing is sent; the system only chooses the route.
             probe.connect((os.environ.get("MASTER_ADDR", "localhost"), 9))
             own = str(probe.getsockname()[0])
         for _, name in socket.if_nameindex():
@@ -75,7 +74,7 @@ def name_interface() -> None:
 
 
 class ProcessGroup:
-    """The processes of one job, as one of them sees them.
+    """The process group of a job, from the view of one process.
 
     torchrun, the deepspeed launcher and `sentikit.processes.launching` describe the group in the
     environment (https://docs.pytorch.org/docs/stable/distributed.html#environment-variable-initialization).
@@ -87,16 +86,16 @@ class ProcessGroup:
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where this process computes; chosen when first asked for: ONNX models need no torch."""
+        """This process's device, chosen on first use, because ONNX models need no torch."""
         return _own_device(self._wanted, int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and shows messages."""
         return self.rank == 0
 
     def join(self, device: str, even_alone: bool = False) -> None:
-        """Choose the device, join the group and meet the others."""
+        """Choose the device, join the group and wait for the others."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         self._wanted = device
         if processes > 1 or even_alone:
@@ -104,7 +103,7 @@ class ProcessGroup:
 
             _join(self.device, processes)
             self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
-        # Nobody writes to the run's folder before everybody has looked at it.
+        # No process writes to the run's folder before all have read it.
         self.sum([0.0])
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -129,11 +128,11 @@ class ProcessGroup:
         return [self._tensors_of(rank, own)["array"].numpy() for rank in ranks]
 
     def broadcast(self, value: Any) -> Any:
-        """Return what process 0 has; it travels as JSON, so that nothing is unpickled."""
+        """Return the value of process 0, sent as JSON, so that nothing is unpickled."""
         return self._value_of(0, value)
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return, on the CPU, the tensors that process 0 has; it alone needs a disk with them."""
+        """Return the tensors of process 0 on the CPU; only process 0 needs the files."""
         return self._tensors_of(0, tensors)
 
     def _value_of(self, rank: int, value: Any) -> Any:
@@ -169,7 +168,7 @@ class ProcessGroup:
 
 
 def _own_device(wanted: str, processes: int) -> torch.device:
-    """Return the device of this process; GPUs are dealt out by the rank on the machine."""
+    """Return the device of this process; GPUs are assigned by the local rank."""
     import torch
 
     device = choose_device(wanted)
@@ -177,8 +176,8 @@ def _own_device(wanted: str, processes: int) -> torch.device:
         raise InputError("Several processes cannot share the device mps. Use --device cpu.")
     if processes > 1 and device.type == "cuda" and ":" in wanted:
         raise InputError(
-            f"--device {wanted} names one GPU, and there are {processes} processes. "
-            "Use --device cuda: each process takes its own."
+            f"--device {wanted} is one GPU, but there are {processes} processes. Use --device "
+            "cuda, which gives each process its own."
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -186,15 +185,12 @@ def _own_device(wanted: str, processes: int) -> torch.device:
 
 
 def _join(device: torch.device, processes: int) -> None:
-    """Join the process group, once: the next engine of this process finds it there.
-
-    DeepSpeed, too, holds on to the group that it has first seen.
-    """
+    """Join the process group once; later engines of this process reuse it, as DeepSpeed does."""
     from torch import distributed
 
     if distributed.is_initialized():
         return
-    # Its functions hold on to the group that is there when it is first imported, as it later is.
+    # Its functions keep the group that exists when it is first imported, so import it before.
     importlib.import_module("torch.distributed.nn.functional")
     atexit.register(_leave)
     name_interface()
@@ -215,18 +211,18 @@ def _join(device: torch.device, processes: int) -> None:
 def _leave() -> None:
     """Destroy the group with its threads.
 
-    One that lets go of a tensor while the interpreter ends aborts the process
+    A thread that frees a tensor while the interpreter exits aborts the process
     (https://github.com/pytorch/pytorch/pull/179291).
     """
     from torch import distributed
 
-    # The threads end with the last object that refers to the group, as models and optimizers do.
+    # The threads end with the last object that refers to the group, such as a model.
     gc.collect()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-#: How long processes wait for one another to appear.
+#: Time limit for all processes to appear.
 MEETING_LIMIT = timedelta(minutes=10)
 _GREET_EVERY = 0.1
 _WELCOME = "sentikit/welcome"
@@ -234,29 +230,29 @@ _WELCOME = "sentikit/welcome"
 
 @functools.cache
 def meeting_store() -> Any:
-    """Return the store this process shares with the others of its attempt; they meet once."""
-    # Set before torch is loaded: its traces of lost connections tell a user nothing.
+    """Return the store that the processes of this attempt share."""
+    # Set before torch is loaded, to hide its traces of lost connections.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     try:
         store, rank, processes = next(rendezvous("env://", timeout=MEETING_LIMIT))
-        word = agree(store, rank, processes)
+        prefix = agree(store, rank, processes)
     except Exception as error:
         raise SentikitError(
-            f"The {os.environ.get('WORLD_SIZE')} processes of this job did not find one another "
+            f"The {os.environ.get('WORLD_SIZE')} processes of this job could not connect "
             f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
             f"({' '.join(str(error).split())[:200]})."
         ) from error
-    return PrefixStore(word, store)
+    return PrefixStore(prefix, store)
 
 
 def agree(store: Any, rank: int, processes: int, limit: timedelta = MEETING_LIMIT) -> str:
-    """Return a word that the living processes agree on, whatever dead ones have left in the store.
+    """Return a random prefix that the live processes agree on, despite entries of dead ones.
 
-    Everyone says a word of their own. The first process repeats what it hears, with its own word
-    before it, until everyone has confirmed; nobody heeds a welcome that does not hold their word.
+    Every process publishes a random token. The first one publishes the list of all tokens, its own
+    first, until every process has confirmed it; a process ignores lists without its own token.
     """
     own, deadline = uuid.uuid4().hex, time.monotonic() + limit.total_seconds()
     store.set(f"sentikit/hello/{rank}", own)
@@ -288,12 +284,12 @@ def _welcomed(store: Any, own: str) -> str | None:
     return str(first)
 
 
-#: Seconds between two looks at the store.
+#: Seconds between two checks of the store.
 _LOOK_EVERY = 0.5
-#: Seconds a process has to end by itself after another has failed, and its watch to stop looking.
+#: Seconds that a process has to exit by itself after another has failed.
 _GRACE = 5.0
 _FAILURE, _STOPPED = "sentikit/failure", "sentikit/stopped"
-#: What gloo, NCCL and the store say when a peer is gone; no error of anybody else's.
+#: Messages of gloo, NCCL and the store, and of nothing else, after a peer is lost.
 _LOST_CONTACT = re.compile(
     r"third_party/gloo|gloo/transport|NCCL|TCPStore|\[c10d\]|Connection (closed|reset|refused) by|"
     r"connect\(\)|recvValue failed|sendBytes failed"
@@ -302,12 +298,12 @@ _LOST_CONTACT = re.compile(
 
 @contextlib.contextmanager
 def joined_processes() -> Iterator[bool]:
-    """Surround a command that a launcher may have started several times; they fail as one.
+    """Run a command in one or several processes, which fail together.
 
-    The first process to fail prints its error; the others end silently with the same exit code.
+    The first process to fail prints its error; the others exit silently with the same code.
 
     Yields:
-        Whether this process is the one that talks to the user.
+        Whether this process shows messages.
 
     Raises:
         click.exceptions.Exit: another process has failed, or all agreed to stop.
@@ -322,10 +318,10 @@ def joined_processes() -> Iterator[bool]:
 
 
 class _Watch:
-    """Looks at the store every moment, and ends the process when another has failed."""
+    """Watches the store, and ends this process after another has failed."""
 
     def __init__(self, meeting: Any) -> None:
-        # A connection of its own: the other one may be waiting for an answer.
+        # A separate connection, because the other one may be waiting for an answer.
         self._store = meeting.clone()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -340,44 +336,43 @@ class _Watch:
             elif isinstance(error, Exception):
                 self._report(error)
         finally:
-            # A thread that still talks to the store while the interpreter ends aborts the process.
+            # A thread that still uses the store while the interpreter exits aborts the process.
             self._done.set()
             self._thread.join(_GRACE)
 
     def _report(self, error: Exception) -> None:
-        """Tell the others of a failure here, or end silently where another one was first."""
+        """Announce a failure to the others, or exit silently if another one was first."""
         lost_contact = is_lost_contact(error)
         if lost_contact:
-            # The other one may be about to say why it went.
+            # The other process may be about to announce why it failed.
             time.sleep(2 * _LOOK_EVERY)
         first_code = self._announce(error)
         if first_code is not None:
             raise click.exceptions.Exit(first_code) from error
         if lost_contact and launched_processes():
-            # The launcher knows which process was killed, and says so.
+            # The launcher knows which process was killed, and reports it.
             raise click.exceptions.Exit(LEFT_ALONE) from error
         if lost_contact:
             raise SentikitError(
-                "Another process of this run ended without a word, or cannot be reached any more "
+                "Another process of this run was killed or cannot be reached "
                 f"({' '.join(str(error).split())[:200]})."
             ) from error
 
     def _announce(self, error: Exception) -> int | None:
         code = error.exit_code if isinstance(error, click.ClickException) else 1
         own = f"{os.environ.get('RANK', '0')} {code}".encode()
-        # Where the store is gone, so are the others.
+        # If the store is gone, so are the others.
         with contextlib.suppress(Exception):
-            # In one exchange: who sees a failure finds its code, and never waits for it with the
-            # connection that the code would have to come by.
+            # Failure and code are set in one exchange, so that no watcher has to wait for the code.
             first = self._store.compare_set(_FAILURE, "", own.decode())
             if first != own:
                 return _code(first)
-            # A process that ends takes its connections with it: first let the others know why.
+            # Exiting closes connections, so give the others time to see the failure first.
             time.sleep(2 * _LOOK_EVERY)
         return None
 
     def _wait_for_main_process(self) -> None:
-        """Stay until the process that writes has written: a launcher kills the rest after one."""
+        """Wait until the main process has written, as a launcher kills the rest after one exits."""
         with contextlib.suppress(Exception):
             if is_main_process():
                 self._store.set(_STOPPED, "1")
@@ -391,7 +386,7 @@ class _Watch:
                     continue
                 code = _code(self._store.get(_FAILURE))
             except Exception:
-                # The store is gone, and with it the launcher or the first process.
+                # The store is gone, because the launcher or the first process is.
                 code = 1
             if not self._done.wait(_GRACE):
                 sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""Starts a command in several processes, or finds out that another launcher has.
+"""Launching a command in several processes, and detection of other launchers.
 
 `--nproc` starts torchrun's agent in place (https://docs.pytorch.org/docs/stable/elastic/run.html).
-Under torchrun, the deepspeed launcher or srun, a command joins the processes there are.
+Under torchrun, the deepspeed launcher or srun, a command joins the existing processes.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from sentikit.devices import check_gpus, choose_device
 from sentikit.errors import InputError, SentikitError
 from sentikit.stopping import Interrupted, stop_on_signal
 
-#: Seconds a stopped process has for its last step and its checkpoint, before it is killed.
+#: Seconds for a stopped process to finish its step and checkpoint, before it is killed.
 SHUTDOWN_SECONDS = 600
-#: Set, to their number, for the processes that `launch` starts.
+#: The number of processes that `launch` started, set in each of them.
 _LAUNCHED = "SENTIKIT_LAUNCHED"
-#: Exit code of a launched process that was left alone; `launch` finds out by what.
+#: Exit code of a launched process that lost the others; `launch` reports why.
 LEFT_ALONE = 76
 
 
 def process_count() -> int:
-    """Return how many processes a launcher has started, this one counted."""
+    """Return the number of processes of this job, including this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_processes() -> int | None:
-    """Return how many processes `launch` has started, or None where another launcher has."""
+    """Return the number of processes that `launch` started, or None under another launcher."""
     number = os.environ.get(_LAUNCHED)
     return None if number is None else int(number)
 
@@ -49,25 +49,25 @@ def is_main_process() -> bool:
 
 
 def job_id(environment: Mapping[str, str] | None = None) -> str | None:
-    """Return what all attempts of one launcher's job share, or None without such a launcher.
+    """Return an id that all attempts of a launcher's job share, or None without such a launcher.
 
-    torchrun starts its processes again when one has failed or a machine has come or gone, Slurm
-    a whole job that it has requeued; they know nothing of what was done before.
+    torchrun restarts its processes after a failure or a change of machines, and Slurm restarts a
+    requeued job; the new processes have no memory of earlier attempts.
     """
     given = os.environ if environment is None else environment
     if "SLURM_JOB_ID" in given:
         return f"slurm {given['SLURM_JOB_ID']}"
-    # What `launch` has started is not started again.
+    # Processes of `launch` are not restarted.
     if "TORCHELASTIC_RUN_ID" in given and _LAUNCHED not in given:
         return f"torchrun {given['TORCHELASTIC_RUN_ID']}"
     return None
 
 
 def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return what torch.distributed wants to know where srun started several tasks, else nothing.
+    """Return the variables of torch.distributed if srun started several tasks, else nothing.
 
     See https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES. A batch script has
-    most of these variables too, but it is one process: only srun numbers a step, or its tasks.
+    most of these variables too, but is one process: only srun sets a step's number.
     """
     given = os.environ if environment is None else environment
     if "WORLD_SIZE" in given or "SLURM_PROCID" not in given:
@@ -77,7 +77,7 @@ def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     if tasks < 2 or in_batch_script:
         return {}
     nodes = given.get("SLURM_STEP_NODELIST", given.get("SLURM_NODELIST", "127.0.0.1"))
-    # Jobs that share a machine must not share a port; their numbers differ.
+    # Jobs on the same machine need different ports; their ids differ.
     port = 20000 + int(given.get("SLURM_JOB_ID", "0")) % 20000
     return {
         "RANK": given["SLURM_PROCID"],
@@ -89,7 +89,7 @@ def join_slurm(environment: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def first_host(nodes: str) -> str:
-    """Return the first host of Slurm's short list, as ``node07`` of ``node[07-09,12],gpu1``."""
+    """Return the first host of Slurm's list, such as ``node07`` of ``node[07-09,12],gpu1``."""
     match = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,]*)", nodes)
     assert match is not None
     return "".join(part or "" for part in match.groups())
@@ -98,7 +98,7 @@ def first_host(nodes: str) -> str:
 def command_arguments(
     context: click.Context, leave_out: Sequence[str] = (), add: Sequence[str] = ()
 ) -> list[str]:
-    """Write a command as it would be typed, from what click has understood of it."""
+    """Return the arguments of the running command, as a user would type them."""
     words, positions = context.command_path.split()[1:], list[str]()
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
@@ -125,10 +125,10 @@ def usable_cores() -> int:
 
 
 def worker_environment(processes: int, cores: int | None = None) -> dict[str, str]:
-    """Return variables that divide the machine among the processes, less what the user has set.
+    """Return variables that divide the cores among the processes, unless the user has set them.
 
-    Waiting threads sleep instead of spinning: with spinning ones, two processes on busy cores
-    were measured to run several times slower than one.
+    Idle threads sleep instead of spinning: with spinning threads, two processes on busy cores ran
+    several times slower than one.
     """
     share = str(max(1, (cores or usable_cores()) // processes))
     wanted = {
@@ -143,7 +143,7 @@ def worker_environment(processes: int, cores: int | None = None) -> dict[str, st
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run ``sentikit ARGUMENTS`` in several processes on this machine; return the exit code.
 
-    Ctrl-C and SIGTERM are passed on to the processes, which then have time to save.
+    Ctrl-C and SIGTERM reach the processes, which then have time to save.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -151,7 +151,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     before = dict(os.environ)
     os.environ.update(worker_environment(processes), **{_LAUNCHED: str(processes)})
-    # The agent's log tells what the processes have said already, and at greater length.
+    # The agent's log only repeats what the processes have printed.
     logging.disable(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory(prefix="sentikit-") as logs:
@@ -169,7 +169,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
 
 def _agent_config(processes: int, logs: str) -> Any:
-    """Return what ``torchrun --standalone`` would use."""
+    """Return the configuration of ``torchrun --standalone``."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -180,7 +180,7 @@ def _agent_config(processes: int, logs: str) -> Any:
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        # The name of this machine may not resolve; all processes are here.
+        # All processes are local, and the machine's name may not resolve.
         local_addr="localhost",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=logs),
@@ -191,54 +191,57 @@ def _agent_config(processes: int, logs: str) -> Any:
 
 
 def _exit_code(codes: Mapping[int, int]) -> int:
-    """Return the code of the process that failed by itself; the others were stopped for it."""
-    said = [code for code in codes.values() if code > 0 and code != LEFT_ALONE]
-    if said:
-        return said[0]
+    """Return the code of the process that failed first; the others were stopped because of it."""
+    own = [code for code in codes.values() if code > 0 and code != LEFT_ALONE]
+    if own:
+        return own[0]
     # The agent ends the others by SIGTERM.
     rank, code = min(codes.items(), key=lambda item: (item[1] == -signal.SIGTERM, item[1]))
     raise SentikitError(
         f"Process {rank} was killed by signal {-code}"
-        + (", perhaps for want of memory" if code == -getattr(signal, "SIGKILL", 9) else "")
+        + (", perhaps because memory ran out" if code == -getattr(signal, "SIGKILL", 9) else "")
         + ". Resume with the same command and --resume."
         if code < 0
-        else "The processes lost contact with one another. Resume with --resume."
+        else "The processes lost their connection. Resume with --resume."
     )
 
 
 def launch_processes(context: click.Context, processes: int, device: str = "auto") -> None:
-    """Do a command again in several processes and end with their exit code.
+    """Run a command again in several processes and exit with their exit code.
 
     Args:
-        context: of the command, which has an option ``--nproc``.
-        processes: how many.
+        context: the context of the command, which has an option ``--nproc``.
+        processes: number of processes.
         device: auto, cpu, cuda, …
 
     Raises:
-        click.exceptions.Exit: always, when all is done.
-        InputError: a launcher has started this process already, or there are too few GPUs.
+        click.exceptions.Exit: always, at the end.
+        InputError: another launcher started this process, or there are too few GPUs.
     """
     if "WORLD_SIZE" in os.environ or join_slurm():
         raise InputError(
-            "--nproc starts the processes itself, and a launcher (torchrun, deepspeed or srun) "
-            "has done so already. Leave --nproc out."
+            "--nproc cannot be used under another launcher (torchrun, deepspeed or srun), which "
+            "starts the processes. Leave it out."
         )
     check_gpus(device, processes)
     cores = usable_cores()
     if processes > cores and choose_device(device).type == "cpu":
-        click.echo(f"{processes} processes share {cores} cores: {cores} would be faster.", err=True)
+        click.echo(
+            f"{processes} processes share {cores} cores; {cores} processes would be faster.",
+            err=True,
+        )
     raise click.exceptions.Exit(launch(processes, command_arguments(context, ["nproc"])))
 
 
 def typed_command(
     context: click.Context, leave_out: Sequence[str] = (), add: Sequence[str] = ()
 ) -> str:
-    """Return a command as it would be typed, in as many processes, to tell the user.
+    """Return the running command as a user would type it, with ``--nproc`` if it was given.
 
     Args:
-        context: of the command.
-        leave_out: names of options that must not appear.
-        add: more options.
+        context: the context of the command.
+        leave_out: names of options to leave out.
+        add: further options.
     """
     launched = launched_processes()
     processes = ["--nproc", str(launched)] if launched else []
@@ -248,20 +251,22 @@ def typed_command(
 
 @contextmanager
 def resumable(
-    context: click.Context, path: Path | None, told: str = "Stopping; once more stops at once."
+    context: click.Context,
+    path: Path | None,
+    told: str = "Stopping. Ctrl-C again stops at once.",
 ) -> Iterator[Callable[[], bool]]:
-    """Finish what is begun at the first Ctrl-C (or SIGTERM), and say how to go on after a stop.
+    """Stop in good order at the first Ctrl-C (or SIGTERM), and print how to resume.
 
     Args:
-        context: of the command.
-        path: of the run or file to resume, or None.
-        told: what the user is told at once.
+        context: the context of the command.
+        path: the run or file to resume, or None.
+        told: the message to print at once.
     """
     signals = [signal.SIGINT]
 
     def tell(number: int) -> None:
         signals[:] = [signal.Signals(number)]
-        # By SIGTERM a launcher also stops what a failed process has left behind.
+        # A launcher also uses SIGTERM to stop the other processes after a failure.
         if is_main_process() and (number == signal.SIGINT or process_count() == 1):
             click.echo(told, err=True)
 

@@ -1,1 +1,1 @@
-"""Runs: the folders that classifiers leave behind."""
+"""Runs: their folders, and the reading, writing and alignment of their rows."""

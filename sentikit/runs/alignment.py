@@ -1,4 +1,4 @@
-"""Finds the recorded row of every example: by text and occurrence, and by id where texts repeat."""
+"""Alignment of recorded rows with examples: by text and occurrence, and by id if texts repeat."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from sentikit.datasets.examples import Examples, canonical_text
 from sentikit.errors import InputError, quoted
 
 Rows = NDArray[np.int64]
-#: What two rows must share.
+#: The values that two rows must share.
 Key = Literal["id", "text", "id and text", "canonical text"]
 
 
 def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Rows:
-    """Return the recorded row of each wanted example, -1 where there is none.
+    """Return the recorded row of each wanted example, -1 if there is none.
 
-    Rows belong together when their texts are equal; among equal texts, first those with equal ids,
-    then in their order. Texts that differ in nothing but case, white space and Unicode form are
-    matched where nothing better is found. No recorded row is given twice. With `by_id_alone`,
-    `recorded` has no texts.
+    Rows match if their texts are equal; among equal texts, those with equal ids match first, then
+    the others in order. The remaining rows match if their texts differ only in case, white space
+    and Unicode form. No recorded row is used twice. With `by_id_alone`, `recorded` has no texts.
     """
     if by_id_alone:
         return _match_in_turn(wanted, recorded, ["id"])
@@ -34,7 +33,7 @@ def align(wanted: Examples, recorded: Examples, by_id_alone: bool = False) -> Ro
 def align_all(
     wanted: Examples, recorded: Examples, names: tuple[str, str], by_id_alone: bool = False
 ) -> Rows:
-    """Return the recorded row of each wanted example, or refuse, with the two `names`, a gap."""
+    """Return the recorded row of each wanted example, or refuse a gap; `names` are for messages."""
     rows = align(wanted, recorded, by_id_alone)
     missing = np.flatnonzero(rows < 0)
     if not len(missing):
@@ -50,12 +49,12 @@ def align_all(
 
 
 def text_occurrences(examples: Examples) -> Rows:
-    """Return how often each example's text occurred before it."""
+    """Return how many earlier examples have the same text as each one."""
     return _occurrences(_hashes(examples, "text"))
 
 
 def _match_in_turn(wanted: Examples, recorded: Examples, keys: Sequence[Key]) -> Rows:
-    """Match by each key what the keys before it left over."""
+    """Match by each key the rows that earlier keys did not match."""
     rows = np.full(len(wanted), -1, np.int64)
     free = np.arange(len(recorded), dtype=np.int64)
     for key in keys:
@@ -69,12 +68,12 @@ def _match_in_turn(wanted: Examples, recorded: Examples, keys: Sequence[Key]) ->
 
 
 def _some(examples: Examples, rows: Rows) -> Examples:
-    # All rows in their own order are read piece by piece; chosen ones are gathered.
+    # A whole split is read in pieces, without a copy.
     return examples if len(rows) == len(examples) else examples.select(rows)
 
 
 def _match(wanted: Rows, recorded: Rows) -> Rows:
-    """Pair equal keys, the n-th occurrence with the n-th."""
+    """Match equal keys, the n-th occurrence with the n-th."""
     together = np.concatenate([wanted, recorded])
     codes = np.unique(together, return_inverse=True)[1].ravel()
     numbered = codes * (len(codes) + 1)
@@ -102,7 +101,7 @@ def _same_texts(wanted: Examples, recorded: Examples) -> bool:
 
 
 def _hashes(examples: Examples, key: Key) -> Rows:
-    """Return a 64-bit hash of each row: whole texts would be held again."""
+    """Return a 64-bit hash of each row, which takes less memory than the texts."""
     hashes, done = np.empty(len(examples), np.int64), 0
     for batch in examples.batches():
         values: Iterable[Hashable]
@@ -121,7 +120,7 @@ def _shown(examples: Examples, row: int, column: str) -> str:
 
 
 def _instead(recorded: Examples, row: int, column: str) -> str:
-    """Quote what stands in the same row, to show a shift by a row or another file altogether."""
+    """Quote the recorded value in the same row, to reveal a shift or a wrong file."""
     if row >= len(recorded):
         return f"; it has {len(recorded):,} rows"
     return f", where it has {_shown(recorded, row, column)}"

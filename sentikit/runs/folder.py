@@ -1,4 +1,4 @@
-"""A run's folder: made, locked, written to and found again, with what its manifest says."""
+"""Run folders: their files, manifest, lock and choice."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class LabelledSplit:
     """The examples that a run labels.
 
     Attributes:
-        examples: in order, gold labels folded into `classes`.
+        examples: in order, with gold labels mapped to `classes`.
         classes: the labels to choose from.
         dataset: name of the dataset.
         split: name of the split.
-        ordered: whether classes of the user's own stand in an order.
-        has_texts: False where examples are known by their ids alone.
+        ordered: whether the user's own classes are ordered.
+        has_texts: False if examples have only ids.
     """
 
     examples: Examples
@@ -50,12 +50,12 @@ class LabelledSplit:
     has_texts: bool = True
 
     def has_text(self, text: str) -> bool:
-        """Return whether an example with this text has something to label."""
+        """Return whether an example with this text can be labelled."""
         return bool(text.strip()) or not self.has_texts
 
     @property
     def name(self) -> str:
-        """What messages call it, as ``merged/test``."""
+        """Its name in messages, such as ``merged/test``."""
         return f"{self.dataset}/{self.split}"
 
 
@@ -65,7 +65,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, sentikit and what results may depend on."""
+    """Return the versions of Python, sentikit and the libraries that results depend on."""
     found = {"sentikit": __version__, "python": platform.python_version()}
     for name in _RECORDED:
         try:
@@ -79,19 +79,19 @@ def command_line(arguments: Sequence[str] | None = None) -> list[str]:
     """Return the command as typed, without the program's folder."""
     given = sys.argv if arguments is None else arguments
     program = Path(given[0]).name
-    # As `python -m sentikit`, which is how several processes are started.
+    # Several processes are started with `python -m sentikit`.
     return ["sentikit" if program == "__main__.py" else program, *given[1:]]
 
 
 def describe_split(
     name: str, split: str, examples: int, fingerprint: str, label_origin: str | None = None
 ) -> dict[str, Any]:
-    """Return what a manifest says of a split; `label_origin` of labels that are not gold."""
-    said = {"dataset": name, "split": split, "examples": examples, "fingerprint": fingerprint}
-    return said if label_origin is None else {**said, "label_origin": label_origin}
+    """Return a manifest's description of a split; gold labels have no `label_origin`."""
+    known = {"dataset": name, "split": split, "examples": examples, "fingerprint": fingerprint}
+    return known if label_origin is None else {**known, "label_origin": label_origin}
 
 
-#: Where runs go unless a user names another folder.
+#: The default folder of runs.
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
 PREDICTIONS = "predictions.jsonl"
@@ -115,21 +115,21 @@ def end_status(error: BaseException | None) -> str:
 
 
 class RunFolder:
-    """The files of one run; design: manifest, predictions, metrics, log, model."""
+    """The folder of one run: manifest, predictions, metrics, log, model."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands."""
+        """The current manifest."""
         values = read_json(self.path / MANIFEST)
         if not isinstance(values, dict):
             raise InputError(f"{self.path / MANIFEST} is not the manifest of a run.")
         return values
 
     def update_manifest(self, **changes: Any) -> None:
-        """Set some of the manifest's keys; the components of a recipe come with it."""
+        """Set keys of the manifest; a recipe also sets its components."""
         known = self.manifest if (self.path / MANIFEST).exists() else {}
         if "recipe" in changes:
             changes["components"] = default_registry().components(changes["recipe"])
@@ -138,31 +138,31 @@ class RunFolder:
         write_json(self.path / MANIFEST, known | changes)
 
     def end(self, error: BaseException) -> None:
-        """Let the manifest say how the run ended and, where it failed, why."""
+        """Record in the manifest how the run ended and, after a failure, why."""
         status = end_status(error)
         reason = {"failure": redacted(one_line(error))} if status == FAILED else {}
         self.update_manifest(status=status, **reason)
 
     def write_recipe(self, text: str) -> None:
-        """Write the resolved recipe, ready to run again."""
+        """Write the resolved recipe, which can be run again."""
         write_text(self.path / RECIPE, text)
 
     @property
     def status(self) -> str:
-        """The manifest's status, or "" where there is no run."""
+        """The manifest's status, or "" if there is no run."""
         if not (self.path / MANIFEST).is_file():
             return ""
         return str(self.manifest.get("status", ""))
 
     @contextlib.contextmanager
     def locked(self, new: bool = False) -> Iterator[None]:
-        """Keep other processes away from this run while working on it.
+        """Lock this run against other processes.
 
         Args:
-            new: whether the folder must be empty, also of what came since it was chosen.
+            new: whether the folder must still be empty.
 
         Raises:
-            InputError: another process is at work here, or the folder holds something.
+            InputError: another process uses the run, or the folder is not empty.
         """
         from filelock import FileLock, Timeout
 
@@ -183,19 +183,19 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _removed_if_empty(self, made: bool) -> Iterator[None]:
-        """Leave no folder behind a run that ended before it wrote anything."""
+        """Remove the folder of a run that ended before it wrote anything."""
         try:
             yield
         finally:
             if made and {entry.name for entry in self.path.iterdir()} <= {_LOCK}:
-                # Windows removes no file that is open: there the empty folder stays.
+                # Windows cannot remove an open file, so there the empty folder stays.
                 with contextlib.suppress(OSError):
                     (self.path / _LOCK).unlink(missing_ok=True)
                     self.path.rmdir()
 
 
 def near_runs(path: Path) -> str:
-    """Return a question that names the runs whose path is most like one that does not exist."""
+    """Return a question that names existing runs with a similar path, or ""."""
     beside = [*RUNS.glob(f"*/{MANIFEST}"), *path.parent.glob(f"*/{MANIFEST}")]
     runs = {entry.parent.name: str(entry.parent) for entry in beside}
     meant = " or ".join(runs[name] for name in nearest(path.name, runs))
@@ -205,19 +205,19 @@ def near_runs(path: Path) -> str:
 def choose_run_folder(
     output: Path | None, name: str, resume: bool, root: Path = RUNS, job: str | None = None
 ) -> RunFolder:
-    """Return the folder a command should work in; it holds a run only where one is resumed.
+    """Return the folder of a command's run: an empty one, or that of a run to resume.
 
-    Without `output` it is ``root/name``, or with a number behind it where that is taken.
+    Without `output` it is ``root/name``, with a number appended if that is taken.
 
     Args:
-        output: what the user asked for.
+        output: the user's choice.
         name: the recipe's name.
         resume: resume an unfinished run.
-        root: where runs live.
-        job: of the launcher; its own unfinished run is resumed automatically.
+        root: the folder of runs.
+        job: the launcher's job, whose own unfinished run is resumed automatically.
 
     Raises:
-        InputError: the folder holds something already, or there is nothing to resume.
+        InputError: the folder is not empty, or there is nothing to resume.
     """
     if resume:
         return _resumable(output or _newest(root, name))
@@ -243,7 +243,7 @@ def _refuse_taken(run: RunFolder) -> None:
 def _resumable(path: Path) -> RunFolder:
     run = RunFolder(path)
     if not run.status:
-        raise InputError(f"{path} holds no run to resume. Leave --resume out to start one.")
+        raise InputError(f"{path} has no run to resume. Leave out --resume to start one.")
     if run.status == FINISHED and not run.manifest.get("failed"):
         raise InputError(f"{path} is finished; there is nothing to resume.")
     return run
@@ -258,12 +258,12 @@ def _free(root: Path, name: str) -> Path:
 
 
 def _newest(root: Path, name: str) -> Path:
-    """Return the unfinished run of a recipe that was touched last."""
+    """Return the unfinished run of a recipe that was updated last."""
     unfinished = _unfinished(root, name)
     if not unfinished:
         raise InputError(
             f"There is no unfinished run of {name!r} under {root}/. Name it with --output, or "
-            "leave --resume out."
+            "leave out --resume."
         )
     return max(unfinished, key=lambda path: (path / MANIFEST).stat().st_mtime)
 

@@ -1,4 +1,4 @@
-"""The list of runs, and the summary of each."""
+"""Summaries of runs, read from their manifests and metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAMAGED = "damaged"
 
 
 class _Foreign(BaseModel):
-    """Base of what is read from files that others may have written or damaged."""
+    """Base of schemas for files that other programs may have written or damaged."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -47,7 +47,7 @@ class _Scores(_Foreign):
 
 
 class _Metrics(_Foreign):
-    """``metrics.json``; ``overall`` is missing where no text has a gold label."""
+    """``metrics.json``; ``overall`` is missing if no text has a gold label."""
 
     split: str = ""
     overall: _Scores | None = None
@@ -57,12 +57,12 @@ class _Metrics(_Foreign):
     @classmethod
     def _is_given(cls, scores: _Scores | None) -> _Scores:
         if scores is None:
-            raise ValueError("holds no scores")
+            raise ValueError("has no scores")
         return scores
 
 
 class _Manifest(_Foreign):
-    """``manifest.json``, as far as lists show it."""
+    """The keys of ``manifest.json`` that lists show."""
 
     status: str
     kind: str = ""
@@ -73,9 +73,9 @@ class _Manifest(_Foreign):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run in a line; scores are fractions, None where there are none yet.
+    """The summary of one run; scores are fractions, or None.
 
-    `problem` says what of the run cannot be read; without its manifest the status is ``damaged``.
+    `problem` describes a file that cannot be read; without a manifest, the status is ``damaged``.
     """
 
     path: str
@@ -92,21 +92,21 @@ class RunSummary:
 
 
 def find_runs(folder: Path) -> list[RunSummary]:
-    """Return the runs under `folder`, at any depth but inside each other, by their start."""
+    """Return the runs under `folder`, at any depth but not inside another run, by start."""
     if not folder.is_dir():
         if folder == RUNS:
             return []
-        raise InputError(f"{folder} is not a folder. Give the folder that holds your runs.")
-    # Other programs have files of that name; none of them may hide a run.
+        raise InputError(f"{folder} is not a folder. Give the folder of your runs.")
+    # Other programs also write files of that name.
     folders = {path.parent for path in folder.rglob(MANIFEST) if _is_run(path.parent)}
-    # What lies inside a run is a part of it, as the LLM's answers in a cascade.
+    # A run inside another one, such as the LLM's in a cascade, belongs to it.
     own = [path for path in folders if not folders & set(path.parents)]
     found = [_summary_or_damage(path) for path in sorted(own)]
     return sorted(found, key=lambda run: (run.started, run.path))
 
 
 def _is_run(folder: Path) -> bool:
-    """Say whether a folder with a manifest is a run: by the manifest, or by what lies beside it."""
+    """Return whether a folder with a manifest is a run, by the manifest or its other files."""
     try:
         manifest = read_json(folder / MANIFEST)
     except InputError:

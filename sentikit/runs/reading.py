@@ -1,4 +1,4 @@
-"""The reading of runs and results files: ``RUN``, ``FILE``, and ``PATH#encoder`` inside either."""
+"""The reader of runs and results files: ``RUN``, ``FILE`` and ``PATH#encoder`` of either."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS, RunFolder, near_runs
 from sentikit.runs.table import Labelling, RunTable, are_distributions, read_run_rows
 
-#: Behind a path: the prediction of the encoder recorded inside, as a run of its own.
+#: Suffix of a path, for the encoder's prediction recorded inside a run or file.
 ENCODER_SUFFIX = "#encoder"
 _HOOK = "register_result_formats"
 
 
 @dataclass(frozen=True)
 class ResultColumns:
-    """Which column of a file holds what.
+    """The columns of a results file.
 
     Attributes:
-        label: the label that was answered.
-        gold: the right label.
-        text: the text; where None, a column with a usual name is taken.
-        id: the example's id; as `text`.
-        source: the example's source; as `text`.
-        probabilities: a list in the order of the classes or a mapping by class, as JSON or as the
-            format has it; or a column for each class.
-        raw: the answer as it came.
+        label: the predicted label.
+        gold: the gold label.
+        text: the text; None chooses a column with a usual name.
+        id: the example's id; None as for `text`.
+        source: the example's source; None as for `text`.
+        probabilities: one column with lists in the order of the classes or mappings by class; or a
+            mapping of class to column.
+        raw: the answer as received.
         cost: USD.
         adviser_label: the label of the encoder that the LLM was shown.
         adviser_probabilities: that encoder's probabilities, like `probabilities`.
@@ -66,7 +66,7 @@ class ResultColumns:
 class ResultFormat(Component, ABC):
     """Recognises a layout of result files by its columns; the core reads the rows.
 
-    A whole format::
+    A complete format::
 
         class Acme(sentikit.extension.ResultFormat):
             def columns(self, columns):
@@ -74,14 +74,14 @@ class ResultFormat(Component, ABC):
                     return sentikit.extension.ResultColumns(label="acme_verdict", gold="truth")
 
     Attributes:
-        last_resort: whether other formats that recognise a file go before this one.
+        last_resort: whether any other format that recognises a file has precedence.
     """
 
     last_resort: ClassVar[bool] = False
 
     @abstractmethod
     def columns(self, columns: Sequence[str]) -> ResultColumns | None:
-        """Say which column holds what, or None if the file is not of this format."""
+        """Return the columns of a file, or None if it is not of this format."""
 
 
 def read_run(
@@ -94,15 +94,15 @@ def read_run(
     """Read the rows of a finished run or of a results file.
 
     Args:
-        path: a run's folder, or a CSV, TSV, JSON Lines or Parquet file; with ``#encoder`` behind
-            it, the prediction of the encoder that the LLM was shown.
-        label_column: of a file: the column with the labels, where no format finds it.
-        probabilities_column: of a file: the column with the probabilities.
-        registry: where to look for result formats.
+        path: a run's folder, or a CSV, TSV, JSON Lines or Parquet file; the suffix ``#encoder``
+            selects the prediction of the encoder that the LLM was shown.
+        label_column: the column of labels in a file, if no format recognises it.
+        probabilities_column: the column of probabilities in a file.
+        registry: the registry of result formats.
 
     Raises:
-        InputError: there is no such run or file, it is not finished, malformed or of no known
-            layout, or holds no encoder's prediction; says what and where.
+        InputError: the run or file is missing, unfinished or malformed, has an unknown layout, or
+            has no prediction of an encoder.
     """
     name = str(path)
     plain, of_encoder = split_suffix(name)
@@ -112,13 +112,13 @@ def read_run(
 
 
 def split_suffix(name: str) -> tuple[str, bool]:
-    """Split ``PATH#encoder`` into the path and whether the encoder's prediction is meant."""
+    """Split ``PATH#encoder`` into the path and whether it has the suffix."""
     plain = name.removesuffix(ENCODER_SUFFIX)
     meant = plain != name and not Path(name).exists()
     return (plain, True) if meant else (name, False)
 
 
-#: The columns of labels and of probabilities that a user names; None leaves one to a format.
+#: The columns of labels and probabilities that the user names; None leaves one to a format.
 _Chosen = tuple[str | None, str | None]
 
 
@@ -135,13 +135,13 @@ def _read(path: Path, name: str, chosen: _Chosen, registry: Registry) -> RunTabl
         advice = near_runs(path) or "Give a run's folder or a results file."
         raise InputError(f"{name} does not exist. {advice}")
     if chosen != (None, None):
-        raise InputError(f"{name} is a run; columns are named for results files alone.")
+        raise InputError(f"{name} is a run; only results files need the names of columns.")
     if not (path / MANIFEST).is_file():
         raise InputError(f"{name} is not a run: it has no {MANIFEST}. See: sentikit runs list")
     if RunFolder(path).manifest.get("kind") == "finetune":
         raise InputError(
-            f"{name} is a fine-tuned model and labelled no text. Let it: sentikit prompt --set "
-            f"llm.model={name}, with a prompt recipe."
+            f"{name} is a fine-tuned model without predictions. Label with it: sentikit prompt "
+            f"--recipe RECIPE --set llm.model={name}"
         )
     manifest, status = RunFolder(path).manifest, RunFolder(path).status
     if not (path / PREDICTIONS).is_file():
@@ -151,10 +151,10 @@ def _read(path: Path, name: str, chosen: _Chosen, registry: Registry) -> RunTabl
                 "the run again in another folder."
             )
         raise InputError(
-            f"{name} has no predictions yet: it is {status or 'not finished'}. Finish it with "
+            f"{name} has no predictions yet: its status is {status or 'unknown'}. Finish it with "
             "--resume, or choose another run."
         )
-    # In the order of its probabilities; the manifests of old runs name no classes.
+    # The manifests of old runs have no classes.
     classes = tuple(manifest.get("classes") or label_scheme("neg_neu_pos").classes)
     return read_run_rows(path / PREDICTIONS, name, classes, manifest)
 
@@ -166,7 +166,7 @@ def _choose_columns(rows: Rows, chosen: _Chosen, registry: Registry) -> ResultCo
             raise InputError(f"{rows.name} has no column {column!r} ({key}). {meant}")
     found, (label, probabilities) = _recognised(rows, registry), chosen
     if label is not None:
-        # What the format made of the other columns belongs to the label it found.
+        # The format's choice of other columns belongs to the label that it found.
         gold = found.gold if found and found.gold != label else None
         gold = gold or (found.label if found and found.label != label else None)
         found = ResultColumns(label=label, gold=gold)
@@ -174,7 +174,7 @@ def _choose_columns(rows: Rows, chosen: _Chosen, registry: Registry) -> ResultCo
         listed = ", ".join(repr(column) for column in rows.columns)
         raise InputError(
             f"{rows.name}: which column holds the predicted labels? It has {listed}. Rename "
-            "it to 'prediction'; a recipe that names the file can set label_column instead."
+            "it to 'prediction', or set label_column in a recipe that names the file."
         )
     if probabilities is not None:
         found = dataclasses.replace(found, probabilities=probabilities)
@@ -182,7 +182,7 @@ def _choose_columns(rows: Rows, chosen: _Chosen, registry: Registry) -> ResultCo
 
 
 def _recognised(rows: Rows, registry: Registry) -> ResultColumns | None:
-    """Ask every format; the last resorts only where no other knows the file."""
+    """Return the columns from the format that recognises a file; last resorts come last."""
     claims: dict[str, tuple[bool, ResultColumns]] = {}
     for registration in registry.registrations(_HOOK):
         try:
@@ -207,7 +207,7 @@ def _recognised(rows: Rows, registry: Registry) -> ResultColumns | None:
 
 
 def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
-    """Find the columns of text, id and source that the format left open."""
+    """Find the columns of text, id and source that the format does not name."""
     values = dataclasses.asdict(columns)
     taken = {value for value in values.values() if isinstance(value, str)}
     taken = taken.union(*(v.values() for v in values.values() if isinstance(v, Mapping)))
@@ -218,18 +218,18 @@ def _with_usual(columns: ResultColumns, rows: Rows) -> ResultColumns:
     if values["text"] is not None or values["id"] is not None:
         return ResultColumns(**values)
     if columns.label == LABEL_COLUMN and len(free) == 1:
-        # As when the texts were labelled: where no name is usual, the only column holds them.
+        # As in labelling, the only remaining column holds the texts.
         return ResultColumns(**values | {"text": free[0]})
     question = f"{rows.name}: which column holds the texts, or their ids?"
     if not free:
-        raise InputError(f"{question} It has none but the labels. Add one called 'text' or 'id'.")
+        raise InputError(f"{question} It has only labels. Add a column named 'text' or 'id'.")
     listed = ", ".join(repr(column) for column in free)
     which = listed if len(free) == 1 else f"the right one of {listed}"
     raise InputError(f"{question} Rename {which} to 'text' or 'id' in the file.")
 
 
 class SpelledLabels:
-    """A column of labels as the file spells them; blank ones are None."""
+    """A column of labels, spelled as in the file; blank ones are None."""
 
     def __init__(self) -> None:
         self._codes = array("q")
@@ -245,14 +245,14 @@ class SpelledLabels:
 
     @property
     def spellings(self) -> list[str]:
-        """The different labels, in the order they came."""
+        """The distinct labels, in the order of their first rows."""
         return [label for label in self._known if label is not None]
 
     def first(self, label: str) -> int:
         return self._first[self._known[label]]
 
     def numbers(self, scheme: LabelScheme) -> NDArray[np.int64]:
-        """Return the class number of each row; -1 where its label means no class."""
+        """Return the class number of each row; -1 if its label has no class."""
         numbers = {name: number for number, name in enumerate(scheme.classes)}
         means = [
             spelled and (scheme.class_of(spelled) or scheme.class_of(plain_label(spelled)))
@@ -266,8 +266,8 @@ class SpelledProbabilities:
     """A column of probabilities, or one for each class.
 
     Args:
-        columns: a column of JSON lists in the order of the classes, or of mappings by class; or the
-            column of each class; None where there are none.
+        columns: a column of JSON lists in the order of the classes, or of mappings by class; or a
+            mapping of class to column; or None.
     """
 
     def __init__(self, columns: str | Mapping[str, str] | None) -> None:
@@ -287,14 +287,14 @@ class SpelledProbabilities:
         self._width = self._width or len(numbers)
         if len(numbers) != self._width:
             raise InputError(
-                f"{place}: {len(numbers)} probabilities in {self._what}; the rows before have "
+                f"{place}: {len(numbers)} probabilities in {self._what}, but earlier rows have "
                 f"{self._width}."
             )
         self._flat.extend(numbers)
         self._where.append(where)
 
     def array(self, classes: Sequence[str], name: str) -> NDArray[np.float64] | None:
-        """Return (rows, classes), NaN where a row has none; None where no row has any."""
+        """Return (rows, classes), NaN for rows without any; None if no row has any."""
         if not self._width:
             return None
         where = np.frombuffer(self._where, np.int64)
@@ -304,8 +304,7 @@ class SpelledProbabilities:
         if len(odd):
             raise InputError(
                 f"{name}, line {int(where[where >= 0][odd[0]])}: {given[odd[0]].tolist()} in "
-                f"{self._what} are no probabilities: each lies between 0 and 1, and they add up "
-                "to 1."
+                f"{self._what} are not probabilities, which lie between 0 and 1 and add up to 1."
             )
         result = np.full((len(where), len(classes)), np.nan)
         result[where >= 0] = given
@@ -321,8 +320,8 @@ class SpelledProbabilities:
         except ValueError:
             listed = ", ".join(self._keys or ()) or f"{self._width} numbers"
             raise InputError(
-                f"{name}: {self._what} gives {listed}; one for each of {', '.join(classes)} is "
-                "needed."
+                f"{name}: {self._what} has {listed}, but needs one for each of "
+                f"{', '.join(classes)}."
             ) from None
 
     def _numbers(self, row: Mapping[str, Any], place: str) -> list[float] | None:
@@ -331,7 +330,7 @@ class SpelledProbabilities:
         else:
             cells = {name: row[column] for name, column in (self._columns or {}).items()}
             value = None if all(map(_is_blank, cells.values())) else _numeric(cells)
-        wrong = f"{place}: {{}} in {self._what} is no list of probabilities, as [0.1, 0.2, 0.7]."
+        wrong = f"{place}: {{}} in {self._what} is not a list of numbers, such as [0.1, 0.2, 0.7]."
         if _is_blank(value):
             return None
         try:
@@ -479,11 +478,11 @@ class _Collected:
             amount = float(cell) if cell and cell.strip() else float("nan")
         except ValueError:
             amount = -1.0
-        # NaN is how pandas writes that an amount is unknown.
+        # pandas writes an unknown amount as NaN.
         if amount < 0 or math.isinf(amount):
             raise InputError(
-                f"{place}: {cell!r} in {self._columns.cost!r} is no amount in USD. "
-                "Give 0 or more, or leave it empty where it is unknown."
+                f"{place}: {cell!r} in {self._columns.cost!r} is not an amount in USD. "
+                "Give 0 or more, or leave it empty if it is unknown."
             )
         return amount
 

@@ -1,4 +1,4 @@
-"""The classifier of recorded answers: a run's or a results file's, found by text."""
+"""The classifier that repeats the recorded answers of a run or results file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sentikit.runs.table import Labelling, RunTable
 
 
 class RecordedClassifier(Classifier):
-    """Repeats what a run or a results file recorded of each text.
+    """Returns the recorded prediction of each text.
 
-    Where a text is recorded several times, an example with an id gets the row of that id, and
-    other examples get the rows in turn. Texts that differ in nothing but case, white space and
-    Unicode form are found where nothing better is.
+    If a text is recorded several times, an example with an id gets the row with that id, and other
+    examples get the rows in turn. A text without an equal one gets a row whose text differs only in
+    case, white space and Unicode form.
 
     Attributes:
         table: the rows.
@@ -40,7 +40,7 @@ class RecordedClassifier(Classifier):
         return self._scheme
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the labels: the recorded texts and answers."""
+        """Return what determines the labels: a hash of the recorded texts and answers."""
         table = self.table
         found = hashlib.sha256(json.dumps([table.examples.fingerprint(), table.classes]).encode())
         found.update(table.answers.labels.tobytes())
@@ -51,7 +51,7 @@ class RecordedClassifier(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        """Yield the recorded prediction of each example; nothing is paid for again."""
+        """Yield the recorded prediction of each example, at no new cost."""
         seen: Counter[int] = Counter()
         for example in examples:
             given = Example(example) if isinstance(example, str) else example
@@ -68,8 +68,8 @@ class RecordedClassifier(Classifier):
             sought = f"text {quoted(example.text)}" if self.table.has_texts else "id"
             raise InputError(
                 f"{self.table.name} has no row for the {sought}"
-                f"{f' (id {example.id!r})' if example.id else ''}. Recorded answers are known for "
-                "their own texts alone; for new ones give the model or the recipe behind them."
+                f"{f' (id {example.id!r})' if example.id else ''}. Recorded answers exist only for "
+                "their own texts; for new ones, give the model or the recipe."
             )
         if len(rows) == 1:
             return int(rows[0])
@@ -83,14 +83,14 @@ class RecordedClassifier(Classifier):
 
     def prediction(self, row: int) -> Prediction:
         table = self.table
-        label, probabilities = self._said(table.answers, row)
+        label, probabilities = self._recorded(table.answers, row)
         certain = table.answers.probabilities is None or probabilities is not None
-        adviser = None if table.adviser is None else Prediction(*self._said(table.adviser, row))
+        adviser = None if table.adviser is None else Prediction(*self._recorded(table.adviser, row))
         raw = None if table.raw is None else table.raw[row].as_py()
         return Prediction(
             label,
             probabilities,
-            # Beside rows with probabilities, one without them is not to be trusted.
+            # If other rows have probabilities, one without them has no confidence.
             confidence=None if certain else 0.0,
             cost=self._cost(row),
             usage=None if table.tokens is None else Usage(*map(int, table.tokens[row])),
@@ -98,16 +98,18 @@ class RecordedClassifier(Classifier):
             adviser=adviser if adviser is not None and adviser.label is not None else None,
         )
 
-    def _said(self, said: Labelling, row: int) -> tuple[str | None, dict[str, float] | None]:
-        number = int(said.labels[row])
+    def _recorded(
+        self, recorded: Labelling, row: int
+    ) -> tuple[str | None, dict[str, float] | None]:
+        number = int(recorded.labels[row])
         label = self.table.classes[number] if number >= 0 else None
-        if said.probabilities is None or np.isnan(said.probabilities[row]).any():
+        if recorded.probabilities is None or np.isnan(recorded.probabilities[row]).any():
             return label, None
-        values = said.probabilities[row].tolist()
+        values = recorded.probabilities[row].tolist()
         return label, dict(zip(self.table.classes, values, strict=True))
 
     def _cost(self, row: int) -> float | None:
-        """Return the USD of a row; 0 where nothing shows that an LLM answered."""
+        """Return the USD of a row; 0 if no LLM answered."""
         table = self.table
         if table.cost is None:
             return 0.0 if table.raw is None and table.tokens is None else None
@@ -131,7 +133,7 @@ class RecordedClassifier(Classifier):
 
 
 class _Index:
-    """Where each value stands: 16 bytes a row, whole texts would be held again."""
+    """An index of values by hash, in 16 bytes per row."""
 
     def __init__(self, values: Iterable[str]) -> None:
         hashes: NDArray[np.int64] = np.fromiter(map(hash, values), np.int64)

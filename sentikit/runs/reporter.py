@@ -13,18 +13,18 @@ from sentikit.tracking import TrackedRun, Tracker, TrackerGroup, scores_line
 
 
 class RunReporter:
-    """Reports on a run as it goes; use as a context manager.
+    """Reports the progress of a run; use as a context manager.
 
     Args:
-        run: as its trackers see it.
-        trackers: where the run is shown besides, by name.
+        run: the run, as its trackers see it.
+        trackers: trackers by name.
         bar: the progress bar; by default one of steps.
-        line: what stands beside the bar before the first report.
+        line: the text beside the bar before the first report.
         announced: whether trackers are alerted when the run ends.
 
     Attributes:
-        metrics: what trackers are given at the end.
-        status: how the run ended, unless it raised.
+        metrics: the metrics that trackers get at the end.
+        status: how the run ended, unless an error was raised.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RunReporter:
         self._trackers = TrackerGroup(trackers, self.say)
 
     def __enter__(self) -> Self:
-        # Trackers may print or ask something, which a moving bar would garble.
+        # Trackers may print or prompt, which a moving bar would garble.
         self._trackers.start(self._run)
         self._bar.start(line=self._line)
         return self
@@ -63,20 +63,20 @@ class RunReporter:
         self._trackers.finish(self.metrics, status)
 
     def say(self, message: str) -> None:
-        """Tell the user something, above the bar."""
+        """Show a message above the bar."""
         self._bar.say(message)
 
     def alert(self, title: str, text: str) -> None:
-        """Tell the user and the trackers what deserves a look at once."""
+        """Show an urgent message, and pass it to the trackers."""
         self.say(text)
         self._trackers.alert(title, text)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write a line of the log and hand it to the trackers; `record` has a ``kind``."""
+        """Write a record, which has a ``kind``, to the log and the trackers."""
         self._log.write(dict(record))
         self._trackers.log(record)
 
     def rewind(self, step: int, epochs: int = 0) -> None:
-        """Forget what was logged after a step, and after an epoch: it comes again."""
+        """Delete the log lines after a step and after an epoch, which will be repeated."""
         self._log.close()
         self._log.keep(step if step else -1, epochs)

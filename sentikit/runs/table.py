@@ -1,4 +1,4 @@
-"""A run as columns: what was asked, what is right, what was answered, at what cost."""
+"""Runs as columns: examples, gold labels, predictions and costs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TOKENS = ("prompt", "cached", "completion")
-# A row must fit into a block; the longest text is far below this.
+# A row must fit into a block.
 _BLOCK_BYTES = 64 * 2**20
-# Files round probabilities; a row that misses 1 by more than this is no distribution.
+# Files round probabilities; a row whose sum differs from 1 by more is not a distribution.
 _TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """What one classifier says of every row.
+    """The predictions of one classifier.
 
     Attributes:
-        labels: class numbers, (rows,); -1 where the answer is invalid or missing.
-        probabilities: (rows, classes), a row of NaN where unknown; None where all are.
+        labels: class numbers, (rows,); -1 for an invalid or missing answer.
+        probabilities: (rows, classes), a row of NaN if unknown; None if all are.
     """
 
     labels: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Labelling:
         return Labelling(self.labels[rows], chosen)
 
     def in_classes(self, own: Sequence[str], wanted: Sequence[str]) -> Labelling:
-        """Return it with the same classes in another order."""
+        """Return the same predictions with the classes in another order."""
         order = [own.index(label) for label in wanted]
         shares = None if self.probabilities is None else self.probabilities[:, order]
         return Labelling(_renumbered(self.labels, own, wanted), shares)
@@ -57,22 +57,22 @@ class Labelling:
 
 @dataclass(frozen=True, repr=False)
 class RunTable:
-    """A finished run, or a results file, row by row.
+    """The rows of a finished run or a results file.
 
     Attributes:
         name: as the user gave it.
-        classes: what class numbers stand for.
+        classes: class names, indexed by class number.
         examples: ids, texts, gold labels as class names, sources.
-        gold: class numbers, (rows,); -1 where unknown.
+        gold: class numbers, (rows,); -1 if unknown.
         answers: labels and probabilities.
-        adviser: the prediction of the encoder that the LLM was shown, or None.
-        raw: the LLM's answers as they came (strings, null where there is none), or None.
-        cost: USD of each row, NaN where unknown; None where all are.
-        tokens: prompt, cached and completion tokens, (rows, 3); None where unknown.
-        has_texts: False for a results file with ids alone; its texts are empty.
-        manifest: of a run; empty for a file.
-        ordered: whether the classes stand in an order, as stars do.
-        path: as the user gave it, where a comparison gave the run a short name.
+        adviser: the predictions of the encoder that the LLM was shown, or None.
+        raw: the LLM's answers as received (strings or null), or None.
+        cost: USD of each row, NaN if unknown; None if all are.
+        tokens: prompt, cached and completion tokens, (rows, 3); None if unknown.
+        has_texts: False for a results file with only ids; its texts are empty.
+        manifest: a run's manifest; empty for a file.
+        ordered: whether the classes are ordered, such as stars.
+        path: as the user gave it, if a comparison gave the run a short name.
     """
 
     name: str
@@ -94,19 +94,15 @@ class RunTable:
 
     @property
     def invalid(self) -> int:
-        """How many answers are invalid."""
+        """The number of invalid answers."""
         return int((self.answers.labels < 0).sum())
 
     def of_encoder(self, name: str) -> RunTable:
-        """Return the encoder's recorded prediction as a run of its own.
-
-        Raises:
-            InputError: none is recorded.
-        """
+        """Return the encoder's recorded predictions as a separate run; refuse if there are none."""
         if self.adviser is None:
             raise InputError(
-                f"{self.name} holds no encoder's prediction: it is not an augmented run, or its "
-                f"columns do not show one. Leave #encoder out."
+                f"{self.name} has no predictions of an encoder: it is not an augmented run, or has "
+                "no columns for them. Leave out #encoder."
             )
         return dataclasses.replace(
             self,
@@ -120,22 +116,22 @@ class RunTable:
         )
 
     def in_classes(self, classes: tuple[str, ...], reference: str) -> RunTable:
-        """Return it with its classes in another order.
+        """Return the table with its classes in another order.
 
         Args:
-            classes: the order.
-            reference: whose they are.
+            classes: the classes in the wanted order.
+            reference: the run or dataset that sets the order, for messages.
 
         Raises:
-            InputError: they are other classes.
+            InputError: the classes differ.
         """
         own = self.classes
         if own == classes:
             return self
         if sorted(own) != sorted(classes):
             raise InputError(
-                f"{self.name} has the classes {', '.join(own)}; {reference} has "
-                f"{', '.join(classes)}. Runs go together only over the same classes."
+                f"{self.name} has the classes {', '.join(own)}, but {reference} has "
+                f"{', '.join(classes)}. Give only runs with the same classes."
             )
         return dataclasses.replace(
             self,
@@ -147,10 +143,10 @@ class RunTable:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table of pandas with a row for each example.
+        """Return a pandas table with a row for each example.
 
-        Its columns are id, text, gold, label, source, and where they are known ``p CLASS`` with the
-        probability of each class, and cost in USD.
+        Its columns are id, text, gold, label, source and, if known, the probability of each class
+        as ``p CLASS`` and the cost in USD.
         """
         import pandas as pd
 
@@ -165,7 +161,7 @@ class RunTable:
         return pd.DataFrame(columns | ({} if self.cost is None else {"cost": self.cost}))
 
     def without_answers(self, rows: NDArray[np.bool_]) -> RunTable:
-        """Return it with no label and no probabilities in some rows, a mask (rows,)."""
+        """Return a copy without labels and probabilities in the rows of a mask, (rows,)."""
         if not rows.any():
             return self
         labels, shares = self.answers.labels, self.answers.probabilities
@@ -206,19 +202,19 @@ class RunTable:
 def _renumbered(
     numbers: NDArray[np.int64], own: Sequence[str], wanted: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return class numbers as another order of the classes has them; -1 stays."""
+    """Return class numbers in another order of the classes; -1 stays."""
     places = np.array([*(wanted.index(label) for label in own), -1], np.int64)
     return places[numbers]
 
 
 def class_numbers(names: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the class number of each name, -1 where it is null or no class."""
+    """Return the class number of each name, -1 if it is null or not a class."""
     found = pc.index_in(names, value_set=pa.array(classes, names.type))
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say of each row whether its numbers are probabilities: from 0 to 1, and 1 together."""
+    """Return for each row whether its numbers lie between 0 and 1 and add up to 1."""
     inside = ((rows >= 0) & (rows <= 1)).all(1)
     return np.asarray(inside & (np.abs(rows.sum(1) - 1) <= _TOLERANCE))
 
@@ -274,15 +270,15 @@ def _read_rows(path: Path, classes: tuple[str, ...]) -> pa.Table:
     except pa.ArrowInvalid as error:
         raise _damaged(path, error) from error
     if not table.num_rows:
-        raise InputError(f"{path} is empty: the run labelled nothing.")
+        raise InputError(f"{path} is empty; the run has no predictions.")
     for column in ("id", "text"):
         if table.column(column).null_count:
-            raise InputError(f"{path}: a row has no {column}; the file is damaged.")
+            raise InputError(f"{path} is damaged: a row has no {column}.")
     return table.combine_chunks()
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    """Say on which line the file is no JSON; Arrow counts rows within its blocks only."""
+    """Return the error with its line, because Arrow counts rows only within its blocks."""
     try:
         with open_binary(path) as stream:
             for _ in json_records(decoded_lines(stream, str(path)), str(path)):
@@ -290,7 +286,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     except InputError as located:
         return located
     reason = " ".join(str(error).split())
-    return InputError(f"{path} holds rows that sentikit does not write ({reason}).")
+    return InputError(f"{path} is damaged: it has rows that sentikit does not write ({reason}).")
 
 
 def _classes(
@@ -302,7 +298,7 @@ def _classes(
     if len(odd):
         row = int(odd[0])
         raise InputError(
-            f"{path}, row {row + 1}: the {column} {names[row].as_py()!r} is none of the run's "
+            f"{path}, row {row + 1}: the {column} {names[row].as_py()!r} is not one of the run's "
             f"classes, {', '.join(classes)}."
         )
     return numbers
@@ -318,8 +314,8 @@ def _probabilities(
     if len(odd):
         row = int(odd[0])
         raise InputError(
-            f"{path}, row {row + 1}: {found[row].tolist()} are no probabilities: each lies between "
-            "0 and 1, and they add up to 1."
+            f"{path}, row {row + 1}: {found[row].tolist()} are not probabilities, which lie "
+            "between 0 and 1 and add up to 1."
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The one writer of runs: manifest, predictions row by row, scores, costs."""
+"""The writer of runs: manifest, predictions row by row, scores and costs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from sentikit.stopping import Interrupted
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a job: the example, and the gold label that the classifier is not shown."""
+    """A row of a job: the example, and its gold label, which the classifier does not see."""
 
     example: Example
     gold: str | None = None
@@ -46,13 +46,13 @@ class Row:
 
     @property
     def has_text(self) -> bool:
-        """Whether there is something to label: a text, or the id that stands for it."""
+        """Whether the row can be labelled: it has a text, or only ids are known."""
         return self.known_by_id or bool(self.example.text.strip())
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a split, read piece by piece each time they are gone through."""
+    """The rows of a split, read in pieces at each iteration."""
 
     split: LabelledSplit
 
@@ -64,15 +64,15 @@ class SplitRows:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is before it begins.
+    """The description of a run before it begins.
 
     Attributes:
         kind: train, prompt, evaluate, cascade, vote.
         recipe: the resolved recipe as plain values.
-        recipe_text: the recipe as a YAML file that runs again.
-        split: what is labelled.
+        recipe_text: the recipe as YAML, which can be run again.
+        split: the split to label.
         manifest: further keys of the manifest.
-        costs: USD by item paid before this run, such as the training of an encoder; None: unknown.
+        costs: USD by item paid before this run, such as for training an encoder; None if unknown.
     """
 
     kind: str
@@ -87,17 +87,17 @@ class RowTotals:
     """Counts, tokens and costs of the rows of a job, in constant memory.
 
     Attributes:
-        rows: counted so far.
-        without_text: rows that nobody is asked about, as there is nothing to label.
+        rows: rows so far.
+        without_text: rows without text, which are not classified.
         answers: rows that an LLM answered.
-        invalid: rows with a text and without a valid label, failed ones among them.
-        misread: those of them that an LLM answered, but with no label.
-        failed: rows about which the classifier or a member of it failed; asking again may help.
+        invalid: rows with a text but without a valid label, including failed ones.
+        misread: invalid rows with an answer that contains no label.
+        failed: rows for which the classifier or a member failed; trying again may help.
         repaired: rows whose second answer was valid.
-        unmetered: rows with an answer whose usage the server does not say.
-        usage: tokens of all answers, as far as the server says.
+        unmetered: rows with an answer whose usage was not reported.
+        usage: reported tokens of all answers.
         cost: USD of all answers, cached or not; None once one is unknown.
-        paid: USD of those this job paid for; None likewise.
+        paid: USD of the answers that this job paid for; None once one is unknown.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class RowTotals:
 
 
 class ScoredRows:
-    """Gold and predicted labels of rows, in a few bytes each."""
+    """The gold and predicted labels of rows, in a few bytes each."""
 
     def __init__(self, classes: tuple[str, ...], metrics: Sequence[NamedMetric]) -> None:
         self._classes, self._metrics = classes, metrics
@@ -170,7 +170,7 @@ class ScoredRows:
         )
 
     def scores(self) -> tuple[Scores | None, dict[str, Scores]]:
-        """Score all rows and those of each source; None where no row has a gold label."""
+        """Return the scores overall and by source; None if no row has a gold label."""
         if not len(self._gold):
             return None, {}
         gold, labels = np.array(self._gold, np.int64), np.array(self._labels, np.int64)
@@ -183,16 +183,16 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run came to.
+    """The results of a run.
 
     Attributes:
-        path: the run's folder; None where no run was left.
+        path: the run's folder; None if no run was written.
         dataset: name of the dataset.
-        split: name of the split that was labelled.
+        split: name of the labelled split.
         totals: counts, tokens and costs of the rows.
-        scores: of the rows with a gold label; None where there are none.
-        by_source: the same for each source.
-        cost_usd: USD by item; None where a price is unknown.
+        scores: of the rows with a gold label; None if there are none.
+        by_source: scores of each source.
+        cost_usd: USD by item; None if a price is unknown.
         more: further keys of ``metrics.json``.
     """
 
@@ -206,7 +206,7 @@ class FinishedRun:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` holds; there are scores."""
+        """Return the content of ``metrics.json``; requires scores."""
         assert self.scores is not None
         totals = self.totals
         found: dict[str, Any] = {
@@ -229,12 +229,13 @@ class FinishedRun:
 class RunWriter:
     """Writes a run's folder; use as a context manager once the folder is locked.
 
-    The predictions appear when all rows are there, and the run says ``finished`` when everything
-    is on disk; one that ends otherwise says so, and why, and keeps its rows as partial predictions.
+    The predictions get their name when all rows are written, and the run its status ``finished``
+    when everything is on disk. A run that ends otherwise records why, and keeps its rows as partial
+    predictions.
 
     Args:
-        run: the folder; None scores the rows and writes nothing.
-        plan: of the run.
+        run: the folder; None scores the rows without writing anything.
+        plan: the description of the run.
     """
 
     def __init__(self, run: RunFolder | None, plan: RunPlan) -> None:
@@ -248,7 +249,7 @@ class RunWriter:
         self._begun = self._finished = False
 
     def begin(self, resume: bool, **manifest: Any) -> None:
-        """Write what is known before the first row, at once: a kill leaves all of it or nothing.
+        """Write the recipe and the manifest, before the first row.
 
         Args:
             resume: whether the run was begun before.
@@ -278,7 +279,7 @@ class RunWriter:
         self._begun = True
 
     def __enter__(self) -> Self:
-        # What a killed process left of the predictions; the journal has all that was paid for.
+        # Remove a killed process's temporary files; the journal has all paid answers.
         folder = self.run.path if self.run else None
         for half in folder.glob(f".{run_folder.PARTIAL}.*") if folder else ():
             half.unlink(missing_ok=True)
@@ -290,7 +291,7 @@ class RunWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Rows that were paid for are kept, unless the disk is the reason.
+        # Paid rows are kept, unless the disk failed.
         kept = error is None or isinstance(error, Interrupted | KeyboardInterrupt | SentikitError)
         with contextlib.suppress(SentikitError):
             self._exit.__exit__(*(None, None, None) if kept else (kind, error, traceback))
@@ -298,7 +299,7 @@ class RunWriter:
             self.run.end(error)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction, **more: Any) -> None:
-        """Write a row; `more` are further keys of it."""
+        """Write a row; `more` are further keys."""
         self.totals.add(prediction, self.plan.split.has_text(example.text))
         self._scored.add(gold, example.source, prediction)
         if self.run is None:
@@ -310,7 +311,7 @@ class RunWriter:
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
     def add_split(self, predictions: Iterable[Prediction]) -> None:
-        """Write all rows of the split, given one prediction for each in order."""
+        """Write all rows of the split with their predictions, in order."""
         for row, prediction in zip(SplitRows(self.plan.split), predictions, strict=True):
             self.add(row.example, row.gold, prediction)
 
@@ -321,12 +322,12 @@ class RunWriter:
         costs: Mapping[str, float | None] | None = None,
         **manifest: Any,
     ) -> FinishedRun:
-        """Write scores, other files and the manifest, once the predictions are there.
+        """Write scores, other files and the manifest, after all rows.
 
         Args:
             metrics: further keys of ``metrics.json``.
             files: JSON files of this kind of run, by name.
-            costs: USD of what was paid beside the rows' answers, by item; None: unknown.
+            costs: USD paid besides the rows' answers, by item; None if unknown.
             **manifest: further keys of the manifest.
         """
         self._exit.close()
@@ -345,7 +346,7 @@ class RunWriter:
                 write_json(self.run.path / run_folder.METRICS, found.metrics())
             for name, value in (files or {}).items():
                 write_json(self.run.path / name, value)
-            # Last, so that a finished run is complete on disk.
+            # Last, so that a finished run is complete.
             self.run.update_manifest(
                 **(self.totals.to_json() if self.totals.rows else {}),
                 **manifest,
@@ -367,9 +368,9 @@ def row_json(
     """Return a row of ``predictions.jsonl``.
 
     Every row has an id, a text, gold and predicted label, probabilities and a source. A row of an
-    LLM also has ``answer``, the last answer as it came, ``first_answer``, the invalid one before
-    it, ``finish_reason``, ``rationale``, ``usage`` and ``cost`` of both, and ``encoder``, what the
-    adviser predicts; one of a cascade or vote ``answered_by``; one that failed ``error``.
+    LLM also has ``answer``, the last answer as received; ``first_answer``, the invalid one before
+    it; ``finish_reason``, ``rationale``, ``usage`` and ``cost`` of both; and ``encoder``, the
+    adviser's prediction. A row of a cascade or vote has ``answered_by``, a failed row ``error``.
     """
     record: dict[str, Any] = {
         "id": example.id,
@@ -404,7 +405,7 @@ def row_json(
 def rounded(
     probabilities: Mapping[str, float] | None, classes: tuple[str, ...]
 ) -> dict[str, float] | None:
-    """Return probabilities as files have them: in the order of the classes, six digits."""
+    """Return probabilities as written in files: in the order of the classes, with six digits."""
     if probabilities is None:
         return None
     return {label: round(probabilities.get(label, 0.0), 6) for label in classes}
