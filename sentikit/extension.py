@@ -29,6 +29,7 @@ __all__ = list(_NAMES)
 
 #: Old names, and where what replaces them is public.
 OLD_NAMES = {
+    "FinetuneParts": "sentikit.extension.FinetuneComponents",
     "Opinion": "sentikit.Prediction",
     "Part": "sentikit.extension.Component",
     "PartSettings": "sentikit.extension.ComponentSettings",

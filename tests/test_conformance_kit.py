@@ -79,7 +79,11 @@ def test_the_old_names_of_components_work_and_warn() -> None:
 
     import sentikit.extension
 
-    for old, new in (("Part", "Component"), ("PartSettings", "ComponentSettings")):
+    for old, new in (
+        ("Part", "Component"),
+        ("PartSettings", "ComponentSettings"),
+        ("FinetuneParts", "FinetuneComponents"),
+    ):
         for place in (sentikit, sentikit.extension):
             with pytest.warns(DeprecationWarning, match=rf"sentikit\.extension\.{new}"):
                 assert getattr(place, old) is getattr(sentikit.extension, new)

@@ -49,6 +49,12 @@ def test_each_query_is_a_split(database: str) -> None:
     assert split.labels == ["neutral", "negative"]
 
 
+def test_a_column_whose_name_ends_in_password_may_be_compared() -> None:
+    Path("users.csv").write_text("text,has_password\nOne,1\nTwo,0\n")
+    query = "select text from 'users.csv' where has_password = 1"
+    assert opened(query).split("test", labelled=False).texts == ["One"]
+
+
 def test_files_are_read_by_their_names() -> None:
     Path("a.csv").write_text("title,body\nOne,two\nThree,four\n")
     query = "select * from 'a.csv' where title <> 'One'"
@@ -105,6 +111,7 @@ def test_python_variables_are_not_queried_as_tables() -> None:
     [
         {"database": "postgresql://me:secret@host/db"},
         {"database": "host=h password=secret"},
+        {"database": "host=h sslpassword=secret"},
         {"query": "select * from postgres_scan('host=h password=secret', 'public', 'reviews')"},
     ],
 )

@@ -23,7 +23,7 @@ SPLITS = {"train": rows(12), "validation": rows(6, "other")}
         {"file_bytes": 2000, "part_bytes": 1500},
         {"wandb": {"project": "reviews", "entity": "us", "tags": ["sst"]}},
     ],
-    ids=["defaults", "hyperparameters", "in components", "wandb"],
+    ids=["defaults", "hyperparameters", "in parts", "wandb"],
 )
 def test_fine_tuning_requests_follow_openais_contract(
     settings: dict[str, object], tmp_path: Path, shared_data: Path

@@ -29,8 +29,8 @@ from sentikit.extension import FiniteRange, refuse_missing, resumable, typed_com
 @click.option(
     "--rows-per-part",
     type=click.IntRange(1),
-    help="Rows per output file; a killed worker repeats one. Default: 256 files of 1,024 "
-    "to 100,000 rows.",
+    help="Rows per output file; a killed worker repeats one. Default: 1/256 of the rows, from "
+    "1,024 to 100,000.",
 )
 @click.option(
     "--max-cost",

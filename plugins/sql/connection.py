@@ -17,7 +17,7 @@ _BATCH = 1_000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _NAME = "the query's result"
 #: A password in a connection string: in a URL or as a keyword.
-_PASSWORD = re.compile(r"(password|passwd|\bpwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
+_PASSWORD = re.compile(r"\b(ssl)?(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,

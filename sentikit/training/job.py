@@ -448,7 +448,7 @@ def _check(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
     if tuple(found.shape) != wanted:
         raise SentikitError(f"{what} returned shape {tuple(found.shape)} instead of {wanted}.")
     if not found.isfinite().all():
-        raise SentikitError(f"{what} returned NaN or infinite numbers: its weights are damaged.")
+        raise SentikitError(f"{what} returned NaN or infinite numbers. Check its weights and code.")
 
 
 def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
