@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from llm_fixtures import PRICES, serving
 from prompt_commands import texts, write_recipe
 
 import sentikit
+from sentikit import InputError
 from sentikit.cli import sentikit as cli
 
 pytest.importorskip("ray")
@@ -228,6 +230,47 @@ def job_of(path: Path, rows_per_part: int | None = None) -> Any:
     from sentikit.plugins.ray_data.labelling import Job
 
     return Job("runs/none", path, Path("out"), None, rows_per_part, None, "auto")
+
+
+def test_a_refusal_keeps_the_job_of_paid_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.plugins.ray_data import labelling
+
+    write_texts(tmp_path / "one.parquet", ["a"])
+    monkeypatch.setattr(labelling, "_cluster", lambda *_: nullcontext())
+    job = job_of(tmp_path / "one.parquet")
+
+    def pay(*_: object) -> int:
+        (job.output / "answers.sqlite").touch()
+        raise InputError("Part 1: another.parquet cannot be read")
+
+    monkeypatch.setattr(labelling, "_label", pay)
+    with pytest.raises(InputError, match="cannot be read"):
+        labelling.run(job, 1, None, False, lambda: False)
+    monkeypatch.setattr(labelling, "_label", lambda *_: 0)
+    assert labelling.run(job, 1, None, True, lambda: False).parts == 1
+
+
+def test_starts_of_killed_jobs_do_not_count_as_deaths_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.plugins.ray_data import labelling
+
+    write_texts(tmp_path / "one.parquet", ["a"])
+    monkeypatch.setattr(labelling, "_cluster", lambda *_: nullcontext())
+    job = job_of(tmp_path / "one.parquet")
+    counters = [job.output / ".part-000000.attempts", job.output / ".starts"]
+
+    def kill(*_: object) -> int:
+        assert not any(counter.exists() for counter in counters)
+        return 0
+
+    monkeypatch.setattr(labelling, "_label", kill)
+    labelling.run(job, 1, None, False, lambda: False)
+    for counter in counters:
+        counter.write_bytes(b"...")
+    labelling.run(job, 1, None, True, lambda: False)
 
 
 @pytest.mark.parametrize(

@@ -123,19 +123,24 @@ def run(
     todo = _open_job(job, parts, resume)
     failed = 0
     if todo:
+        _clean(job.output)  # A killed job cannot clean up; its starts are not deaths of workers.
         try:
             with _cluster(address, workers):
                 failed = _label(job, todo, workers, stop_requested)
         except InputError:
-            if not resume and not any(job.output.glob("part-*.parquet")):
+            _clean(job.output)
+            if not resume and [path.name for path in job.output.iterdir()] == [_JOB]:
                 (job.output / _JOB).unlink()  # The corrected command can use the same folder.
             raise
         finally:
-            # Counter files, and incomplete parts of killed workers.
-            for left in job.output.glob(".part-*"):
-                left.unlink(missing_ok=True)
-            (job.output / _STARTS).unlink(missing_ok=True)
+            _clean(job.output)
     return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
+
+
+def _clean(output: Path) -> None:
+    """Remove counter files, and incomplete parts of killed workers."""
+    for left in [*output.glob(".part-*"), output / _STARTS]:
+        left.unlink(missing_ok=True)
 
 
 @contextmanager
