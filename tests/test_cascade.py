@@ -361,6 +361,18 @@ class TestCommand:
         by = [json.loads(line)["answered_by"] for line in lines]
         assert by == ["llm" if asked else "encoder" for asked in judged.asked]
 
+    def test_rows_with_the_same_id_are_labelled_as_each_was_judged(
+        self, runs: tuple[str, str], tmp_path: Path
+    ) -> None:
+        for path in runs:
+            rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            rows[0]["id"] = rows[59]["id"] = "the same"
+            Path(path).write_text("\n".join(map(json.dumps, rows)) + "\n")
+        run(*runs, "--threshold", "0.55", "--output", str(tmp_path / "run"))
+        lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+        by = [json.loads(line)["answered_by"] for line in lines]
+        assert (by[0], by[59], by.count("llm")) == ("llm", "encoder", 20)
+
     def test_results_files_with_ids_alone_become_a_run(self, tmp_path: Path) -> None:
         for name, shift in (("encoder", 0), ("llm", 1)):
             lines = ["id,gold,label,probabilities"]

@@ -92,6 +92,7 @@ def test_sound_predictions_pass_unchanged_and_in_order() -> None:
         (replace(GOOD, confidence=1.5), "its confidence is 1.5; it must be from 0 to 1."),
         (replace(GOOD, cost=math.nan), "its cost is nan; it must be USD of at least 0, or None."),
         (replace(GOOD, paid=-1.0), "its paid is -1.0; it must be USD of at least 0, or None."),
+        (replace(GOOD, cost=False), "its cost is False; it must be USD of at least 0, or None."),
     ],
 )
 def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import sqlite3
@@ -435,6 +436,35 @@ def test_a_probe_without_result_does_not_block_calls(
         assert asked.labels == ["positive"]
     with AnswerJournal(tmp_path / "answers.sqlite") as journal:
         assert journal.spent("this run") == spent * 10**6
+
+
+class LateRefusal(Opening):
+    """Answers one text, then refuses the others, because something of its own timed out."""
+
+    def __init__(self) -> None:
+        super().__init__(RuntimeError())
+        self.asked: list[str] = []
+
+    async def open(self, session: BackendSession) -> None:
+        pass
+
+    def canonical(self, request: ChatRequest) -> dict[str, str]:
+        return {"message": request.messages[0].content}
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        self.asked.append(request.messages[0].content)
+        if len(self.asked) == 1:
+            await asyncio.sleep(0.05)
+            return Answer("positive")
+        await asyncio.sleep(0.2)
+        raise FatalError("The key expired.") from TimeoutError()
+
+
+def test_a_refusal_of_every_call_is_not_retried_whatever_caused_it(tmp_path: Path) -> None:
+    backend = LateRefusal()
+    with pytest.raises(FatalError, match="The key expired"):
+        ask(backend, ask_about(["a", "b", "c"]), tmp_path, options=RequestOptions(timeout=1))
+    assert len(backend.asked) == 3
 
 
 class OddAnswers(Opening):

@@ -316,11 +316,11 @@ class _JudgedCascade(Cascade):
 
     def __init__(self, members: Mapping[str, Classifier], judged: JudgedCascade) -> None:
         super().__init__(members, [judged.threshold])
-        ids = judged.ensemble.examples.ids
-        self._asked = {ids[row] for row in np.flatnonzero(judged.asked).tolist()}
+        # By their order: files may have an id in several rows.
+        self._asked = iter(judged.asked[judged.ensemble.has_text].tolist())
 
     def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
-        return isinstance(example, Example) and example.id not in self._asked
+        return not next(self._asked)
 
 
 class _CascadeSteps(RunSteps):

@@ -265,7 +265,7 @@ class LLMMember:
 
     def _learn_from_error(self, error: BaseException, episode: int, answered: int) -> None:
         """Update the pacing after a failed attempt; a rejection fails the row."""
-        if self.timeout and isinstance(error.__cause__, TimeoutError):
+        if isinstance(error, RetryableError) and isinstance(error.__cause__, TimeoutError):
             self._retry_behind_queue(error, episode, answered)
         if isinstance(error, RetryableError) and error.reason == "rate_limit":
             self.tally.rate_limit_episodes += self.pacer.refused(
@@ -283,8 +283,8 @@ class LLMMember:
 
     def _retry_behind_queue(self, error: BaseException, episode: int, answered: int) -> None:
         """Report once that calls wait behind others; such a timeout is not a failure."""
-        before, timeout = self.pacer.limit, self.timeout or 0.0
-        if not self.pacer.timed_out(episode, answered, timeout):
+        before, timeout = self.pacer.limit, self.timeout
+        if timeout is None or not self.pacer.timed_out(episode, answered, timeout):
             return
         self.patience.answered()
         if self.pacer.limit < before and not self._queue_said:

@@ -181,10 +181,9 @@ class Pacer:
     def timed_out(self, episode: int, answered: int, timeout: float) -> bool:
         """Learn from a call without an answer in time; return whether it waited behind others.
 
-        It did if the server `answered` some calls meanwhile, but too few for so many in flight:
-        then
-        half of that number run at a time. A server may go on with calls that have timed out, so
-        until it has caught up, further timeouts are due to waiting, too.
+        It did if the server `answered` some calls meanwhile, but too few for so many in flight;
+        then half of that number run at a time. A server may go on with calls that have timed out,
+        so until it has caught up, further timeouts are due to waiting, too.
         """
         now, fitting = self._clock(), max(1, answered // 2)
         if answered and fitting < self.limit and episode == self.episodes and not self._fixed:
