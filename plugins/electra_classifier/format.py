@@ -173,8 +173,8 @@ def _exportable_components(source: ExportSource) -> HeadParts:
     elsewhere = "Export it with --format onnx or hub."
     if kind != "electra":
         raise InputError(
-            f"The format electra-classifier supports only ELECTRA encoders; the encoder of {source.path} "
-            f"is of type {kind!r}. {elsewhere}"
+            "The format electra-classifier supports only ELECTRA encoders; "
+            f"the encoder of {source.path} is of type {kind!r}. {elsewhere}"
         )
     if model.pooling in ("last", "head"):
         raise InputError(
