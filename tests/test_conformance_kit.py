@@ -67,7 +67,9 @@ def test_there_is_a_check_for_every_hook() -> None:
 def test_the_kits_old_import_path_works_and_warns() -> None:
     import sentikit.testing
 
-    with pytest.warns(DeprecationWarning, match="sentikit.testing moves: import check_head from"):
+    with pytest.warns(
+        DeprecationWarning, match="sentikit.testing has moved. Import check_head from"
+    ):
         from sentikit.testing import check_head as moved
     assert moved is check_head
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

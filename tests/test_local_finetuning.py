@@ -351,7 +351,7 @@ class TestBadInput:
                 lambda folder: (folder / "adapter_model.safetensors").rename(
                     folder / "adapter_model.bin"
                 ),
-                "holds only pickled weights",
+                "has only pickled weights",
             ),
             (
                 lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"half"),

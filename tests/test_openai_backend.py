@@ -216,7 +216,7 @@ class TestKeys:
             sentikit, ["recipes", "check", "b3-gpt-4o-mini-zero-shot", *settings]
         )
         assert result.exit_code == 2
-        assert "llm.key_variable: A key is given by the name of an environment" in result.output
+        assert "llm.key_variable: A key is set by the name of an environment" in result.output
 
     @pytest.mark.parametrize(
         "settings",

@@ -173,7 +173,7 @@ class TestFile:
         for command in (cascade, compare_command):
             result = CliRunner().invoke(command, words)
             assert result.exit_code == 2
-            assert "end in .html" in result.stderr
+            assert "ends in .html" in result.stderr
         assert (tmp_path / name).read_text() == "mine"
 
     def test_the_report_of_an_augmented_run_shows_follow_rate_and_gap(self, tmp_path: Path) -> None:

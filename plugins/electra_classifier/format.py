@@ -173,8 +173,8 @@ def _exportable_components(source: ExportSource) -> HeadParts:
     elsewhere = "Export it with --format onnx or hub."
     if kind != "electra":
         raise InputError(
-            f"The format electra-classifier has ELECTRA encoders; the encoder of {source.path} "
-            f"is of type {kind!r}. {elsewhere}"
+            "The format electra-classifier supports only ELECTRA encoders; "
+            f"the encoder of {source.path} is of type {kind!r}. {elsewhere}"
         )
     if model.pooling in ("last", "head"):
         raise InputError(
@@ -184,7 +184,7 @@ def _exportable_components(source: ExportSource) -> HeadParts:
     parts = parts_of(model.head)
     if parts is None:
         raise InputError(
-            "The format electra-classifier has a head of hidden layers (head mlp); "
+            "The format electra-classifier supports only a head of hidden layers (head mlp); "
             f"{source.path} has another. {elsewhere}"
         )
     activation = type(parts.activation).__name__

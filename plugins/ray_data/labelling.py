@@ -123,7 +123,8 @@ def run(
     todo = _open_job(job, parts, resume)
     failed = 0
     if todo:
-        _clean(job.output)  # A killed job cannot clean up; its starts are not deaths of workers.
+        # A killed job cannot clean up, and its starts are not deaths of workers.
+        _clean(job.output, ".part-*.attempts")
         try:
             with _cluster(address, workers):
                 failed = _label(job, todo, workers, stop_requested)
@@ -137,9 +138,9 @@ def run(
     return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
 
 
-def _clean(output: Path) -> None:
-    """Remove counter files, and incomplete parts of killed workers."""
-    for left in [*output.glob(".part-*"), output / _STARTS]:
+def _clean(output: Path, parts: str = ".part-*") -> None:
+    """Remove counter files and, by default, incomplete parts of killed workers."""
+    for left in [*output.glob(parts), output / _STARTS]:
         left.unlink(missing_ok=True)
 
 

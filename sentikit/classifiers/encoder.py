@@ -157,8 +157,10 @@ class Encoder(Component, ABC):
         from transformers import AutoConfig, AutoModel
         from transformers.initialization import no_init_weights
 
-        tokenizer = FastTokenizer(folder).pretrained
+        fast = FastTokenizer(folder)
+        # transformers reads the config for the tokenizer too, and fails on such sizes itself.
         refuse_impossible_sizes(folder, folder.parent / "model.safetensors")
+        tokenizer = fast.pretrained
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with no_init_weights():
             backbone = AutoModel.from_config(config, trust_remote_code=False)
