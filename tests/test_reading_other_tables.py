@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import time
 import zipfile
 from collections.abc import Sequence
@@ -273,6 +274,41 @@ class TestWorkbooks:
         begun = time.perf_counter()
         assert "unpacks to 1,153,433,600 bytes" in refusal("b.xlsx")
         assert time.perf_counter() - begun < 1
+
+    def test_a_shared_text_that_unpacks_to_much_memory_is_refused(self) -> None:
+        path = workbook("a.xlsx", ("S", [["text"], ["a"]]))
+        shared = "xl/sharedStrings.xml"
+        with (
+            zipfile.ZipFile(path) as old,
+            zipfile.ZipFile("b.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+        ):
+            for name in old.namelist():
+                if name != shared:
+                    new.writestr(name, old.read(name))
+            new.writestr(shared, "<sst><si><t>" + "a" * 40_000_000 + "</t></si></sst>")
+        assert f"a row or text in {shared} unpacks to more than" in refusal("b.xlsx")
+
+    @pytest.mark.parametrize("before", ["", "<row><c t='inlineStr'><is><t>text</t></is></c></row>"])
+    def test_a_row_that_unpacks_to_much_memory_is_refused_before_the_book_is_opened(
+        self, before: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = workbook("a.xlsx", ("S", [["text"], ["a"]]))
+        huge = "<row><c t='inlineStr'><is><t>" + "a" * 40_000_000 + "</t></is></c></row>"
+        with (
+            zipfile.ZipFile(path) as old,
+            zipfile.ZipFile("b.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+        ):
+            for name in old.namelist():
+                content = old.read(name)
+                if name.endswith("sheet1.xml"):
+                    start, end = content.index(b"<sheetData>"), content.index(b"</sheetData>")
+                    content = (
+                        content[:start] + f"<sheetData>{before}{huge}".encode() + content[end:]
+                    )
+                    content = re.sub(b"<dimension [^>]*>", b"", content)
+                new.writestr(name, content)
+        monkeypatch.delattr(openpyxl, "load_workbook")
+        assert "a row or text in xl/worksheets/sheet1.xml unpacks to more than" in refusal("b.xlsx")
 
     @pytest.mark.parametrize(
         ("rows", "expected"),

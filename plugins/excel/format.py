@@ -17,9 +17,13 @@ MOST_ROWS = 1_048_576
 # Shared strings are held in memory, sheets are not.
 _MOST_BYTES, _MOST_SHEET_BYTES = 2**30, 2**33
 _OLE = b"\xd0\xcf\x11\xe0"
+# A longer row or shared string would take many times its size in memory.
+_MOST_ITEM_BYTES = 2**25
 _CHUNK = 2**20
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
 _FORMULA = re.compile(rb"<(?:\w+:)?f[ >/]")
+_ITEM = re.compile(rb"</(?:\w+:)?(?:row|si)\s*>|<(?:\w+:)?row [^<>]*/>")
+_DIMENSION = re.compile(rb"<(?:\w+:)?dimension ")
 _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
 
@@ -193,21 +197,41 @@ def _check_archive(path: Path) -> None:
                                 f"{path}: {member.filename} declares entities, which no Excel "
                                 "writes and which may unpack without end. It is not read."
                             )
+                if of_sheet or member.filename.lower().endswith("sharedstrings.xml"):
+                    for text in _pieces(archive, member.filename, str(path)):
+                        # openpyxl reads a sheet without dimensions to its end when it opens
+                        # the book; _scan checks the other sheets.
+                        if of_sheet and _DIMENSION.search(text):
+                            break
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise InputError(f"{path} is not an Excel workbook (.xlsx): {error}.") from error
 
 
 def _scan(path: Path, sheet: Any, name: str) -> bool:
     """Refuse merged cells; return whether the sheet has formulas."""
-    formulas, tail = False, b""
-    with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path.lstrip("/")) as part:
-        while piece := part.read(_CHUNK):
-            text = tail + piece
+    formulas = False
+    with zipfile.ZipFile(path) as archive:
+        for text in _pieces(archive, sheet._worksheet_path.lstrip("/"), name):
             if merged := _MERGED.search(text):
                 raise InputError(
                     f"{name}: the cells {merged[1].decode()} of {sheet.title!r} are merged: "
                     "only the first holds the value. Unmerge them and fill in each."
                 )
             formulas = formulas or _FORMULA.search(text) is not None
-            tail = text[-200:]
     return formulas
+
+
+def _pieces(archive: zipfile.ZipFile, member: str, name: str) -> Iterator[bytes]:
+    """Yield overlapping pieces of a sheet or of the shared strings; refuse a huge item."""
+    tail, item_bytes = b"", 0
+    with archive.open(member) as part:
+        while piece := part.read(_CHUNK):
+            text = tail + piece
+            item_bytes = 0 if _ITEM.search(text) else item_bytes + len(piece)
+            if item_bytes > _MOST_ITEM_BYTES:
+                raise InputError(
+                    f"{name}: a row or text in {member} unpacks to more than "
+                    f"{_MOST_ITEM_BYTES:,} bytes. Save the sheet as CSV."
+                )
+            yield text
+            tail = text[-200:]
