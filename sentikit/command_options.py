@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.errors import InputError, quoted
+from sentikit.errors import InputError, SentikitError, quoted
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class FiniteRange(click.FloatRange):
@@ -48,12 +51,64 @@ def label_map_of(given: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
+def complete_recipe(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of a recipe, or of a file."""
+    from sentikit.registry import default_registry
+
+    return _completions(default_registry().names("register_recipes"), incomplete)
+
+
+def complete_classifier(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete a run under ``runs/``, the name of a plugin's classifier or recipe, or a file."""
+    from sentikit.registry import default_registry
+    from sentikit.runs.folder import MANIFEST, RUNS
+
+    runs = sorted(path.parent.as_posix() for path in RUNS.glob(f"*/{MANIFEST}"))
+    registry = default_registry()
+    named = [*registry.names("register_classifiers"), *registry.names("register_recipes")]
+    return _completions([*runs, *dict.fromkeys(named if incomplete else [])], incomplete)
+
+
+def complete_column(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete a column of the table that the command's FILE names."""
+    from sentikit.datasets.tables import read_rows
+
+    # Click leaves arguments in `args` where the option that is completed has no value yet.
+    for given in [*reversed(context.args), context.params.get("file")]:
+        if given and Path(given).is_file():
+            try:
+                with read_rows(Path(given)) as rows:
+                    return _completions(rows.columns, incomplete)[:-1]
+            except SentikitError:
+                break
+    return []
+
+
+def _completions(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    """Return the names that begin as typed; the shell adds files where there are none."""
+    from click.shell_completion import CompletionItem
+
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*found, CompletionItem(incomplete, type="file")]
+
+
 #: The type of an option that names a file.
 FILE = click.Path(path_type=Path, dir_okay=False)
 #: The type of an option that is a probability or a share strictly between 0 and 1.
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
-RECIPE = click.option("--recipe", metavar="NAME|FILE", help="A recipe's name, or a YAML file.")
+RECIPE = click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    shell_complete=complete_recipe,
+    help="A recipe's name, or a YAML file.",
+)
 SETTINGS = click.option(
     "--set",
     "settings",
@@ -72,6 +127,7 @@ TEXT_COLUMNS = click.option(
     "text_columns",
     metavar="C",
     multiple=True,
+    shell_complete=complete_column,
     help="The column of the texts, or a path such as review.text; several are joined.",
 )
 DEVICE = click.option(

@@ -190,7 +190,11 @@ from sentikit.command_options import MAX_COST as MAX_COST
 from sentikit.command_options import RESUME as RESUME
 from sentikit.terminal import LiveBar as LiveBar
 from sentikit.command_options import label_map_of as label_map_of
+from sentikit.command_options import complete_classifier as complete_classifier
+from sentikit.command_options import complete_recipe as complete_recipe
+from sentikit.command_options import complete_column as complete_column
 from sentikit.terminal import print_table as print_table
+from sentikit.terminal import print_text as print_text
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads

@@ -174,4 +174,4 @@ def test_a_single_file_can_be_a_plugin(tmp_path: Path, monkeypatch: pytest.Monke
     assert done.returncode == 0, done.stderr
     listed = run(tmp_path / "none", "plugins list").stdout
     assert "my-reviews" in listed
-    assert "which is no file that ends in .py" in listed
+    assert "which is not a file that ends in .py" in listed

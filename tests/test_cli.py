@@ -323,6 +323,24 @@ class TestCompletion:
         assert self.complete("sentikit plugins l") == ["list"]
         assert self.complete("sentikit plugins list --js") == ["--json"]
 
+    def test_completion_offers_runs_recipes_classifiers_and_columns(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("runs/quick").mkdir(parents=True)
+        Path("runs/quick/manifest.json").write_text("{}")
+        Path("films.csv").write_text("id,title,body\n1,Alien,fine\n")
+        # The last one is what was typed, in whose place the shell puts files.
+        assert self.complete("sentikit predict runs/q") == ["runs/quick", "runs/q"]
+        assert self.complete("sentikit serve runs/q") == ["runs/quick", "runs/q"]
+        assert self.complete("sentikit evaluate tfid") == ["tfidf", "tfid"]
+        assert self.complete("sentikit train --recipe quick") == ["quickstart", "quick"]
+        assert self.complete("sentikit recipes show quick") == ["quickstart", "quick"]
+        columns = "sentikit predict runs/quick films.csv --text-column "
+        assert self.complete(columns) == ["id", "title", "body"]
+        assert self.complete(f"{columns}t") == ["title"]
+        assert self.complete("sentikit predict runs/quick none.csv --text-column t") == [""]
+
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_completion_scripts_exist_for_each_shell(self, shell: str) -> None:
         environment = {**os.environ, "_SENTIKIT_COMPLETE": f"{shell}_source"}

@@ -26,6 +26,7 @@ from click.testing import CliRunner, Result
 import sentikit as toolkit
 from sentikit.classifiers.encoder_classifier import FIRST_WINDOW, EncoderClassifier
 from sentikit.cli import sentikit
+from sentikit.labelling.table_writer import written_kind
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,11 @@ def test_an_unusable_output_or_device_is_reported_first(
     assert said in result.stderr
     assert not result.stdout
     assert not Path("labelled.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.csv.bz2", "in.csv.xz", "in.csv.zst"])
+def test_standard_output_has_the_inputs_format_whatever_its_compression(name: str) -> None:
+    assert written_kind(None, name) == "csv"
 
 
 def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path) -> None:

@@ -290,7 +290,7 @@ class TestRefusals:
             ({"path": "owner/no-text"}, "No text column in owner/no-text"),
             ({"path": "SetFit/sst5", "text": "txet"}, "no column 'txet' (text). Did you mean"),
             ({"path": "owner/nothing"}, "cannot be read as a dataset"),
-            ({"path": "a b/c"}, "'a b/c' is not a repository id"),
+            ({"path": "a b/c"}, "'a b/c' is neither a repository id"),
             ({"path": "./nowhere"}, "./nowhere is not a folder"),
         ],
     )

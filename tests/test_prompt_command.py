@@ -152,6 +152,17 @@ class TestRuns:
         assert json.loads(Path("runs/a/manifest.json").read_text())["answers_without_usage"] == 3
         assert json.loads(bounded.stdout)["answers_without_usage"] == 3
 
+    def test_prompt_and_runs_show_agree_on_what_was_paid_probing_included(self) -> None:
+        with serving() as s:
+            recipe = write_recipe(s.url, texts(3), prices={"prompt": 100, "completion": 100})
+            done = sentikit("prompt", "--recipe", recipe, "--output", "runs/a", "--json")
+            assert done.returncode == 0, done.stderr
+        shown = json.loads(sentikit("runs", "show", "runs/a", "--json").stdout)["manifest"]
+        billed = sum(s.server.billed.values()) / 1e6 * 100
+        assert shown["cost_usd"]["probing"] > 0
+        assert json.loads(done.stdout)["paid_usd"] == pytest.approx(shown["spent_usd"])
+        assert shown["spent_usd"] == pytest.approx(billed)
+
     def test_cached_answers_are_priced_by_their_usage_at_todays_prices(self) -> None:
         with serving() as s:
             found = []

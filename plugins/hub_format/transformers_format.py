@@ -156,8 +156,8 @@ def _architecture(source: ExportSource, model: SentimentModel) -> _Architecture:
     if model.pooling != "cls":
         raise InputError(
             f"transformers' {kind} classifiers read the first token, and {source.path} pools by "
-            f"{model.pooling}. Train with --set head.pooling=cls, or --set head={{name: native}}. "
-            f"{elsewhere}"
+            f"{model.pooling}. Train with --set head.pooling=cls, or --set 'head={{name: native}}'."
+            f" {elsewhere}"
         )
     return _ARCHITECTURES[kind]
 
@@ -205,7 +205,7 @@ def _layers(
         return hidden.state_dict(), output.state_dict()
     raise InputError(
         f"transformers has no classifier with the head of {source.path}. Train with --set "
-        "head={name: native}, or head={name: linear, pooling: cls}. Or export it with "
+        "'head={name: native}' or --set 'head={name: linear, pooling: cls}'. Or export it with "
         "--format onnx or hub."
     )
 

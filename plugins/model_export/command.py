@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import LABEL_MAP, REVISION, default_registry, label_map_of
+from sentikit.extension import (
+    LABEL_MAP,
+    REVISION,
+    complete_classifier,
+    default_registry,
+    label_map_of,
+)
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -34,7 +40,12 @@ class _ExportCommand(click.Command):
     "  sentikit export runs/quickstart exported --format onnx --int8\n"
     "  sentikit export runs/quickstart published --format hub --push jane/reviews",
 )
-@click.argument("model", metavar="MODEL|RUN", type=click.Path(path_type=Path))
+@click.argument(
+    "model",
+    metavar="MODEL|RUN",
+    type=click.Path(path_type=Path),
+    shell_complete=complete_classifier,
+)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="The format to write.")
 @REVISION

@@ -8,14 +8,20 @@ from pathlib import Path
 import click
 
 from sentikit import InputError
-from sentikit.extension import FiniteRange, refuse_missing, resumable, typed_command
+from sentikit.extension import (
+    FiniteRange,
+    complete_classifier,
+    refuse_missing,
+    resumable,
+    typed_command,
+)
 
 
 @click.command(
     "predict-on-ray",
     epilog="Example: sentikit predict-on-ray runs/mine reviews/ --output labelled/ --workers 8",
 )
-@click.argument("classifier", metavar="X")
+@click.argument("classifier", metavar="X", shell_complete=complete_classifier)
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @click.option(
     "--output",

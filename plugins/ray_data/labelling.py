@@ -330,7 +330,9 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
             for row in labelled.iter_rows():
                 if row["error"]:
                     kind = InputError if row["wrong_input"] else SentikitError
-                    kept = " Finished parts are kept: resume with --resume." if done else ""
+                    # Ray may pass on an error before the parts that were finished earlier.
+                    kept = " Finished parts are kept: resume with --resume."
+                    kept = kept if done or not row["wrong_input"] else ""
                     raise kind(row["error"] + kept)
                 failed, done = failed + row["failed"], done + 1
                 bar.advance(row["rows"])

@@ -17,7 +17,17 @@ def register_recipes(register: Any) -> None:
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Register ``recipes study``."""
+    """Register ``recipes copy``, ``recipes check`` and ``recipes study``."""
+    register(
+        "recipes copy",
+        f"{__name__}.commands:copy",
+        summary="Copy a recipe to a new file, merged with all it extends.",
+    )
+    register(
+        "recipes check",
+        f"{__name__}.commands:check",
+        summary="Check recipes, by default all registered ones; exit 2 if one is invalid.",
+    )
     register(
         "recipes study",
         f"{__name__}.study:study",

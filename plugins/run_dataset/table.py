@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import atomic_writer, cell_text, refuse_overlap
+from sentikit.extension import atomic_writer, cell_text, complete_classifier, refuse_overlap
 
 if TYPE_CHECKING:
     from sentikit import OpenedDataset, RunTable
@@ -20,7 +20,7 @@ KINDS = (".csv", ".jsonl", ".parquet")
 
 
 @click.command(epilog="Example: sentikit runs table runs/quickstart --output labelled.csv")
-@click.argument("run", metavar="RUN|FILE")
+@click.argument("run", metavar="RUN|FILE", shell_complete=complete_classifier)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),

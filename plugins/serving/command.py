@@ -21,6 +21,7 @@ from sentikit.extension import (
     REVISION,
     THREADS,
     FiniteRange,
+    complete_classifier,
     find_key,
     label_map_of,
     refuse_missing,
@@ -40,7 +41,7 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
     "  curl http://127.0.0.1:8080/predict -H 'content-type: application/json' "
     '-d \'{"inputs": "I love it"}\''
 )
-@click.argument("classifier", metavar="X")
+@click.argument("classifier", metavar="X", shell_complete=complete_classifier)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from sentikit import InputError, read_run
-from sentikit.extension import atomic_writer, print_table
+from sentikit.extension import atomic_writer, complete_classifier, print_table
 
 _EXCERPT = 80
 _SHOWN = 20
 
 
 @click.command(epilog="Example: sentikit datasets suspects runs/quickstart --output suspects.csv")
-@click.argument("run", metavar="RUN|FILE")
+@click.argument("run", metavar="RUN|FILE", shell_complete=complete_classifier)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),

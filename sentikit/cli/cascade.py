@@ -17,7 +17,14 @@ from sentikit.cli.options import (
     resolved_recipe,
     write_charts,
 )
-from sentikit.command_options import MAX_COST, RESUME, SETTINGS, FiniteRange
+from sentikit.command_options import (
+    MAX_COST,
+    RESUME,
+    SETTINGS,
+    FiniteRange,
+    complete_classifier,
+    complete_recipe,
+)
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 from sentikit.terminal import print_text, usd_text
@@ -35,10 +42,13 @@ if TYPE_CHECKING:
     "         sentikit cascade augmented.csv#encoder zero-shot.csv --goal calls --target 0.2\n"
     "         sentikit cascade --recipe cascade-minilm-local --max-cost 1"
 )
-@click.argument("runs", metavar="[ENCODER_RUN LLM_RUN]", nargs=-1)
+@click.argument(
+    "runs", metavar="[ENCODER_RUN LLM_RUN]", nargs=-1, shell_complete=complete_classifier
+)
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
+    shell_complete=complete_recipe,
     help="Run a recipe of kind cascade; missing answers are requested now.",
 )
 @SETTINGS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
-from sentikit.command_options import RATE, FiniteRange
+from sentikit.command_options import RATE, FiniteRange, complete_classifier
 from sentikit.errors import InputError
 from sentikit.terminal import data_output
 
@@ -23,7 +23,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
 
 
 @click.command(epilog="Example: sentikit compare runs/e1 runs/b3 runs/e3 --baseline runs/b3")
-@click.argument("runs", metavar="[RUN|FILE]...", nargs=-1)
+@click.argument("runs", metavar="[RUN|FILE]...", nargs=-1, shell_complete=complete_classifier)
 @click.option("--baseline", metavar="RUN", help="Compare each run to this one, not all pairs.")
 @click.option("--dataset", metavar="NAME", help="The dataset with gold labels and sources.")
 @click.option("--split", metavar="S", help="Its split; default: test.")

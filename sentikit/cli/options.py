@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sentikit.command_options import DEVICE, FILE, LABEL_MAP, REVISION, TEXT_COLUMNS, label_map_of
+from sentikit.command_options import (
+    DEVICE,
+    FILE,
+    LABEL_MAP,
+    REVISION,
+    TEXT_COLUMNS,
+    complete_classifier,
+    label_map_of,
+)
 from sentikit.errors import InputError
 from sentikit.files import refuse_unwritable
 from sentikit.terminal import print_text
@@ -191,7 +199,7 @@ def write_charts(
             click.echo(f"Drawn: {path}", err=True)
 
 
-CLASSIFIER = click.argument("model", metavar="X")
+CLASSIFIER = click.argument("model", metavar="X", shell_complete=complete_classifier)
 
 
 def _loading(given: dict[str, Any]) -> LoadingOptions:

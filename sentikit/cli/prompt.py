@@ -123,6 +123,8 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
     from sentikit.cli.tables import print_scores
 
     totals, scores = finished.totals, finished.scores
+    probing = finished.cost_usd.get("probing", 0.0)
+    paid = None if totals.paid is None or probing is None else totals.paid + probing
     if as_json:
         result = {
             "run": str(finished.path),
@@ -131,7 +133,7 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
             "invalid": totals.invalid,
             "failed": totals.failed,
             "cost_usd": finished.cost_usd,
-            "paid_usd": totals.paid,
+            "paid_usd": paid,
             "answers_without_usage": totals.unmetered,
             "overall": None if scores is None else scores.to_json(),
             "by_source": {name: own.to_json() for name, own in finished.by_source.items()},
@@ -150,10 +152,10 @@ def _print(finished: FinishedRun, as_json: bool) -> None:
         facts.append(f"{totals.repaired:,} repaired")
     if totals.failed:
         facts.append(f"{totals.failed:,} rows failed (see error in predictions.jsonl)")
-    facts.append("cost unknown" if totals.paid is None else f"${usd_text(totals.paid)} paid")
+    facts.append("cost unknown" if paid is None else f"${usd_text(paid)} paid")
     if totals.paid is not None and totals.cost and totals.cost > totals.paid:
         facts.append(f"${usd_text(totals.cost - totals.paid)} saved by the cache")
     if totals.unmetered:
-        counted = "their cost is unknown" if totals.paid is None else "counted at their worst case"
+        counted = "their cost is unknown" if paid is None else "counted at their worst case"
         facts.append(f"{totals.unmetered:,} answers without usage, {counted}")
     click.echo(", ".join(facts) + ".", err=True)

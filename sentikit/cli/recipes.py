@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sentikit.cli import CommandGroup
 from sentikit.cli.options import resolved_recipe
-from sentikit.command_options import SETTINGS
+from sentikit.command_options import SETTINGS, complete_recipe
 
 if TYPE_CHECKING:
     from sentikit.recipe.resolving import ResolvedRecipe
-    from sentikit.registry import Registry
 
 
 @click.group(cls=CommandGroup)
@@ -49,7 +47,7 @@ def list_recipes(context: click.Context, study: bool, as_json: bool) -> None:
 
 
 @recipes.command(epilog="Example: sentikit recipes show electra-large --resolved")
-@click.argument("name", metavar="NAME|FILE")
+@click.argument("name", metavar="NAME|FILE", shell_complete=complete_recipe)
 @click.option("--resolved", is_flag=True, help="Merge what it extends, and show each origin.")
 @SETTINGS
 def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
@@ -63,60 +61,6 @@ def show(name: str, resolved: bool, settings: tuple[str, ...]) -> None:
         click.echo(_with_origins(resolved_recipe(name, settings, registry)))
         return
     click.echo(read_utf8(recipe_path(name, registry)), nl=False)
-
-
-@recipes.command(epilog="Example: sentikit recipes copy electra-base mine.yaml")
-@click.argument("name", metavar="NAME|FILE")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def copy(name: str, file: Path, force: bool) -> None:
-    """Copy a recipe to a new file, merged with all it extends."""
-    from sentikit.errors import InputError
-    from sentikit.files import write_text
-    from sentikit.recipe.resolving import resolve_recipe
-
-    if file.suffix not in (".yaml", ".yml"):
-        raise InputError(f"{file} must end in .yaml, so that --recipe recognises it as a file.")
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; a file is needed. Choose another name.")
-    if file.exists() and not force:
-        raise InputError(f"{file} exists. Choose another name, or replace it with --force.")
-    write_text(file, resolve_recipe(name).to_yaml())
-    click.echo(f"Wrote {file}. Try: sentikit recipes check {file}", err=True)
-
-
-@recipes.command(epilog="Example: sentikit recipes check mine.yaml --set training.lr=1e-5")
-@click.argument("names", metavar="[NAME|FILE]...", nargs=-1)
-@SETTINGS
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check(names: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Check recipes, by default all registered ones; exit 2 if one is invalid."""
-    from sentikit.registry import default_registry
-
-    registry = default_registry()
-    chosen = names or tuple(registry.names("register_recipes"))
-    report = {name: _problems(name, settings, registry) for name in chosen}
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
-    else:
-        for name, problems in report.items():
-            click.echo(f"{name}: {'ok' if not problems else ''}".rstrip())
-            for problem in problems:
-                click.echo(f"  {problem}")
-    if any(report.values()):
-        raise click.exceptions.Exit(2)
-
-
-def _problems(name: str, settings: tuple[str, ...], registry: Registry) -> list[str]:
-    from sentikit.cli.options import resolved_recipe
-    from sentikit.errors import SentikitError
-    from sentikit.recipe_checks import recipe_problems
-
-    try:
-        recipe = resolved_recipe(name, settings, registry)
-        return [recipe.describe(problem) for problem in recipe_problems(recipe, registry)]
-    except SentikitError as error:
-        return [error.message]
 
 
 def _with_origins(recipe: ResolvedRecipe) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sentikit.cli import CommandGroup
+from sentikit.command_options import complete_classifier
 from sentikit.runs.folder import RUNS
 from sentikit.terminal import print_table, print_text
 
@@ -59,7 +60,7 @@ _SHOWN = (
 
 
 @runs.command(epilog="Example: sentikit runs show runs/quickstart")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_classifier)
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
 def show(run: Path, as_json: bool) -> None:
     """Show a run's settings, cost and scores."""

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit.cli.options import ENSEMBLE_OUTPUT, resolved_recipe
-from sentikit.command_options import MAX_COST, RESUME, SETTINGS
+from sentikit.command_options import (
+    MAX_COST,
+    RESUME,
+    SETTINGS,
+    complete_classifier,
+    complete_recipe,
+)
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
 
@@ -21,10 +27,11 @@ if TYPE_CHECKING:
 @click.command(
     epilog="Example: sentikit vote runs/e12 runs/e11 runs/electra-large --output runs/vote"
 )
-@click.argument("runs", metavar="[RUN RUN...]", nargs=-1)
+@click.argument("runs", metavar="[RUN RUN...]", nargs=-1, shell_complete=complete_classifier)
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
+    shell_complete=complete_recipe,
     help="Run a recipe of kind vote. Members that are recipes have their runs under runs/; an LLM "
     "without one is queried now.",
 )

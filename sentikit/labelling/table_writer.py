@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from sentikit.classifiers.classifier import Classifier, Example, asks_llms
 from sentikit.classifiers.prediction import LABEL_COLUMN, Prediction
+from sentikit.datasets.text_files import COMPRESSED
 from sentikit.errors import InputError
 from sentikit.files import atomic_writer
 from sentikit.keys import redacted
@@ -151,7 +152,9 @@ def written_kind(output: Path | None, file: str, input_format: str | None = None
             )
         if ending in _KINDS:
             return _KINDS[ending]
-    kind = _KINDS.get(f".{input_format}" if input_format else _ending(file), "jsonl")
+    path = Path(file)
+    read = path.stem if path.suffix.lower() in COMPRESSED else path.name
+    kind = _KINDS.get(f".{input_format}" if input_format else _ending(read), "jsonl")
     return "jsonl" if kind == "parquet" and output is None else kind
 
 
