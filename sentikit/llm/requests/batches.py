@@ -124,7 +124,7 @@ class BatchRound:
                 f"The batch may cost up to {describe_cost(worst)}, but --max-cost "
                 f"{describe_cost(ledger.ceiling)} leaves "
                 f"{describe_cost(max(0, ledger.ceiling - ledger.spent))}. Nothing was submitted. "
-                "Raise it, lower llm.max_tokens, or label fewer examples with --limit."
+                "Raise --max-cost, lower llm.max_tokens, or label fewer examples with --limit."
             )
         ledger.spent += worst
 
