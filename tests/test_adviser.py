@@ -13,10 +13,10 @@ import sentikit
 from sentikit import InputError, extension
 from sentikit.classifiers.classifier import Session
 from sentikit.labelling.prompting import split_to_label
-from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
+from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.session import RequestSession
-from sentikit.llm.strategy import PromptInput
+from sentikit.llm.strategy import PromptInput, label_reader
 from sentikit.registry import default_registry
 from sentikit.runs.writer import SplitRows
 
@@ -267,13 +267,10 @@ def test_a_strategys_parser_may_return_only_labels_of_the_scheme() -> None:
         def parse(self, answer: str, classes: Any) -> str | None:
             return {"yes": "positive", "no": "banana"}[answer]
 
-    components = make_components(dataset=files("test.csv"), llm=LLM)
-    read = label_reader(
-        components.__class__(**{**components.__dict__, "strategy": Odd(Odd.Settings())})
-    )
+    read = label_reader(Odd(Odd.Settings()), "odd")
     assert read("yes", ("negative", "positive")) == "positive"
     assert read("no", ("negative", "positive")) is None
-    with pytest.raises(sentikit.SentikitError, match="failed to read 'maybe': KeyError"):
+    with pytest.raises(sentikit.SentikitError, match="'odd' failed to read 'maybe': KeyError"):
         read("maybe", ("negative", "positive"))
 
 

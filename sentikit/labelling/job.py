@@ -68,7 +68,7 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
         sink(row.example, row.gold, prediction)
         session.reporter.rows += 1
         # With LLMs, the request loops update the progress bar.
-        if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
+        if time.monotonic() - shown > _SHOWN_EVERY and not session.members:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
 
@@ -134,7 +134,7 @@ class EstimateCollector:
 
     def __init__(self, member: LLMMember, batch: bool = False) -> None:
         self._backend, self._options = member.backend, member.options
-        self._prices, self._counter = member.budget.prices, member.budget.counter
+        self._prices, self._counter = member.pricing.prices, member.pricing.counter
         self._tier = BATCH_TIER if batch else member.backend.service_tier
         self.known = self._repeated = 0
         self._seen: set[bytes] = set()
@@ -144,12 +144,12 @@ class EstimateCollector:
     async def begin(self) -> None:
         """Do nothing: an estimate waits for no batch."""
 
-    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+    def add(self, row: int, key: bytes, request: ChatRequest, sent: Mapping[str, Any]) -> None:
         if key in self._seen:
             self._repeated += 1
             return
         self._seen.add(key)
-        tokens = self._counter.request(request, self._backend.canonical(request))
+        tokens = self._counter.request(request, sent)
         label = max(self._counter.count(json.dumps({"label": name})) for name in request.labels)
         self._usage += Usage(tokens.expected, 0, request.expected_tokens + label)
         self._add_worst(tokens.most, request, self._tier)
