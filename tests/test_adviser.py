@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,9 @@ class Collected:
     async def begin(self) -> None:
         """No batch is awaited."""
 
-    def add(self, row: int, key: bytes, request: extension.ChatRequest) -> None:
+    def add(
+        self, row: int, key: bytes, request: extension.ChatRequest, sent: Mapping[str, Any]
+    ) -> None:
         self.requests.append(request)
 
 

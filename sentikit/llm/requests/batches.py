@@ -26,7 +26,7 @@ from sentikit.llm.backend import (
     answer_problem,
 )
 from sentikit.llm.prices import describe_cost
-from sentikit.llm.requests.calls import LLMMember, title_of
+from sentikit.llm.requests.calls import LLMMember, title_of, without_keys
 from sentikit.llm.requests.journal import BatchPart, Record
 from sentikit.llm.requests.pacing import unless_stopped, with_retries
 from sentikit.llm.requests.progress import RequestReporter
@@ -199,8 +199,9 @@ class BatchRound:
                 if problem := answer_problem(answer, self._member.labels):
                     raise FatalError(f"{title_of(self._backend)}: {problem}")
                 cost = self._cost(answer, part)
-                kept = self._member.without_keys(answer)
-                self._journal.keep(key, Record(self._member.run, row, cost, kept))
+                if self._member.secrets.search(f"{answer.text}\n{answer.raw}"):
+                    answer = without_keys(answer)
+                self._journal.keep(key, Record(self._member.run, row, cost, answer))
             else:
                 refused.append(name)
                 reasons.append(answer)

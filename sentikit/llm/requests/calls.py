@@ -90,6 +90,7 @@ class LLMMember:
         stopping: set when the run ends: no new attempt starts.
         last_rows: set when no more rows follow, so that a few unanswered rows are no outage.
         calling: the tasks that wait for an answer.
+        secrets: finds API keys, which a server or a plugin may put into an answer.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class LLMMember:
         self._rejected_in_a_row = 0
         self._any_answer = self._queue_said = False
         secrets = "|".join(map(re.escape, secret_values()))
-        self._secrets = re.compile(secrets) if secrets else None
+        self.secrets = re.compile(secrets or "(?!)")
         self.begin()
 
     def begin(self) -> None:
@@ -245,8 +246,8 @@ class LLMMember:
                 message = f"{title_of(self.backend)}: {problem}"
                 self._report(request, moment, attempt=number, reason="fatal", error=message)
                 raise FatalError(message)
-            if self._secrets and self._secrets.search(f"{answer.text}\n{answer.raw}"):
-                answer = self.without_keys(answer)
+            if self.secrets.search(answer.text) or self.secrets.search(answer.raw):
+                answer = without_keys(answer)
             cost = self.pricing.cost(answer)
             if cost is None and budget.ledger.ceiling is not None:
                 # If usage or the tier's price is unknown, the worst case counts.
@@ -272,10 +273,6 @@ class LLMMember:
         )
         error.__cause__ = failure
         return error
-
-    def without_keys(self, answer: Answer) -> Answer:
-        """Return an answer without API keys that the server or a plugin put into it."""
-        return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
 
     def _learn_from_error(self, error: BaseException, episode: int, answered: int) -> None:
         """Update the pacing after a failed attempt; a rejection fails the row."""
@@ -377,6 +374,10 @@ class Opening:
         """Count an unsettled call at its worst-case cost: it may have been billed."""
         self._budget.ledger.lose(self._reserved)
         self._reserved = Reservation()
+
+
+def without_keys(answer: Answer) -> Answer:
+    return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
 
 
 def title_of(backend: LLMBackend) -> str:
