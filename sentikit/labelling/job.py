@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -62,7 +63,7 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
     """Classify rows, which can be iterated several times, and pass the results to `sink`."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
-        session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
+        session.fill_by_batches(lambda: deque(predicted(classifier, rows, session), 0), models)
     session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
         sink(row.example, row.gold, prediction)
@@ -71,11 +72,6 @@ def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: Requ
         if time.monotonic() - shown > _SHOWN_EVERY and not session.members:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
-
-
-def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:
-    for _ in predicted(classifier, rows, session):
-        pass
 
 
 #: A generous count of the tokens that ask again after an invalid answer.
@@ -205,7 +201,7 @@ def estimate(
     with RequestSession("", cache) as session:
         session.known = known
         session.collect(collector)
-        _drain(classifier, rows, session)
+        deque(predicted(classifier, rows, session), maxlen=0)
     return [counted.estimate() for counted in found]
 
 

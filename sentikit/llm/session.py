@@ -121,7 +121,7 @@ class RequestSession(Session):
             member.collector = None if collectors is None else collectors(member)
             member.begin()
 
-    def fill_by_batches(self, classify_all: Callable[[], None], models: int = 1) -> None:
+    def fill_by_batches(self, classify_all: Callable[[], object], models: int = 1) -> None:
         """Answer a job's requests through the batch services, before live calls begin.
 
         `classify_all` classifies the job's rows. With several `models`, whose requests may depend

@@ -106,10 +106,7 @@ def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
 
 
 _TICK = 0.2
-
-
 Item = TypeVar("Item")
-
 #: Items produced ahead of the consumer.
 _PREFETCHED = 256
 #: Seconds to wait for the producing thread to stop.
