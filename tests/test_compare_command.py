@@ -532,6 +532,25 @@ def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
     assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
 
 
+def test_the_cost_of_an_evaluation_includes_the_training_of_the_evaluated_run() -> None:
+    gold = gold_labels()
+    write_run("runs/encoder", gold, gold, training_seconds=3600.0)
+    evaluated = {"kind": "evaluate", "model": "runs/encoder"}
+    own = write_run("runs/own", gold, gold, kind="evaluate", recipe=evaluated)
+    elsewhere = {"kind": "evaluate", "model": "owner/name"}
+    unknown = write_run("runs/hub", spoil(gold, 0.1), gold, kind="evaluate", recipe=elsewhere)
+    costs = [run["cost"] for run in judged(own, unknown, "--gpu-rate", "2")["runs"]]
+    assert [own["training"] for own in costs] == [pytest.approx(2), 0.0]
+    assert "its encoder, 1.000 h" in costs[0]["training_basis"]
+
+
+def test_the_advice_lists_every_run_that_does_not_differ_significantly_from_the_best() -> None:
+    gold = gold_labels()
+    runs = [write_run(f"runs/{name}", spoil(gold, 0.2, n), gold) for n, name in enumerate("abcde")]
+    sentence = judged(*runs)["advice"]["sentence"]
+    assert re.search(r"its differences from \w, \w, \w and 1 more are not significant", sentence)
+
+
 def test_costs_for_runs_that_are_not_compared_are_refused(files: list[str]) -> None:
     for option in ("--training-cost", "--inference-cost"):
         assert f"{option}: 'god' is not among the runs" in refused(*files, option, "god=5")

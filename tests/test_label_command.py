@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ensemble_runs import sure, write_results
 from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.certification import describe_task
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
@@ -314,6 +315,11 @@ class TestLooks:
         assert [record["looks"] for record in shares] == [3, 3, 3]
         failure(self.look(pile, run, checked, "--looks", 3, "--accuracy", 0.7))
         assert [look["target"] for look in read_checked(checked).looks] == [0.9, 0.85, 0.8]
+
+    def test_labels_that_are_exactly_as_accurate_as_the_target_need_no_row_left_out(self) -> None:
+        truth = np.array([0, 0, 0, 0, 1])
+        line = describe_task(np.zeros(5, np.int16), truth, 0.8)
+        assert line.endswith("(20.0%). That meets accuracy 0.8 without leaving out any row.")
 
     def test_a_look_interrupted_after_output_counts(
         self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch

@@ -186,7 +186,7 @@ class FineTuning:
 
     @cached_property
     def report(self) -> PreparedReport:
-        """What the examples come to; nothing is written.
+        """The report about the examples; nothing is written.
 
         Raises:
             InputError: the provider would refuse them.
@@ -328,8 +328,8 @@ class FineTuning:
         """A hash of the data, the base model and the settings."""
         digests = {use: split.digest for use, split in self.report.splits.items()}
         identity = dict(self.components.fine_tuner.identity())
-        said = json.dumps([self.components.provider, identity, digests], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        canonical = json.dumps([self.components.provider, identity, digests], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _plan(self) -> RunPlan:
         """Return the plan of the run."""
