@@ -90,6 +90,10 @@ torchrun --nproc-per-node 2 -m sentikit train --recipe minilm --set training.lr=
 sentikit datasets show demo > demo.txt
 ```
 
+```sh fails
+sentikit trian --recipe minilm
+```
+
 Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` says.
 """
     )
