@@ -600,7 +600,7 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--sample-size", "5"], "0<x<1"),
         (["--seed", "-1"], "x>=0"),
@@ -613,8 +613,10 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
         (["--rows", "pairs", "--json"], "Add --format csv"),
     ],
 )
-def test_contradictory_options_are_explained(files: list[str], words: list[str], said: str) -> None:
-    assert said in refused(*files, *words)
+def test_contradictory_options_are_explained(
+    files: list[str], words: list[str], message: str
+) -> None:
+    assert message in refused(*files, *words)
 
 
 def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) -> None:
@@ -646,9 +648,9 @@ def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) 
 )
 def test_a_manifest_with_impossible_amounts_is_refused(manifest: dict[str, Any]) -> None:
     run = write_run("runs/odd", gold_labels(), gold_labels(), **manifest)
-    said = refused(run)
-    assert "runs/odd" in said
-    assert len(said) < 300
+    message = refused(run)
+    assert "runs/odd" in message
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize("cost", [-5.0, 1e308])
@@ -707,8 +709,8 @@ def test_stars_are_ordered_classes_with_weighted_kappa() -> None:
 
 def test_a_dataset_with_different_classes_is_refused() -> None:
     labels = ["joy", "anger"] * 60
-    said = refused(write("moods.csv", labels, None), "--dataset", "demo")
-    assert "joy" in said
+    message = refused(write("moods.csv", labels, None), "--dataset", "demo")
+    assert "joy" in message
 
 
 @pytest.mark.posix

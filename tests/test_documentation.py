@@ -102,13 +102,13 @@ Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` sa
         *("predict", "train", "recipes", "train", "train", "datasets", "predict", "runs")
     ]
     problems = [problems_of(command, tmp_path) for command in found]
-    for expected, said in zip(
+    for expected, found_problems in zip(
         ("--fromat", "'minilmm'", "lsit", "sampel", "training.lr", "", "", "shwo"),
         problems,
         strict=True,
     ):
-        assert len(said) == bool(expected)
-        assert expected in "".join(said)
+        assert len(found_problems) == bool(expected)
+        assert expected in "".join(found_problems)
 
 
 def test_relative_links_in_the_documentation_resolve() -> None:

@@ -1,4 +1,4 @@
-"""Mistakes in files, columns and settings are said before anything heavy is imported."""
+"""Mistakes in files, columns and settings are reported before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ main(sys.argv[1:])
 FILES = "--dataset files --set"
 TRAIN = "--recipe quickstart --set dataset.name=files --set dataset.validation_holdout=10%"
 PROMPT = "--recipe current-zero-shot --set dataset.name=files"
-#: By command: what is typed behind it (RUN is a trained run), and what is said.
+#: By command: the arguments (RUN is a trained run), and the message.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (
         ("RUN gone.csv", "gone.csv does not exist"),
@@ -181,7 +181,7 @@ def tables() -> None:
 
 
 @pytest.mark.parametrize("command", MISTAKES)
-def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
+def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
     command: str, trained_run: Path, tables: None
 ) -> None:
     wrong, before = [], sorted(Path().rglob("*"))
@@ -200,7 +200,7 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
 
     with ThreadPoolExecutor(2) as two:
         results = list(two.map(run, MISTAKES[command]))
-    for (typed, said), done in zip(MISTAKES[command], results, strict=True):
+    for (typed, sentence), done in zip(MISTAKES[command], results, strict=True):
         *message, report = done.stderr.splitlines()
         seconds, modules = json.loads(report)
         heavy = sorted(set(HEAVY) & set(modules))
@@ -208,7 +208,7 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
         if (
             done.returncode != 2
             or len(sentences) != 1
-            or said not in sentences[0]
+            or sentence not in sentences[0]
             or done.stdout
             or heavy
             or seconds > MOST_SECONDS
