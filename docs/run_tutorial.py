@@ -1,9 +1,10 @@
 """The runner of docs/tutorial.md and other pages: it runs their commands and fills in the outputs.
 
 Each block marked `sh` is run in one shell, from top to bottom, and the block marked `text` behind
-it is replaced by the output. Each command of a block marked `sh fails` must fail. The command of a
-block marked `sh by hand` is `sentikit annotate`; its page is answered as in `gold.csv`. A fence
-such as `python plugin.py` writes that file. The page's folder `data` is given as an argument::
+it is replaced by the output. Each command of a block titled "mistakes" must fail. The command of a
+block titled "by hand" is `sentikit annotate`, whose page is answered as in `gold.csv`. Blocks of
+other languages are written to the file in their title. The page's folder `data` is given as an
+argument::
 
     python docs/run_tutorial.py FOLDER_WITH_THE_DATA [FOLDER_TO_WORK_IN [PAGE]]
 """
@@ -24,9 +25,10 @@ from pathlib import Path
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 PAGE = Path(__file__).parent / "tutorial.md"
-#: A fence with its info string and body, and the output block behind it where there is one.
+#: A fence with its language, title and body, and the output block after it where there is one.
 FENCE = re.compile(
-    r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?",
+    r'^```(?P<info>(?P<language>\w+)(?: title="(?P<title>[^"\n]*)")?)\n(?P<body>.*?)^```\n'
+    r"(?:\n```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 _END = "--- end of block"
@@ -75,12 +77,11 @@ def follow(text: str, folder: Path, shell: Shell, report: Callable[[str], None])
     """Return the page with the outputs that its commands have now."""
 
     def replaced(match: re.Match[str]) -> str:
-        kind, _, rest = match["info"].partition(" ")
-        if kind == "sh":
+        if match["language"] == "sh":
             report(match["body"])
-            return _with_output(match, folder, shell, rest)
-        if rest:
-            target = folder / rest
+            return _with_output(match, folder, shell)
+        if match["title"]:
+            target = folder / match["title"]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(match["body"], encoding="utf-8")
         return match[0]
@@ -88,11 +89,11 @@ def follow(text: str, folder: Path, shell: Shell, report: Callable[[str], None])
     return FENCE.sub(replaced, text)
 
 
-def _with_output(match: re.Match[str], folder: Path, shell: Shell, kind: str) -> str:
-    if kind == "fails":
+def _with_output(match: re.Match[str], folder: Path, shell: Shell) -> str:
+    if match["title"] == "mistakes":
         commands = re.findall(r"(?:.*\\\n)*.*\n", match["body"])
         output = "\n".join(_checked(shell, command, must_fail=True) for command in commands)
-    elif kind == "by hand":
+    elif match["title"] == "by hand":
         output = _annotated(match["body"], folder)
     else:
         output = _checked(shell, match["body"])

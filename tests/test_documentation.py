@@ -90,7 +90,7 @@ torchrun --nproc-per-node 2 -m sentikit train --recipe minilm --set training.lr=
 sentikit datasets show demo > demo.txt
 ```
 
-```sh fails
+```sh title="mistakes"
 sentikit trian --recipe minilm
 ```
 
@@ -135,6 +135,8 @@ def test_the_site_builds_offline_with_every_link_and_anchor_resolved(
         words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        assert "<p>```" not in page.read_text(encoding="utf-8"), f"a block of {page} is no code"
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', home)
     assert [address for address in fetched if "canonical" not in address] == []
