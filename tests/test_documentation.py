@@ -127,8 +127,8 @@ def test_every_recipe_in_the_guides_is_valid() -> None:
         path = Path(title or f"{page}-{number}.yaml")
         if not title:
             base = "finetune-local-minimal" if "finetune:" in body else "b3-gpt-4o-mini-zero-shot"
-            whole = re.search("^(kind|extends):", body, re.MULTILINE)
-            path.write_text(body if whole else f"extends: {base}\n{body}", encoding="utf-8")
+            complete = re.search("^(kind|extends):", body, re.MULTILINE)
+            path.write_text(body if complete else f"extends: {base}\n{body}", encoding="utf-8")
         problems = recipe_problems(resolve_recipe(str(path)), default_registry())
         assert list(map(str, problems)) == [], path
     assert len(blocks) > 9
