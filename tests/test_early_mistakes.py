@@ -1,4 +1,4 @@
-"""Mistakes in files, columns and settings are said before anything heavy is imported."""
+"""Mistakes in files, columns and settings are reported before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ for number, words in enumerate(others, 1):
 FILES = "--dataset files --set"
 TRAIN = "--recipe quickstart --set dataset.name=files --set dataset.validation_holdout=10%"
 PROMPT = "--recipe current-zero-shot --set dataset.name=files"
-#: By command: what is typed behind it (RUN is a trained run), and what is said.
+#: By command: the arguments (RUN is a trained run), and the message.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (
         ("RUN gone.csv", "gone.csv does not exist"),
@@ -203,7 +203,7 @@ def tables() -> None:
 
 
 @pytest.mark.parametrize("command", MISTAKES)
-def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
+def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
     command: str, trained_run: Path, tables: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     wrong, before = [], sorted(Path().rglob("*"))
@@ -221,7 +221,7 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
         check=True,
         env=environment,
     )
-    for number, (words, said) in enumerate(MISTAKES[command]):
+    for number, (words, sentence) in enumerate(MISTAKES[command]):
         output = (reports / f"{number}<stdout>").read_text()
         message = (reports / f"{number}<stderr>").read_text().splitlines()
         code, seconds, modules = json.loads((reports / f"{number}.json").read_text())
@@ -230,7 +230,7 @@ def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
         if (
             code != 2
             or len(sentences) != 1
-            or said not in sentences[0]
+            or sentence not in sentences[0]
             or output
             or heavy
             or seconds > MOST_SECONDS
