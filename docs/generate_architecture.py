@@ -1,4 +1,4 @@
-"""Draws the core's imports into docs/architecture.md; `--check` only compares."""
+"""The generator of the drawing of the core's imports in docs/architecture.md; `--check` compares."""
 
 from __future__ import annotations
 

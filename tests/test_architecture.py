@@ -1,4 +1,4 @@
-"""What the code may depend on, checked in its syntax trees."""
+"""The dependencies of the code, checked in its syntax trees."""
 
 from __future__ import annotations
 
