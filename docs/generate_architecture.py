@@ -1,4 +1,4 @@
-"""The generator of the drawing of the core's imports in docs/architecture.md; `--check` compares."""
+"""The generator of the import drawing in docs/architecture.md; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generator of docs/settings.md, from recipes' and plugins' schemas; `--check` only compares."""
+"""The generator of docs/settings.md, from schemas of the code; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training steps without a wait of the GPU: mask, half-precision weights, seeds, recorded passes."""
+"""Training steps without a wait of the GPU: mask, half-precision weights, recorded passes."""
 
 from __future__ import annotations
 
