@@ -1,4 +1,4 @@
-"""The README, the pages in docs and the CLI reference say what is true."""
+"""The README, the pages in docs and the CLI reference: commands, links, recipes and outputs."""
 
 from __future__ import annotations
 
