@@ -140,7 +140,7 @@ class TestRefusals:
         assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
 
     def test_a_missing_required_setting_is_named(self) -> None:
-        assert "path: a value is missing: repository id, as owner/name" in refused("show", "hub")
+        assert "path: a value is missing: repository id, such as owner/name" in refused("show", "hub")
         message = refused("show", "files")
         assert message.startswith("Error: name at least one file, as --set dataset.train=FILE")
         assert "(it is" not in message
