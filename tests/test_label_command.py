@@ -418,7 +418,7 @@ class TestBadInput:
         row = next(n for n in range(ROWS) if n not in drawn)
         append_answer(checked, Check(pile.texts[row], pile.gold[row], row=row))
         message = self.label(pile, run, checked)
-        assert f"1 answers about rows that were not drawn, as row {row} (" in message
+        assert f"1 answers about rows that were not drawn, such as row {row} (" in message
 
     def test_a_pile_that_changed_after_the_draw_is_refused(
         self, pile: Pile, run: Callable[..., Result]
