@@ -205,20 +205,20 @@ def test_a_job_that_runs_is_not_resumed_by_a_second_command() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("stub")
 @pytest.mark.parametrize(
-    ("dies", "said"),
+    ("dies", "message"),
     [
         ("labelling", "Part 1: 3 workers died of it: their memory may be short"),
         ("starting", "The workers die whenever they load the classifier"),
     ],
 )
 def test_workers_that_always_die_end_the_job_with_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, dies: str, said: str
+    monkeypatch: pytest.MonkeyPatch, dies: str, message: str
 ) -> None:
     write_texts(Path("one.parquet"), [*(["a text"] * 1500), "poison", *(["b"] * 1500)])
     monkeypatch.setenv("STUB_DIES", dies)
     done = on_ray("stub", "one.parquet", "--output", "out")
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
     assert {path.name for path in Path("out").glob(".*")} == {".lock"}
@@ -399,9 +399,9 @@ def test_two_ray_workers_one_of_them_killed_write_the_bytes_of_one(
         for found in worker[:1]:
             os.kill(int(found), signal.SIGKILL)
         assert process.stderr is not None
-        said = process.stderr.read()
+        errors = process.stderr.read()
     assert worker, "no worker was found to kill"
-    assert process.returncode == 0, said
+    assert process.returncode == 0, errors
     assert contents(Path("both")) == expected
 
 
@@ -493,7 +493,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(pq.read_table(path).to_pylist())
 
 
-def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     for command in (["predict-on-ray"], ["predict", "--on", "ray"]):
         done = CliRunner().invoke(cli, [*command, "runs/none", "x.parquet", "--output", "out"])
@@ -502,7 +502,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["none", "one.parquet"], "none"),
         (["run", "one.parquet", "--text-column", "body"], "one.parquet has no column 'body'"),
@@ -518,7 +518,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
 )
 @pytest.mark.posix
 def test_mistakes_are_refused_before_ray_starts(
-    trained_run: Path, arguments: list[str], said: str
+    trained_run: Path, arguments: list[str], message: str
 ) -> None:
     Path("run").symlink_to(trained_run)
     Path("folder").mkdir()
@@ -526,7 +526,7 @@ def test_mistakes_are_refused_before_ray_starts(
     pq.write_table(pa.table({"text": [{"body": "a text"}]}), "nested.parquet")
     done = CliRunner().invoke(cli, ["predict-on-ray", *arguments, "--output", "out"])
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not Path("out").exists()
 
 

@@ -12,7 +12,8 @@ from sentikit import InputError
 from sentikit.extension import print_table
 
 if TYPE_CHECKING:
-    from sentikit import Examples, OpenedDataset
+    from sentikit import Examples
+    from sentikit.extension import OpenedDataset
 
     from .description import DatasetDescription, SourceDescription, SplitDescription
 

@@ -39,13 +39,14 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
         import pandas as pd
 
         texts = _texts(model_input)
-        said = iter(self._classifier.classify([text for text in texts if text.strip()]))
-        rows = [next(said) if text.strip() else None for text in texts]
+        predictions = iter(self._classifier.classify([text for text in texts if text.strip()]))
+        rows = [next(predictions) if text.strip() else None for text in texts]
         table = pd.DataFrame({"predicted_label": [row.label if row else None for row in rows]})
         for label in self._classifier.labels:
             shares = [row.probabilities if row else None for row in rows]
             table[f"probability_{label}"] = [one[label] if one else None for one in shares]
-        return table
+        # MLflow answers requests with JSON, which has no NaN.
+        return table if all(rows) else table.astype(object).where(table.notna(), None)
 
 
 def _texts(model_input: Any) -> list[str]:
