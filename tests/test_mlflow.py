@@ -68,7 +68,13 @@ def _invoked(model: Path, texts: list[str]) -> list[str | None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port)]
-    server = subprocess.Popen([sys.executable, "-m", "mlflow", *words], start_new_session=True)
+    # It starts uvicorn by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words],
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
+    )
     body = json.dumps({"dataframe_records": [{"text": text} for text in texts]}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", body, {"content-type": "application/json"}

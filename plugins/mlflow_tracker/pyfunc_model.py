@@ -46,7 +46,8 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
             shares = [row.probabilities if row else None for row in rows]
             table[f"probability_{label}"] = [one[label] if one else None for one in shares]
         # MLflow answers requests with JSON, which has no NaN.
-        return table if all(rows) else table.astype(object).where(table.notna(), None)
+        known = table.notna()
+        return table if known.all(axis=None) else table.astype(object).where(known, None)
 
 
 def _texts(model_input: Any) -> list[str]:
