@@ -42,7 +42,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one value of the recipe, as finetune.epochs=3; repeatable.",
+    help="Change one value of the recipe, such as finetune.epochs=3; repeatable.",
 )
 @OUTPUT
 @click.option("--prepare-only", is_flag=True, help="Write and check the files; start no job.")
