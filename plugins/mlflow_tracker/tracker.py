@@ -116,11 +116,11 @@ def save_pyfunc(model: Path, folder: Path) -> None:
     """
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
     from sentikit import __version__, load
 
-    columns = [ColSpec(DataType.string, "predicted_label")]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "predicted_label")]
     columns += [
         ColSpec(DataType.double, f"probability_{label}")
         for label in load(model, device="cpu").labels
