@@ -194,12 +194,10 @@ def _predict_on(context: click.Context, engine: str) -> None:
         given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if not given or name == "on" or isinstance(parameter, click.Argument):
             continue
-        several = isinstance(value, tuple) and len(value) > 1
-        if name not in own or several:
+        if name not in own:
             raise InputError(f"{parameter.opts[-1]} cannot be used with --on {engine}.")
-        if value is not True:
-            typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
-        typed.insert(0, own[name].opts[-1])
+        for one in reversed(value) if isinstance(value, tuple) else (value,):
+            typed[:0] = [own[name].opts[-1], *([] if one is True else [str(one)])]
     command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
