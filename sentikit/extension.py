@@ -1,4 +1,4 @@
-"""What plugin authors need beside ``sentikit``, listed by hook in ``extension.pyi``."""
+"""The names that plugin authors need beside ``sentikit``, listed by hook in ``extension.pyi``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ def listed_names(module_file: str) -> dict[str, str]:
 
 
 def imported(module: str, name: str) -> Any:
-    if module == "sentikit":
-        return importlib.import_module(f"sentikit.{name}")
     return getattr(importlib.import_module(module), name)
 
 
@@ -27,7 +25,7 @@ _NAMES = listed_names(__file__)
 __all__ = list(_NAMES)
 
 
-#: Old names, and where what replaces them is public.
+#: Old names, and the public places of their replacements.
 OLD_NAMES = {
     "FinetuneParts": "sentikit.extension.FinetuneComponents",
     "Opinion": "sentikit.Prediction",

@@ -137,7 +137,6 @@ def _target_problem(hook: str, target: Any) -> str:
 
 
 def _misfit(hook: str, part: Any) -> str:
-    """Say why an imported component is not what the hook is for."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
     from sentikit import extension
@@ -158,7 +157,7 @@ def _unusable_settings(settings: Any) -> str:
     if not (isinstance(settings, type) and issubclass(settings, ComponentSettings)):
         return "has a class Settings that is no subclass of sentikit.extension.ComponentSettings"
     if "name" in settings.model_fields:
-        return "has a setting called 'name', which a recipe's section holds already"
+        return "has a setting called 'name', which a recipe's section already has"
     try:
         settings.model_rebuild()
     except Exception as error:

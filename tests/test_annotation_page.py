@@ -183,8 +183,8 @@ class TestBrowser:
             ]
             here = f"http://127.0.0.1:{server.server_port}/"
             assert all(a.startswith(here) for a in addresses if a.startswith("http"))
-        said = answers(output)
-        assert [(a["row"], a["label"], a["status"]) for a in said] == [
+        checks = answers(output)
+        assert [(a["row"], a["label"], a["status"]) for a in checks] == [
             ("0", "positive", "checked"),
             ("1", "negative", "checked"),
             ("1", "", "undone"),
@@ -192,7 +192,11 @@ class TestBrowser:
             ("2", "neutral", "checked"),
             ("3", "", "skipped"),
         ]
-        assert (said[4]["note"], said[4]["revealed"], said[4]["inclusion"]) == ("n2", "1", "0.5")
+        assert (checks[4]["note"], checks[4]["revealed"], checks[4]["inclusion"]) == (
+            "n2",
+            "1",
+            "0.5",
+        )
 
     def test_two_open_pages_continue_from_the_same_text(self, tmp_path: Path) -> None:
         output = tmp_path / "checked.csv"
@@ -210,6 +214,23 @@ class TestBrowser:
             state = server.annotation.state()
             assert state["done"] == 1
         assert [a["label"] for a in answers(output)] == ["negative", "positive"]
+
+    def test_one_person_cannot_answer_in_two_servers_at_once(self, tmp_path: Path) -> None:
+        output = tmp_path / "checked.csv"
+        items = [Item(row, text) for row, text in enumerate(TEXTS)]
+        first, second = (Annotation(items, output, LABELS, repeats=0) for _ in range(2))
+        other = Annotation(items, output, LABELS, annotator="Ada", repeats=0)
+        with first.session():
+            first.answer(0, False, "positive", "checked", "", False)
+            with pytest.raises(InputError, match="checked by you in another sentikit annotate"):
+                second.session().__enter__()
+            with other.session():
+                assert other.state()["done"] == 0
+        with second.session():
+            assert second.state()["done"] == 1
+        assert sorted(path.name for path in tmp_path.iterdir() if "lock" not in path.name) == [
+            "checked.csv"
+        ]
 
     def test_the_page_says_when_the_server_has_stopped(self, tmp_path: Path) -> None:
         with browser(tmp_path / "b") as page:

@@ -1,4 +1,4 @@
-"""The README, the pages in docs and the CLI reference say what is true."""
+"""The README, the pages in docs and the CLI reference: commands, links, recipes and outputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from documented_commands import DocumentedCommand, commands_of, problems_of
+
+from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe_checks import recipe_problems
+from sentikit.registry import default_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -90,6 +94,10 @@ torchrun --nproc-per-node 2 -m sentikit train --recipe minilm --set training.lr=
 sentikit datasets show demo > demo.txt
 ```
 
+```sh title="mistakes"
+sentikit trian --recipe minilm
+```
+
 Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` says.
 """
     )
@@ -98,13 +106,32 @@ Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` sa
         *("predict", "train", "recipes", "train", "train", "datasets", "predict", "runs")
     ]
     problems = [problems_of(command, tmp_path) for command in found]
-    for expected, said in zip(
+    for expected, found_problems in zip(
         ("--fromat", "'minilmm'", "lsit", "sampel", "training.lr", "", "", "shwo"),
         problems,
         strict=True,
     ):
-        assert len(said) == bool(expected)
-        assert expected in "".join(said)
+        assert len(found_problems) == bool(expected)
+        assert expected in "".join(found_problems)
+
+
+def test_every_recipe_in_the_guides_is_valid() -> None:
+    """Blocks with a title are files; others may leave out the sections that they do not explain."""
+    fence = re.compile(r'^```yaml(?: title="([^"]*)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
+    guides = [page for page in PAGES if page.parent.name != "hooks"]
+    blocks = [(page.stem, *found) for page in guides for found in fence.findall(page.read_text())]
+    for _, title, body in blocks:
+        if title:
+            Path(title).write_text(body, encoding="utf-8")
+    for number, (page, title, body) in enumerate(blocks):
+        path = Path(title or f"{page}-{number}.yaml")
+        if not title:
+            base = "finetune-local-minimal" if "finetune:" in body else "b3-gpt-4o-mini-zero-shot"
+            complete = re.search("^(kind|extends):", body, re.MULTILINE)
+            path.write_text(body if complete else f"extends: {base}\n{body}", encoding="utf-8")
+        problems = recipe_problems(resolve_recipe(str(path)), default_registry())
+        assert list(map(str, problems)) == [], path
+    assert len(blocks) > 9
 
 
 def test_relative_links_in_the_documentation_resolve() -> None:
@@ -131,6 +158,8 @@ def test_the_site_builds_offline_with_every_link_and_anchor_resolved(
         words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        assert "<p>```" not in page.read_text(encoding="utf-8"), f"a block of {page} is no code"
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', home)
     assert [address for address in fetched if "canonical" not in address] == []

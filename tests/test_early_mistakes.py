@@ -1,4 +1,4 @@
-"""Mistakes in files, columns and settings are said before anything heavy is imported."""
+"""Mistakes in files, columns and settings are reported before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,50 @@ import pytest
 HEAVY = ("torch", "transformers", "datasets", "scipy", "openai", "sklearn", "matplotlib")
 #: Of the processor, on any machine.
 MOST_SECONDS = 1.5
+#: Runs the first command in this new process and each other in a fork of it, so that only the first
+#: imports what all of them need.
 PROGRAM = """
-import atexit, json, resource, sys
-
-def report():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([used.ru_utime + used.ru_stime, list(sys.modules)]), file=sys.stderr)
-
-atexit.register(report)
+import json, os, resource, sys
 from sentikit.cli import main
 
-main(sys.argv[1:])
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+imported = processor_seconds()
+
+def run(number, words, before):
+    for stream in (sys.stdout, sys.stderr):
+        file = os.open(f"{sys.argv[1]}/{number}{stream.name}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, stream.fileno())
+    code = 0
+    try:
+        main(words)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with open(f"{sys.argv[1]}/{number}.json", "w") as report:
+            json.dump([code, before + processor_seconds(), list(sys.modules)], report)
+
+first, *others = json.load(sys.stdin)
+run(0, first, 0)
+for number, words in enumerate(others, 1):
+    if not (child := os.fork()):
+        run(number, words, imported)
+        break
+    os.waitpid(child, 0)
 """
 FILES = "--dataset files --set"
 TRAIN = "--recipe quickstart --set dataset.name=files --set dataset.validation_holdout=10%"
 PROMPT = "--recipe current-zero-shot --set dataset.name=files"
-#: By command: what is typed behind it (RUN is a trained run), and what is said.
+#: By command: the arguments (RUN is a trained run), and the message.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (
         ("RUN gone.csv", "gone.csv does not exist"),
+        ("RUN txts.csv", "txts.csv does not exist. Did you mean texts.csv?"),
+        ("texts.csv RUN", "is a run. Give a file."),
         ("RUN texts.csv --text-column txet", "no column 'txet' for the text. Did you mean 'text'?"),
         ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
         ("RUN stars.csv", "which column holds the text? It has 'stars'"),
@@ -57,12 +81,13 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("RUN --dataset dmeo", "Did you mean 'demo'?"),
+        ("RUN --dataset texts.csv", "use the dataset 'files' with --set test=texts.csv"),
         (f"RUN {FILES} test=gone.csv", "gone.csv does not exist"),
         (f"RUN {FILES} test=texts.csv --set text=nope", "no column 'nope' for the text"),
         (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
         (f"RUN {FILES} test=nested.jsonl", "Name a field inside it: text.a"),
         (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is not a class"),
-        (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a blank behind a colon"),
+        (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a space after a colon"),
         (f"RUN {FILES} test=texts.csv --set nope=1", "nope: unknown key"),
         (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
         ("RUN --dataset demo --set labels=[a,b]", "The model's classes are negative"),
@@ -116,6 +141,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "label": (
         ("gone.csv --with RUN --output o.csv", "gone.csv does not exist"),
+        ("txts.csv --with RUN --output o.csv", "txts.csv does not exist. Did you mean texts.csv?"),
         ("texts.csv --with runs/gone --output o.csv", "runs/gone does not exist"),
         ("texts.csv --with RUN --output o.csv --text-column nope", "no column 'nope'"),
         ("texts.csv --with RUN --output o.csv --checked gone.csv", "gone.csv does not exist"),
@@ -181,38 +207,38 @@ def tables() -> None:
 
 
 @pytest.mark.parametrize("command", MISTAKES)
-def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
-    command: str, trained_run: Path, tables: None
+def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
+    command: str, trained_run: Path, tables: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     wrong, before = [], sorted(Path().rglob("*"))
-
-    def run(mistake: tuple[str, str]) -> subprocess.CompletedProcess[str]:
-        typed = [str(trained_run) if w == "RUN" else w for w in shlex.split(mistake[0])]
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, command, *typed],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "OPENAI_API_KEY": "none-is-asked"},
-        )
-
-    with ThreadPoolExecutor(2) as two:
-        results = list(two.map(run, MISTAKES[command]))
-    for (typed, said), done in zip(MISTAKES[command], results, strict=True):
-        *message, report = done.stderr.splitlines()
-        seconds, modules = json.loads(report)
+    reports = tmp_path_factory.mktemp("reports")
+    typed = [
+        [command, *(str(trained_run) if w == "RUN" else w for w in shlex.split(words))]
+        for words, _ in MISTAKES[command]
+    ]
+    environment = {**os.environ, "OPENAI_API_KEY": "none-is-asked"}
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(reports)],
+        input=json.dumps(typed),
+        text=True,
+        timeout=600,
+        check=True,
+        env=environment,
+    )
+    for number, (words, sentence) in enumerate(MISTAKES[command]):
+        output = (reports / f"{number}<stdout>").read_text()
+        message = (reports / f"{number}<stderr>").read_text().splitlines()
+        code, seconds, modules = json.loads((reports / f"{number}.json").read_text())
         heavy = sorted(set(HEAVY) & set(modules))
         sentences = [line for line in message if line.startswith("Error: ")]
         if (
-            done.returncode != 2
+            code != 2
             or len(sentences) != 1
-            or said not in sentences[0]
-            or done.stdout
+            or sentence not in sentences[0]
+            or output
             or heavy
             or seconds > MOST_SECONDS
         ):
-            wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
+            wrong.append((words, code, f"{seconds:.2f} s", heavy, message, output))
     assert not wrong, "\n".join(map(str, wrong))
     assert sorted(Path().rglob("*")) == before

@@ -98,7 +98,7 @@ class TestEachHook:
     def test_every_public_name_on_a_hooks_page_exists(self, hook: str) -> None:
         page = page_of(hook)
         for name in re.findall(r"sentikit\.([A-Za-z_]+)", page):
-            assert name in toolkit.__all__ or name in ("plugins", "cli"), name
+            assert name in toolkit.__all__ or name in ("plugins", "cli", "extension"), name
         for name in re.findall(r"sentikit\.plugins\.(\S+)", page):
             assert name in ("plugin_kit.checks", "gpt_finetune.job"), name
         for name in re.findall(r"sentikit\.extension\.([A-Za-z_]+)", page):
@@ -136,6 +136,12 @@ def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained
     prompt = f"prompt --recipe {site.folder}/recipe.yaml --set llm.model=runs/fine-tuned"
     assert run(prompt) == 2, "the model was trained on other messages"
     assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
+
+
+def test_a_plugin_can_start_with_most_kinds_of_component() -> None:
+    pages = {path.stem.removeprefix("register_") for path in (DOCS / "hooks").glob("*.md")}
+    offered = {"prompt_strategies", *(f"{kind}s" for kind in KINDS if kind != "prompt_strategy")}
+    assert pages - offered == {"engines", "formats", "recipes", "result_formats"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face hub, served by a stand-in that speaks the hub's API."""
+"""Datasets from the Hugging Face hub, served by a stand-in with the hub's API."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ class TestAnyDataset:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("section", "said"),
+        ("section", "sentence"),
         [
             ({"path": "owner/unknown"}, "There is no dataset 'owner/unknown'"),
             ({"path": "SetFit/sst5", "revision": "v9"}, "has no revision 'v9'"),
@@ -295,10 +295,10 @@ class TestRefusals:
         ],
     )
     def test_wrong_dataset_names_and_broken_data_exit_2(
-        self, process: LoadingProcess, section: dict[str, str], said: str
+        self, process: LoadingProcess, section: dict[str, str], sentence: str
     ) -> None:
         message, exit_code = process.refusal("train", name="hub", **section)
-        assert said in message
+        assert sentence in message
         assert "\n" not in message
         assert exit_code == 2
 
@@ -341,6 +341,7 @@ class TestWithoutNetwork:
             message, exit_code = process.refusal("train", name="tweet")
         assert exit_code == 1
         assert "'mteb/tweet_sentiment_extraction' is not on this machine" in message
+        assert "Unset HF_HUB_OFFLINE, or download the files" in message
 
     def test_another_cached_revision_never_replaces_the_requested_one_offline(
         self, tmp_path: Path
@@ -358,7 +359,7 @@ class TestWithoutNetwork:
             with LoadingProcess(hub, tmp_path / "cache", HF_HUB_OFFLINE="1") as process:
                 assert process.rows("train", **section)[0][0] == "second"
                 message, exit_code = process.refusal("train", **pinned)
-        assert "cannot be had offline" in message
+        assert "is not available offline" in message
         assert exit_code == 2
 
 

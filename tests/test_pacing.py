@@ -1,4 +1,4 @@
-"""How many calls run at a time, by a clock of the test's own."""
+"""The number of calls in flight, by a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sentikit.llm.requests.pacing import Pacer, Patience, Tries, backoff
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0

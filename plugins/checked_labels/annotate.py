@@ -53,7 +53,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Draw the same number for each value of a column, or for each period, as date:month.",
+    help="Draw the same number for each value of a column, or for each period, such as date:month.",
 )
 @click.option(
     "--annotator",
@@ -112,14 +112,16 @@ def annotate(file: str | None, output: Path, **given: Any) -> None:
     elif given["agreement"]:
         _agreement(output, _labels(given["labels"]))
     else:
-        _ask(_annotation(file, output, given), given["terminal"], given["port"])
+        annotation = _annotation(file, output, given)
+        with annotation.session():
+            _ask(annotation, given["terminal"], given["port"])
 
 
 def _labels(spelled: str) -> list[str]:
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
         raise InputError(
-            "--labels needs two to nine different names, as negative,neutral,positive."
+            "--labels needs two to nine different names, such as negative,neutral,positive."
         )
     return labels
 
@@ -139,7 +141,7 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
     if given["decide"]:
         return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
     if file is None or file == "-":
-        raise InputError("Name the FILE with the texts to check, as reviews.csv.")
+        raise InputError("Name the FILE with the texts to check, such as reviews.csv.")
     if given["labelled"] and given["by"]:
         raise InputError("--for and --by are mutually exclusive. Give one of them.")
     if Path(file).exists() and output.exists() and output.samefile(file):
@@ -161,12 +163,23 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
 
     with AnnotationServer(annotation, port or 0) as server:
         annotation.begin()
-        click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
+        click.echo(f"Open: {server.address}", err=True)
+        if annotation.twice:
+            click.echo(_twice(annotation), err=True)
+        click.echo("Every answer is saved at once. Ctrl-C ends.", err=True)
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             state = annotation.state()
             click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+
+
+def _twice(annotation: Annotation) -> str:
+    total = annotation.state()["total"]
+    return (
+        f"{total:,} questions: {total - annotation.twice:,} texts, {annotation.twice:,} of them "
+        "twice, which shows whether you answer alike."
+    )
 
 
 def _ask_here(annotation: Annotation) -> None:
@@ -195,8 +208,10 @@ def _ask_here(annotation: Annotation) -> None:
             if key == "u":
                 state = annotation.undo()
             elif key == "m":
-                said = _printable(annotation.reveal(item["row"])["predicted"] or "")
-                click.echo(f"The model says {said}." if said else "No model has labelled it.")
+                predicted = _printable(annotation.reveal(item["row"])["predicted"] or "")
+                click.echo(
+                    f"The model says {predicted}." if predicted else "No model has labelled it."
+                )
                 revealed = True
             elif key == "g":
                 click.echo(_printable(annotation.guidelines) or "There are no guidelines.")

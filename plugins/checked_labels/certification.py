@@ -60,7 +60,7 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     if undrawn := checked.undrawn():
         row = "no row" if undrawn[0].row is None else f"row {undrawn[0].row}"
         raise InputError(
-            f"{name} holds {len(undrawn)} answers about rows that were not drawn, as {row} "
+            f"{name} holds {len(undrawn)} answers about rows that were not drawn, such as {row} "
             f"({quoted(undrawn[0].text)}), so it certifies nothing. Remove them, or draw again "
             f"with: sentikit annotate {pile.source.file} --size N"
         )
@@ -86,14 +86,14 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     return Matched(checked, checks, rows)
 
 
-def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
+def describe_task(predicted: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
     """Describe what the checked texts alone say about a target, before the pile is labelled."""
     from scipy.stats import beta
 
-    n, wrong = len(truth), int((said != truth).sum())
+    n, wrong = len(truth), int((predicted != truth).sum())
     error, limit = wrong / n, 1 - target
     line = f"On {n} checked texts {wrong} labels are wrong ({error:.1%})."
-    if error <= limit:
+    if error <= limit + 1e-9:  # 1 - 0.8 is less than 0.2
         return line + f" That meets accuracy {target:g} without leaving out any row."
     needed = least_abstention(error, limit)
     surely = least_abstention(float(beta.ppf(0.05, wrong, n - wrong + 1)), limit)
@@ -124,12 +124,12 @@ def describe_need(
     checks = len(correct)
     accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
     pile = np.resize(confidence, min(rows, _MOST_PLANNED))
-    numbers = [checks, *(more for more in _MORE if more > checks)][:3]
-    said = [
+    numbers = [checks, *(more for more in _MORE if more > 1.2 * checks)][:3]
+    forecasts = [
         f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
         for row in plan(pile, accuracy, [target], level, numbers)
     ]
-    return f"Forecast of the share that is certified: {', '.join(said)}."
+    return f"Forecast of the share that is certified: {', '.join(forecasts)}."
 
 
 def fingerprint(description: Any) -> str:
@@ -255,7 +255,8 @@ def _sentence(certificate: Certificate, file: str) -> str:
     if not certificate.accepted:
         return (
             f"Nothing of {file} is certified at accuracy {certificate.target:g} and level {level} "
-            f"with {certificate.checked} checks."
+            f"with {certificate.checked} checks. Use a better classifier, add one with --with, "
+            "check more new texts, or ask for less with --accuracy or --level."
         )
     return (
         f"{certificate.accepted:,} of {certificate.rows:,} rows of {file} "
@@ -321,11 +322,11 @@ def agreed(
     rows = pile.rows
     drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
     order = np.array([cheap.classes.index(label) for label in classifier.labels] + [-1])
-    said = order[job.ask(name, drawn).labels.labels.astype(np.int64)]
+    llm_labels = order[job.ask(name, drawn).labels.labels.astype(np.int64)]
     certificate = certify_agreement(
         cheap.confidence,
         cheap.confidence[drawn],
-        cheap.labels[drawn] == said[drawn],
+        cheap.labels[drawn] == llm_labels[drawn],
         agreement=agreement,
         level=level,
     )

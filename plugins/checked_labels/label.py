@@ -17,6 +17,7 @@ from sentikit.extension import (
     RESUME,
     TEXT_COLUMNS,
     complete_classifier,
+    disk_errors,
     refuse_overlap,
     resumable,
     written_kind,
@@ -151,13 +152,13 @@ def _check_options(given: dict[str, Any]) -> None:
     if given["plan"] and given["checked"]:
         raise InputError("--plan does not read checks. Leave --checked out.")
     if output is None and not given["plan"]:
-        raise InputError("Name the table to write: --output OUT, as labelled.csv.")
+        raise InputError("Name the table to write: --output OUT, such as labelled.csv.")
     if given["file"] == "-":
         raise InputError(
             "The pile is read several times, so it cannot come from a pipe. Save it in a file."
         )
-    if not Path(given["file"]).is_file():
-        raise InputError(f"{given['file']} does not exist. Check the path.")
+    with disk_errors(given["file"]):
+        Path(given["file"]).stat()
     if output is not None:
         written_kind(output, given["file"])
         if output.exists() and output.samefile(given["file"]):
@@ -250,14 +251,14 @@ def _run(
             look = certifying_look(found, pile, labelling, given["accuracy"], given["level"])
             looks = found.file.planned_looks(look, given["looks"])
             rows = np.unique(found.rows)
-            said = combined([job.ask(name, rows).labels for name in members], rule)
-            truth = found.truth(said.classes)
+            predicted = combined([job.ask(name, rows).labels for name in members], rule)
+            truth = found.truth(predicted.classes)
             # Recorded before anything is shown; an outage up to here does not use up a look.
             found.file.record_look(look, looks)
-            own, target = said.labels[found.rows], given["accuracy"]
+            own, target = predicted.labels[found.rows], given["accuracy"]
             click.echo(describe_task(own, truth, target), err=True)
             level = 1 - (1 - given["level"]) / looks
-            sure, right = said.confidence[found.rows], own == truth
+            sure, right = predicted.confidence[found.rows], own == truth
             click.echo(describe_need(sure, right, pile.rows, target, level), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:

@@ -99,7 +99,7 @@ class LocalFineTuner(FineTuner):
         if job.validation is None:
             raise InputError(
                 "The provider 'local' keeps the epoch that is best on validation. Name the split "
-                "as finetune.validation, or set dataset.validation_holdout, as 10%."
+                "as finetune.validation, or set dataset.validation_holdout, such as 10%."
             )
         learnt = job.engine.broadcast(session.recall(_LEARNT))
         if learnt is None:
@@ -142,9 +142,9 @@ class LocalFineTuner(FineTuner):
 
     @property
     def _source(self) -> ModelSource:
-        from .loading import ModelSource
+        from .loading import named_source
 
-        return ModelSource(self.settings.model, self.settings.revision, "finetune.model")
+        return named_source(self.settings.model, self.settings.revision, "finetune.model")
 
     def _speech(self) -> tuple[Any, Conversation]:
         """Return the conversation format, loaded once."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit import Prediction, Usage
+from sentikit import Prediction
 from sentikit.extension import (
     BackendError,
     ChatRequest,
@@ -22,6 +22,7 @@ from sentikit.extension import (
     PromptInput,
     PromptStrategy,
     RetrievedExample,
+    Usage,
     answer_problem,
     default_registry,
 )
@@ -176,12 +177,12 @@ def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, A
 
 
 def _check_identity(name: str, fine_tuner: FineTuner) -> None:
-    said = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
+    identity = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
     again = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
-    require(said == again, f"{name}.identity() differs for the same settings.")
+    require(identity == again, f"{name}.identity() differs for the same settings.")
     for variable, value in os.environ.items():
         secret = variable.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD"))
-        leaks = secret and len(value) >= 8 and value in said
+        leaks = secret and len(value) >= 8 and value in identity
         require(not leaks, f"{name}.identity() holds the secret in {variable}.")
 
 

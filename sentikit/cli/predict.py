@@ -194,17 +194,14 @@ def _predict_on(context: click.Context, engine: str) -> None:
         given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if not given or name == "on" or isinstance(parameter, click.Argument):
             continue
-        several = isinstance(value, tuple) and len(value) > 1
-        if name not in own or several:
+        if name not in own:
             raise InputError(f"{parameter.opts[-1]} cannot be used with --on {engine}.")
-        if value is not True:
-            typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
-        typed.insert(0, own[name].opts[-1])
+        for one in reversed(value) if isinstance(value, tuple) else (value,):
+            typed[:0] = [own[name].opts[-1], *([] if one is True else [str(one)])]
     command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
-    """Print the estimated cost of the LLMs."""
     from sentikit.labelling.file_job import FileRows, cache_of
     from sentikit.labelling.job import estimate
 
@@ -297,7 +294,6 @@ def _summary(done: TableWriter, output: Path | None) -> str:
 
 
 def _certificate_of(output: Path) -> Path:
-    """Return the default path of a labelled table's certificate."""
     return output.with_suffix(".certificate.json")
 
 

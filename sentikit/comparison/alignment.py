@@ -89,8 +89,8 @@ def align_runs(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
         raise InputError("The runs have no text in common. Give runs on the same data.")
-    whole = len(kept) == len(base.examples)
-    examples = base.examples if whole else base.examples.select(kept)
+    complete = len(kept) == len(base.examples)
+    examples = base.examples if complete else base.examples.select(kept)
     runs = [
         _selected(table.in_classes(classes, base.name), name, rows[kept])
         for table, name, rows in zip(tables, display_names(tables), placed, strict=True)
@@ -120,8 +120,8 @@ def align_runs(
 def _selected(table: RunTable, name: str, rows: Rows) -> RunTable:
     """Return the compared rows of a run, without the columns that are not compared."""
     run = replace(table, name=name, path=table.name, raw=None, tokens=None)
-    whole = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
-    return run if whole else run.select(rows)
+    complete = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
+    return run if complete else run.select(rows)
 
 
 def reference_run(tables: Sequence[RunTable]) -> RunTable:
@@ -184,12 +184,11 @@ def _different_texts(
         f"{table.name} and {base.name} are over different texts: {len(missing):,} of "
         f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, and {len(extra):,} "
         f"of {len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
-        "Use --intersect to compare the texts they share."
+        "Use --intersect to compare the texts they share, or evaluate the runs on one split."
     )
 
 
 def _dataset_of(tables: Sequence[RunTable]) -> str:
-    """Return the dataset and split that the first manifest names."""
     for table in tables:
         described = table.manifest.get("dataset") or {}
         if described.get("dataset"):

@@ -215,7 +215,6 @@ def _judge(
 def _pairs(
     findings: Sequence[RunFindings], baseline: str | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the pairs to compare, and a note if they are not all pairs."""
     names = [found.name for found in findings]
     if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
         return list(itertools.combinations(names, 2)), []
@@ -269,7 +268,6 @@ def _sample_sizes(
 
 
 def _warnings(aligned: AlignedRuns) -> list[str]:
-    """Return warnings about weaknesses of the data."""
     warnings = []
     if len(aligned) < 100:
         warnings.append(f"{len(aligned)} texts are few: the intervals are wide and approximate.")
@@ -335,10 +333,13 @@ def _best(
         rest = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {rest} ({evidence})."
     equals = [run.name for run in level if run is not best]
-    listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")
+    names = equals[:3] + ([f"{len(equals) - 3} more"] if len(equals) > 3 else [])
+    differs = f"difference from {names[0]} is"
+    if len(names) > 1:
+        differs = f"differences from {', '.join(names[:-1])} and {names[-1]} are"
     unknown = " Its cost is unknown." if best.cost.total is None else ""
     return (
-        f"Use {_scored(best)}: it scores highest, but its difference from {listed} is not "
+        f"Use {_scored(best)}: it scores highest, but its {differs} not "
         f"significant on these texts ({evidence}).{unknown}"
     )
 

@@ -220,8 +220,8 @@ class OpenedDataset:
             )
 
     def _sampled(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
-        whole = not self.options.validation_holdout and self.options.sample == 1
-        if name == "train" and not whole:
+        complete = not self.options.validation_holdout and self.options.sample == 1
+        if name == "train" and not complete:
             return self._train_and_holdout[0]
         if name == "validation" and self.options.validation_holdout:
             there = self.options.splits.get(name, name if name in self.loader.splits() else None)
@@ -320,7 +320,6 @@ class OpenedDataset:
         encoded: pa.DictionaryArray,
         classes: Sequence[str | None],
     ) -> None:
-        """Refuse a label without a class in the selected rows."""
         unknown = pa.array([name is None for name in classes]).take(encoded.indices)
         wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
         if not len(wrong):
@@ -408,7 +407,6 @@ def check_dataset(
 
 
 def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
-    """Return the problems of the threshold and the label map."""
     try:
         scheme = options.scheme
     except InputError as error:

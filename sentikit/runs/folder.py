@@ -195,7 +195,10 @@ class RunFolder:
 
 
 def near_runs(path: Path) -> str:
-    """Return a question that names existing runs with a similar path, or ""."""
+    """Return a question that names the runs in a folder, else runs with a similar path, or ""."""
+    if path.is_dir():
+        held = sorted(str(entry.parent) for entry in path.glob(f"*/{MANIFEST}"))[:3]
+        return f"Did you mean {' or '.join(held)}?" if held else ""
     beside = [*RUNS.glob(f"*/{MANIFEST}"), *path.parent.glob(f"*/{MANIFEST}")]
     runs = {entry.parent.name: str(entry.parent) for entry in beside}
     meant = " or ".join(runs[name] for name in nearest(path.name, runs))
@@ -294,9 +297,9 @@ class JsonLinesLog:
             self._stream.flush()
 
     def keep(self, step: int, epochs: int) -> None:
-        """Forget what will come again: what is after `step`, and half a line left by a kill.
+        """Delete records that will be written again: those after `step`, and half a line of a kill.
 
-        An epoch's record bears the number of its last step, but comes after its validation.
+        An epoch's record has the number of its last step, but is written after its validation.
 
         Args:
             step: optimizer steps done.
@@ -304,11 +307,11 @@ class JsonLinesLog:
         """
         if not self._path.exists():
             return
-        # Text may hold other characters that part lines, which JSON leaves as they are.
-        *whole, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
+        # Texts may contain other line separators, which JSON does not escape.
+        *lines, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [
             f"{line}\n"
-            for line, record in zip(whole, map(json.loads, whole), strict=True)
+            for line, record in zip(lines, map(json.loads, lines), strict=True)
             if record.get("step", 0) <= step
             and (record["kind"] != "epoch" or record["epoch"] <= epochs)
         ]
