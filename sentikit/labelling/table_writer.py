@@ -84,11 +84,11 @@ class AddedColumns:
         more += [RATIONALE_COLUMN] if self.rationale else []
         return [LABEL_COLUMN, *shares, *more, *([COST_COLUMN, ERROR_COLUMN] if self.paid else [])]
 
-    def values(
-        self, prediction: Prediction | None, shares: Mapping[str, float] | None, nested: bool
-    ) -> dict[str, Any]:
+    def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
         """Return a row's values by column; all are None for a row without text."""
         known = prediction or Prediction(None)
+        error = known.error or invalid_answer(known)
+        shares = rounded(known.probabilities, self.labels)
         row: dict[str, Any] = {LABEL_COLUMN: known.label}
         if nested:
             row[PROBABILITIES_COLUMN] = shares
@@ -104,7 +104,6 @@ class AddedColumns:
             unpaid = known.cost is None or (known.error is not None and not known.cost)
             cost = None if unpaid else round(known.cost or 0.0, 9)
             row[COST_COLUMN] = None if prediction is None else cost
-            error = known.error or invalid_answer(known)
             row[ERROR_COLUMN] = redacted(error) if error else None
         return row
 
@@ -135,13 +134,12 @@ class TableWriter:
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
         has_text = bool(example.text.strip())
-        shares = rounded(prediction.probabilities if has_text else None, self._added.labels)
+        row = self._added.values(prediction if has_text else None, self._nested)
         self.totals.add(prediction, has_text)
         if has_text and prediction.label is not None:
             self.labelled[prediction.label] += 1
             self.without_words += not any(map(str.isalnum, example.text))
-        known = prediction if has_text else None
-        self._write(example.columns, self._added.values(known, shares, self._nested))
+        self._write(example.columns, row)
 
 
 def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:
