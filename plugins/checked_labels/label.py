@@ -17,6 +17,7 @@ from sentikit.extension import (
     RESUME,
     TEXT_COLUMNS,
     complete_classifier,
+    disk_errors,
     refuse_overlap,
     resumable,
     written_kind,
@@ -156,8 +157,8 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             "The pile is read several times, so it cannot come from a pipe. Save it in a file."
         )
-    if not Path(given["file"]).is_file():
-        raise InputError(f"{given['file']} does not exist. Check the path.")
+    with disk_errors(given["file"]):
+        Path(given["file"]).stat()
     if output is not None:
         written_kind(output, given["file"])
         if output.exists() and output.samefile(given["file"]):

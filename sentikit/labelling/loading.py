@@ -126,15 +126,15 @@ class _Loader:
             return untrained_classifier(self._registry, name)
         if "/" not in name and not path.exists():
             raise self.unknown(name)
-        try:
-            return self._model(name)
-        except InputError as error:
-            if path.exists() or not (meant := near_runs(path)):
-                raise
-            raise InputError(f"{error.message} {meant}") from error
+        return self._model(name)
 
     def _model(self, name: str) -> Classifier:
-        return load_model(name, self._options, self._registry)
+        try:
+            return load_model(name, self._options, self._registry)
+        except InputError as error:
+            if not (meant := near_runs(Path(name).expanduser())):
+                raise
+            raise InputError(f"{error.message} {meant}") from error
 
     def _recorded(self, name: str) -> Classifier:
         from sentikit.runs.reading import read_run
@@ -144,7 +144,6 @@ class _Loader:
         return RecordedClassifier(read_run(name, registry=self._registry))
 
     def _of_run(self, path: Path, name: str) -> Classifier:
-        """Load the classifier of a run: its model, its LLM or its members."""
         from sentikit.recipe.resolving import resolve_values
         from sentikit.runs.listing import read_manifest
 
@@ -223,7 +222,6 @@ class _Loader:
         return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)
 
     def _refuse_options(self, name: str) -> None:
-        """Refuse options that are only for encoders."""
         if self._options.calibrated:
             raise InputError(f"{name} is not an encoder and cannot be calibrated. Leave it out.")
         if self._options.label_map is not None:
