@@ -53,7 +53,7 @@ def architectures(folder: Path) -> list[str]:
 def fetch_model(name: str, revision: str | None = None) -> Path:
     """Return the folder of a model in the hub's cache, downloading it if necessary."""
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -61,8 +61,9 @@ def fetch_model(name: str, revision: str | None = None) -> Path:
     try:
         folder = Path(hf_hub_download(name, "config.json", **options)).parent
         _refuse_other_architecture(folder, name)
-        patterns = {"allow_patterns": [*_DOWNLOADED], "ignore_patterns": [*_NOT_DOWNLOADED]}
-        return Path(snapshot_download(name, **patterns, **options))
+        kept: dict[str, Any] = {"allow_patterns": [*_DOWNLOADED]}
+        kept["ignore_patterns"] = [*_NOT_DOWNLOADED]
+        return Path(snapshot_download(name, **kept, **options))
     except SentikitError:
         raise
     # The HTTP library may raise any error.
