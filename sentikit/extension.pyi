@@ -200,7 +200,9 @@ from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.settings import Limits as Limits
-from sentikit.labelling.loading import refuse_missing as refuse_missing
+from sentikit.classifiers.loading import LoadingOptions as LoadingOptions
+from sentikit.labelling.loading import FoundClassifier as FoundClassifier
+from sentikit.labelling.loading import find_classifier as find_classifier
 from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind

@@ -295,7 +295,8 @@ class TestSample:
         [
             (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
-            (["--size", "5", "--output", "p.csv"], "is another file"),
+            (["--size", "5", "--output", "p.csv"], "p.csv is also read or written by this command"),
+            (["--size", "5", "--output", "p.csv/s.csv"], "p.csv/s.csv cannot be written"),
             (["--size", "5", "--least-sure", "--output", "s.csv"], "no column 'confidence'"),
         ],
     )
@@ -307,6 +308,34 @@ class TestSample:
         result = CliRunner().invoke(sentikit, ["sample", "p.csv", *words])
         assert result.exit_code == 2
         assert message in result.stderr
+
+    @pytest.mark.parametrize("option", ["--output", "--review-queue"])
+    def test_checks_by_people_are_not_replaced_by_a_sample_or_a_labelled_table(
+        self, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_pile(Path("p.csv"))
+        words = ["annotate", "p.csv", "--size", "9", "--terminal", "--output", "c.csv"]
+        assert CliRunner().invoke(sentikit, words, input="1q").exit_code == 0
+        before = Path("c.csv").read_bytes()
+        Path("run.csv").write_text("text,label\n")
+        other = ["--output", "l.csv"] if option == "--review-queue" else []
+        for words in (
+            ["sample", "p.csv", "--size", "5", "--output", "c.csv"],
+            ["label", "p.csv", "--with", "run.csv", *other, option, "c.csv"],
+        ):
+            refused = CliRunner().invoke(sentikit, words)
+            assert refused.exit_code == 2
+            assert "c.csv holds checks by people and would be replaced" in refused.stderr
+        assert Path("c.csv").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "command",
+        [["sample"], ["label"], ["runs", "table"], ["predict"], ["datasets", "suspects"]],
+    )
+    def test_the_help_says_that_an_output_is_replaced(self, command: list[str]) -> None:
+        shown = " ".join(CliRunner().invoke(sentikit, [*command, "--help"]).output.split())
+        assert "Replaces an existing file" in shown
 
 
 class TestAgreement:

@@ -272,7 +272,8 @@ def _import(path: Path, output: Path) -> None:
     type=FILE,
     required=True,
     metavar="SAMPLE.csv",
-    help="The rows, with all their columns, as CSV or JSON Lines.",
+    help="The rows, with all their columns, as CSV or JSON Lines. Replaces an existing file, but "
+    "none with checks.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
 @click.option(
@@ -290,8 +291,9 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
 
     import numpy as np
 
-    from sentikit.extension import InputFile, atomic_writer
+    from sentikit.extension import InputFile, atomic_writer, refuse_overlap
 
+    from .checked import refuse_checks
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
     from .pile import scan_pile
@@ -299,8 +301,10 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
     source = InputFile(file)
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
-    if file == "-" or (output.exists() and output.samefile(file)):
-        raise InputError("Name the FILE to draw from; --output is another file.")
+    if file == "-":
+        raise InputError("Name the FILE to draw from, because it is read twice.")
+    refuse_overlap([("--output", output)], [file])
+    refuse_checks("--output", output)
     drawn = (
         least_sure_rows(source, size)
         if least_sure

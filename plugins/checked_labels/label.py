@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from sentikit.extension import (
 
 if TYPE_CHECKING:
     from sentikit import Classifier
-    from sentikit.extension import LabellingOptions, Labels, PileJob
+    from sentikit.extension import FoundClassifier, LabellingOptions, Labels, PileJob
 
     from .certification import Labelling, Matched
     from .combination import Combination
@@ -101,18 +102,24 @@ if TYPE_CHECKING:
     help="Size of the sample that the LLM of --agree-with labels first.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of that sample.")
-@click.option("--output", type=FILE, metavar="OUT", help="The labelled table.")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="OUT",
+    help="The labelled table. Replaces an existing file and its certificate, but none with checks.",
+)
 @click.option(
     "--certificate",
     type=FILE,
     metavar="FILE.json",
-    help="Default: OUT with the ending .certificate.json.",
+    help="Default: OUT with the ending .certificate.json. Replaces an existing file.",
 )
 @click.option(
     "--review-queue",
     type=FILE,
     metavar="FILE",
-    help="File for rows that are not certified, lowest confidence first, at most 10,000.",
+    help="File for rows that are not certified, lowest confidence first, at most 10,000. Replaces "
+    "an existing file, but none with checks.",
 )
 @TEXT_COLUMNS
 @MAX_COST
@@ -126,13 +133,18 @@ def label(context: click.Context, /, **given: Any) -> None:
     With probability L, at most 1 - A of the rows with status "certified" are labelled wrong. Draw
     and check texts with: sentikit annotate FILE --size 300 --output checked.csv
     """
-    from sentikit.extension import InputFile, LabellingOptions
+    from sentikit.extension import InputFile, LabellingOptions, LoadingOptions, find_classifier
 
     from .certification import matched
     from .checked import read_checked
     from .pile import scan_pile
 
     _check_options(given)
+    named = [*given["members"], *([given["agree_with"]] if given["agree_with"] else [])]
+    # Reading the pile takes seconds, so a missing classifier is reported before.
+    members = {x: find_classifier(x, LoadingOptions(given["device"])) for x in named}
+    for member in members.values():
+        member.check_keys()
     source = InputFile(given["file"], None, given["text_columns"])
     checked = read_checked(given["checked"]) if given["checked"] else None
     pile = scan_pile(source, checked.answers if checked else ())
@@ -143,7 +155,7 @@ def label(context: click.Context, /, **given: Any) -> None:
         options = LabellingOptions(
             max_cost=given["max_cost"], resume=given["resume"], stop_requested=stop_requested
         )
-        _run(given, pile, found, options)
+        _run(given, pile, found, options, members)
 
 
 def _check_options(given: dict[str, Any]) -> None:
@@ -191,8 +203,12 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
         ("--certificate", given["certificate"] or _certificate_of(output)),
         ("--review-queue", given["review_queue"]),
     ]
+    from .checked import refuse_checks
+
     checked, models = given["checked"], [*given["members"], given["agree_with"]]
     read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
+    for option, path in written:
+        refuse_checks(option, path)
     refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
 
 
@@ -211,12 +227,15 @@ def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str,
 
 
 def _run(
-    given: dict[str, Any], pile: Pile, found: Matched | None, options: LabellingOptions
+    given: dict[str, Any],
+    pile: Pile,
+    found: Matched | None,
+    options: LabellingOptions,
+    classifiers: Mapping[str, FoundClassifier],
 ) -> None:
     """Load the members, label the pile and certify what can be."""
     import numpy as np
 
-    from sentikit import load
     from sentikit.extension import PileJob
 
     from .certification import (
@@ -230,9 +249,9 @@ def _run(
     from .checked import read_checked
     from .combination import combine, combined, fitted
 
-    members = {name: load(name, device=given["device"]) for name in given["members"]}
     named = given["agree_with"]
-    llm = {} if named is None else {named: load(named, device=given["device"])}
+    members = {name: classifiers[name].load() for name in given["members"]}
+    llm = {} if named is None else {named: classifiers[named].load()}
     first = next(iter(members.values()))
     scheme = first.scheme
     if not given["plan"]:

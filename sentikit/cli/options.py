@@ -148,7 +148,7 @@ REPORT = _packed(
             "--report",
             type=FILE,
             metavar="FILE.html",
-            help="Write a report as one HTML page.",
+            help="Write a report as one HTML page. Replaces an existing file.",
         ),
         click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
     ),

@@ -56,7 +56,8 @@ _MOST_SHARES = 6
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Default: standard output. Replaces an existing file; compresses one named .gz.",
+    help="Default: standard output. Replaces an existing file and its certificate; compresses "
+    "one named .gz.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -95,7 +96,7 @@ def predict(
     answered, its cost, and why a row has no label. A row without text gets no label. Several
     processes, under torchrun or with --nproc, share the texts of a file.
     """
-    from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.loading import find_classifier
 
     if on is not None:
         _predict_on(context, on)
@@ -105,8 +106,11 @@ def predict(
     if source.piped:
         _refuse_for_pipe(nproc, batch)
     chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
-    # Starting takes seconds, so a missing or malformed file is reported before.
-    refuse_missing(model, loading.revision)
+    # Starting takes seconds, so a missing classifier and a malformed file are reported before.
+    found = find_classifier(model, loading, warn)
+    _refuse_without_llm(bool(found.backends), resume, batch)
+    if not estimate:
+        found.check_keys()
     source.count()
     start_processes(context, nproc, loading.device)
 
@@ -122,7 +126,7 @@ def predict(
     ):
         set_threads(threads)
         source.columns(rows)
-        classifier = shared(load_classifier(model, loading, warn), group)
+        classifier = shared(found.load(), group)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -146,6 +150,16 @@ def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
         )
     if batch:
         raise InputError("--batch reads the texts several times. Save them in a file and name it.")
+
+
+def _refuse_without_llm(asks_llm: bool, resume: bool, batch: bool) -> None:
+    if resume and not asks_llm:
+        raise InputError(
+            "There is nothing to resume, because only answers of LLMs are kept and this "
+            "classifier uses none. Leave out --resume."
+        )
+    if batch and not asks_llm:
+        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
 
 
 def _kind_to_write(

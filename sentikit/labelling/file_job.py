@@ -79,13 +79,6 @@ def label_file(
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
-    if options.resume and not asks:
-        raise InputError(
-            "There is nothing to resume, because only answers of LLMs are kept and this "
-            "classifier uses none. Leave out --resume."
-        )
-    if options.batch and not asks:
-        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)

@@ -317,7 +317,8 @@ def label_run(
         opening = session.opening_cost
         results = steps.results()
         costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
-        finished = writer.finish(costs=costs, **_requests(session), **results)
+        facts = _requests(session) | _prompt_counts(chosen)
+        finished = writer.finish(costs=costs, **facts, **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -354,6 +355,13 @@ def _requests(session: RequestSession) -> dict[str, Any]:
             "service_tiers": tally.service_tiers,
         }
     }
+
+
+def _prompt_counts(classifier: Classifier) -> dict[str, Any]:
+    """Return the manifest's key about the prompts, if a strategy counts something."""
+    strategies = [model.components.strategy for model in language_models(classifier)]
+    counted = [dict(counts) for strategy in strategies if (counts := strategy.counts())]
+    return {"prompts": counted} if counted else {}
 
 
 def refuse_changed(
