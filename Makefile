@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Without bytecode, which Python writes for what is imported: a small part of what is installed.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Two processes; each takes tests from the other when it has none left.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: quickstart test test-slow test-tools lint docs site clean
+.PHONY: quickstart test test-fast test-slow test-tools lint style types docs site clean
 
 quickstart: $(VENV)/quickstart.installed
 	@rm -rf runs/quickstart
@@ -14,18 +17,26 @@ quickstart: $(VENV)/quickstart.installed
 		| $(BIN)/sentikit predict runs/quickstart
 	$(BIN)/sentikit runs list
 
-test: $(VENV)/dev.installed lint
-	$(BIN)/python -m pytest -m 'not slow'
+test: style
+	@# mypy uses one core and runs beside the tests.
+	$(MAKE) --jobs=2 types test-fast
+
+test-fast: $(VENV)/dev.installed
+	$(PYTEST) -m 'not slow'
 
 test-slow: test-tools
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Tools made by others that judge this project in slow tests; without npm those with Prism are skipped.
 test-tools: $(VENV)/tools.installed
 
-lint: $(VENV)/dev.installed
+lint: style types
+
+style: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.installed
 	$(BIN)/mypy
 
 docs: $(VENV)/dev.installed

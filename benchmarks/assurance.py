@@ -137,6 +137,36 @@ def agreement_rows(data: Recorded, resamples: int) -> None:
         show_certificate(name, share, broken, resamples, goal)
 
 
+def bargain_rows(data: Recorded, resamples: int) -> None:
+    """Show what PyPI's `bargain` keeps from the LLM at the same targets, in fewer draws."""
+    from BARGAIN.models.AbstractModels import Oracle, Proxy
+    from BARGAIN.process.BARGAIN_A import BARGAIN_A
+
+    confidence, cheap = data.large.max(axis=1), data.large.argmax(axis=1)
+
+    class Encoder(Proxy):  # type: ignore[misc]
+        def proxy_func(self, record: str) -> tuple[int, float]:
+            return int(cheap[int(record)]), float(confidence[int(record)])
+
+    class LLM(Oracle):  # type: ignore[misc]
+        def oracle_func(self, record: str, label: int) -> tuple[bool, int]:
+            answer = int(data.tuned[int(record)])
+            return answer == label, answer
+
+    seeds = range(max(1, resamples // 10))
+    for target in (0.9, 0.95, 0.98):
+        share, broken = 0.0, 0
+        for seed in seeds:
+            arguments = {"target": target, "delta": 0.1, "verbose": False, "seed": seed}
+            run = BARGAIN_A(Encoder(False, 1), LLM(False, 1), **arguments)
+            records = [str(row) for row in range(len(cheap))]
+            labels, asked = run.process(records, return_oracle_usage=True)
+            share += (1 - np.mean(asked)) / len(seeds)
+            broken += bool(np.mean(np.array(labels) == data.tuned) < target)
+        name = f"bargain at agreement {target}: kept from fine-tuned GPT-4o"
+        show_certificate(name, share, broken, len(seeds), "")
+
+
 def share_rows(data: Recorded, resamples: int) -> None:
     piles = {"all": np.full(len(data.gold), True)}
     piles |= {source: data.source == source for source in np.unique(data.source)}
@@ -271,6 +301,7 @@ PARTS = {
     "plan": plan_rows,
     "certificate": certificate_rows,
     "agreement": agreement_rows,
+    "bargain": bargain_rows,
     "shares": share_rows,
     "accuracy": accuracy_rows,
     "monitor": monitor_rows,

@@ -69,8 +69,8 @@ class Student:
 
 def macro_f1(classifier: Any, rows: list[dict[str, str]]) -> float:
     """Score on gold."""
-    said = classifier.predict([row["review"] for row in rows])
-    return float(f1_score([row["classification"] for row in rows], said, average="macro"))
+    predicted = classifier.predict([row["review"] for row in rows])
+    return float(f1_score([row["classification"] for row in rows], predicted, average="macro"))
 
 
 def folds(
@@ -116,8 +116,10 @@ def main() -> None:
     options = parser.parse_args()
     with (RECORDED / f"{TEACHER}.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    gold, said = zip(*((row["classification"], row["prediction"]) for row in rows), strict=True)
-    teacher = f1_score(gold, said, average="macro")
+    gold, predicted = zip(
+        *((row["classification"], row["prediction"]) for row in rows), strict=True
+    )
+    teacher = f1_score(gold, predicted, average="macro")
     print(f"macro-F1 on gold; the teacher itself: {teacher:.4f}")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.students.split(","):

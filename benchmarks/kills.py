@@ -99,9 +99,9 @@ def start(recipe: Path, output: Path, resume: bool) -> subprocess.Popen[bytes]:
 
 def finish(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process to succeed."""
-    _, said = process.communicate()
+    _, errors = process.communicate()
     if process.returncode:
-        sys.exit(f"the run failed ({process.returncode}): {said.decode()}")
+        sys.exit(f"the run failed ({process.returncode}): {errors.decode()}")
 
 
 def kill_at(process: subprocess.Popen[bytes], s: RunningServer, answers: int) -> None:

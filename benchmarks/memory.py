@@ -35,12 +35,12 @@ def main() -> None:
         work(options.worker, options.processes)
         return
     print(f"{options.processes} processes, MiB each; the third column is what --dry-run says")
-    print(f"{'engine':<14} {'between steps':>14} {'said':>8} {'ratio':>7} {'highest':>9}")
+    print(f"{'engine':<14} {'between steps':>14} {'dry run':>8} {'ratio':>7} {'highest':>9}")
     for engine in ENGINES:
         found = measured(engine, options.processes)
-        between, said = found["between"] / MIB, found["said"] / MIB
+        between, estimated = found["between"] / MIB, found["estimated"] / MIB
         print(
-            f"{engine:<14} {between:>14,.0f} {said:>8,.0f} {between / said:>7.2f} "
+            f"{engine:<14} {between:>14,.0f} {estimated:>8,.0f} {between / estimated:>7.2f} "
             f"{found['highest'] / MIB:>9,.0f}",
             flush=True,
         )
@@ -89,10 +89,14 @@ def work(name: str, processes: int) -> None:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     needs = engine.memory(ModelSize(count, count, optimizer.moments), processes)
-    said = needs[f"stage {stage}" if stage else "every process"].total
+    estimated = needs[f"stage {stage}" if stage else "every process"].total
     after = own_memory()
     if engine.is_main_process:
-        print(json.dumps({"between": after - before, "said": said, "highest": highest - before}))
+        print(
+            json.dumps(
+                {"between": after - before, "estimated": estimated, "highest": highest - before}
+            )
+        )
     engine.finish()
 
 

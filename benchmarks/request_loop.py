@@ -202,8 +202,8 @@ def with_server(
     seconds: float, share: float = 0.0, per_second: float = 0.0
 ) -> tuple[subprocess.Popen[str], str]:
     """Start a server process; see `serve`."""
-    told = [str(seconds), str(share), str(per_second)]
-    command = [sys.executable, __file__, "--serve", *told]
+    arguments = [str(seconds), str(share), str(per_second)]
+    command = [sys.executable, __file__, "--serve", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"

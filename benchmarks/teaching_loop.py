@@ -59,8 +59,8 @@ def server(answers: dict[str, str]) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            said = body["messages"][-1]["content"]
-            text = said.rpartition("Review: ")[2].rpartition("\nClassification:")[0]
+            prompt = body["messages"][-1]["content"]
+            text = prompt.rpartition("Review: ")[2].rpartition("\nClassification:")[0]
             content = json.dumps({"label": answers.get(text, "neutral")})
             message = {"role": "assistant", "content": content}
             tokens = len(json.dumps(body["messages"])) // 4

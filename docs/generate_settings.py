@@ -30,6 +30,15 @@ _SECTIONS = {
     "strategy": "StrategyOptions",
     "finetune": "FinetuneOptions",
 }
+#: What a section's component is called in headings.
+_COMPONENTS = {
+    "dataset": "dataset",
+    "encoder": "encoder",
+    "head": "head",
+    "llm": "LLM backend",
+    "strategy": "prompt strategy",
+    "finetune": "fine-tuner",
+}
 
 
 def reference() -> str:
@@ -40,7 +49,7 @@ def reference() -> str:
         lines += _table(f"### `kind: {_kind(known[name])}`", known[name])
     lines += ["## Sections", ""]
     for section, name in _SECTIONS.items():
-        lines += _table(f"### `{section}`, whatever its name", known[name])
+        lines += _table(f"### `{section}`: keys of every {_COMPONENTS[section]}", known[name])
     lines += ["## Bundled components", ""]
     registry = default_registry()
     for hook, kind in KINDS.items():
@@ -49,7 +58,7 @@ def reference() -> str:
         for name in registry.names(hook):
             settings = registry.load(hook, name).Settings
             if settings.model_fields:
-                lines += _table(f"### {kind.capitalize()} `{name}`", settings)
+                lines += _table(f"### {kind[0].upper()}{kind[1:]} `{name}`", settings)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -95,8 +104,9 @@ def _rows(model: type[ComponentSettings], prefix: str) -> Iterator[str]:
             if own.model_fields:
                 label = own.model_fields.get("name")
                 chosen = f"`{label.default}`: " if label is not None else ""
-                for row in _rows(own, f"{prefix}{name}."):
-                    if f"`{prefix}{name}.name`" not in row:
+                entry = f"{name}.NAME" if get_origin(field.annotation) is dict else name
+                for row in _rows(own, f"{prefix}{entry}."):
+                    if f"`{prefix}{entry}.name`" not in row:
                         key, rest = row[2:].split(" | ", 1)
                         head, _, tail = rest.rpartition(" | ") if chosen else (rest, "", "")
                         yield (

@@ -28,7 +28,7 @@ def as_section(raw: Any) -> Any:
 
 
 class ComponentSettings(BaseModel):
-    """Base of a component's settings: frozen, unknown keys refused, numbers welcome as text.
+    """Base of a component's settings: frozen, unknown keys refused, numbers accepted as text.
 
     A recipe's section gives a component's registered ``name`` beside these keys.
     """
@@ -122,7 +122,7 @@ def _odd_numbers(schema: Any, raw: Mapping[Any, Any], prefix: Path) -> Iterator[
         elif isinstance(value, bool):
             kinds = {wanted, *get_args(wanted)}
             if kinds & {int, float} and bool not in kinds:
-                yield Problem((*prefix, key), f"Input should be a number{_it_is(value)}.")
+                yield Problem((*prefix, key), f"Input should be a number{_in_yaml(value)}.")
         elif isinstance(value, int) and abs(value) >= _TOO_LARGE and wanted in (int, float):
             yield Problem((*prefix, key), f"Input should be less than {_TOO_LARGE:,}.")
 
@@ -143,7 +143,7 @@ def check_component(
     also_known: Iterable[str] = (),
     name_key: str = "name",
 ) -> tuple[Component | None, list[Problem]]:
-    """Make the component that ``raw[name_key]`` names from the other keys, or say what is wrong."""
+    """Make the component that ``raw[name_key]`` names from the other keys, or return problems."""
     name = raw.get(name_key)
     if not isinstance(name, str):
         known = ", ".join(registry.names(hook))
@@ -162,7 +162,7 @@ def make_component(
     prefix: Path,
     also_known: Iterable[str],
 ) -> tuple[MadeComponent | None, list[Problem]]:
-    """Make a component from its own settings, or say what is wrong with them."""
+    """Make a component from its own settings, or return the problems with them."""
     settings, problems = validate(component_class.Settings, raw, prefix, also_known)
     if settings is None:
         return None, problems
@@ -258,7 +258,7 @@ def _none_of_these(alternatives: Sequence[Any]) -> str:
         else details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         for details in alternatives
     )
-    return f"Input should be {', or '.join(wanted)}{_it_is(alternatives[0]['input'])}."
+    return f"Input should be {', or '.join(wanted)}{_in_yaml(alternatives[0]['input'])}."
 
 
 def _problem(
@@ -277,10 +277,10 @@ def _problem(
         least = details["ctx"]["min_length"]
         return Problem(path, f"needs at least {least} values, but has {len(given)}.")
     message = details["msg"].removeprefix("Value error, ").rstrip(".")
-    return Problem(path, f"{message}{_it_is(given)}.")
+    return Problem(path, f"{message}{_in_yaml(given)}.")
 
 
-def _it_is(given: object) -> str:
+def _in_yaml(given: object) -> str:
     """Return the wrong value in YAML for a message; "" for a whole section."""
     return "" if isinstance(given, Mapping) else f" (it is {_spelled(given)})"
 

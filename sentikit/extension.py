@@ -1,4 +1,4 @@
-"""What plugin authors need beside ``sentikit``, listed by hook in ``extension.pyi``."""
+"""The names that plugin authors need beside ``sentikit``, listed by hook in ``extension.pyi``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = listed_names(__file__)
 __all__ = list(_NAMES)
 
 
-#: Old names, and where what replaces them is public.
+#: Old names, and the public places of their replacements.
 OLD_NAMES = {
     "FinetuneParts": "sentikit.extension.FinetuneComponents",
     "Opinion": "sentikit.Prediction",

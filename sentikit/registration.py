@@ -137,7 +137,7 @@ def _target_problem(hook: str, target: Any) -> str:
 
 
 def _misfit(hook: str, part: Any) -> str:
-    """Say why an imported component is not what the hook is for."""
+    """Return why an imported component does not suit the hook."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
     from sentikit import extension

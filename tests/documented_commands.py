@@ -19,7 +19,8 @@ from sentikit.recipe.resolving import parse_overrides, resolve_recipe
 from sentikit.recipe_checks import recipe_problems
 from sentikit.registry import default_registry
 
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: Language, title and body of a block; the commands of one titled "mistakes" are wrong.
+_FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SHELL = {"sh", "bash", "console"}
 _SEPARATORS = "();<>|&\n"
 #: Programs that start another one.
@@ -58,8 +59,8 @@ def commands_of(page: Path, root: Path) -> list[DocumentedCommand]:
     """Return the commands in shell blocks, in examples of other blocks, and within sentences."""
     text, name = page.read_text(encoding="utf-8"), str(page.relative_to(root))
     found = []
-    for language, body in _FENCE.findall(text):
-        if language in _SHELL:
+    for language, title, body in _FENCE.findall(text):
+        if language in _SHELL and "mistakes" not in title:
             found += [DocumentedCommand(name, words) for words in _sentikit_commands(body)]
         elif not language:
             examples = re.findall(r"^\s*(?:Examples?: )?((?:\S.* \| )?sentikit .*)$", body, re.M)

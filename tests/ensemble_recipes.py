@@ -26,11 +26,11 @@ def text(number: int) -> str:
 def write_ensembles(url: str, rows: int = ROWS) -> None:
     """Write an encoder's predictions and recipes of an LLM and of both ensembles."""
     gold = [LABELS[number % 3] for number in range(rows)]
-    said = [LABELS[(n + (n < UNSURE)) % 3] for n in range(rows)]
-    answers = [(text(n), gold[n], said[n]) for n in range(rows)]
-    predicted = [sure(said[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
+    answered = [LABELS[(n + (n < UNSURE)) % 3] for n in range(rows)]
+    answers = [(text(n), gold[n], answered[n]) for n in range(rows)]
+    predicted = [sure(answered[n], 0.5 if n < UNSURE else 0.9) for n in range(rows)]
     write_results(Path("encoder.jsonl"), answers, predicted)
-    lines = ["text,label", *(f"{said},{label}" for said, label, _ in answers)]
+    lines = ["text,label", *(f"{review},{label}" for review, label, _ in answers)]
     Path("test.csv").write_text("\n".join(lines) + "\n")
     prompt: dict[str, Any] = {
         "kind": "prompt",
@@ -54,5 +54,7 @@ def write_recipe(name: str, recipe: dict[str, Any]) -> None:
 
 def asked_about(s: RunningServer) -> list[int]:
     """Return the numbers of the texts that the server was asked about, without its probes."""
-    said = [body["messages"][-1]["content"] for body in s.server.bodies]
-    return sorted(int(words.split("number ")[1].split()[0]) for words in said if "number" in words)
+    prompts = [body["messages"][-1]["content"] for body in s.server.bodies]
+    return sorted(
+        int(words.split("number ")[1].split()[0]) for words in prompts if "number" in words
+    )

@@ -46,11 +46,11 @@ def encoder_and_llm(folder: Path, rows: int = 60) -> tuple[str, str]:
     for number in range(rows):
         gold, other = LABELS[number % 3], LABELS[(number + 1) % 3]
         unsure = number < rows // 3
-        said = other if unsure else gold
+        predicted = other if unsure else gold
         text = f"text number {number}"
-        encoder.append((text, gold, said))
+        encoder.append((text, gold, predicted))
         llm.append((text, gold, gold if unsure else other))
-        probabilities.append(sure(said, 0.5 if unsure else 0.6 + 0.3 * (number % 2)))
+        probabilities.append(sure(predicted, 0.5 if unsure else 0.6 + 0.3 * (number % 2)))
     return (
         write_results(folder / "encoder.jsonl", encoder, probabilities),
         write_results(folder / "llm.jsonl", llm, costs=[0.01] * rows),

@@ -171,8 +171,8 @@ class LLMServer:
         return self._answer(body)
 
     def _fault_by_word(self, body: dict[str, Any]) -> str | None:
-        said = body["messages"][-1]["content"]
-        return next((f for word, f in self.behaviour.fault_words.items() if word in said), None)
+        prompt = body["messages"][-1]["content"]
+        return next((f for word, f in self.behaviour.fault_words.items() if word in prompt), None)
 
     def _over_rate(self) -> bool:
         rate = self.behaviour.requests_a_second
@@ -220,14 +220,14 @@ class LLMServer:
         request.transport.close()
         return response
 
-    def _answer(self, body: dict[str, Any], said: str | None = None) -> web.Response:
+    def _answer(self, body: dict[str, Any], fixed: str | None = None) -> web.Response:
         b = self.behaviour
         guarantee = _guarantee(body)
         labels = _labels(body, guarantee)
-        enforced = guarantee if guarantee in b.enforces and said is None else ""
-        if said is None and not enforced:
-            said = _greeting(body) or b.text or None
-        text = _label(body["messages"], labels if enforced else ()) if said is None else said
+        enforced = guarantee if guarantee in b.enforces and fixed is None else ""
+        if fixed is None and not enforced:
+            fixed = _greeting(body) or b.text or None
+        text = _label(body["messages"], labels if enforced else ()) if fixed is None else fixed
         message, tokens = _message(text, enforced, _wants_rationale(body))
         prompt = sum(len(m["content"].split()) for m in body["messages"]) + 8 + b.hidden_tokens
         completion = 60 if b.ignores_limit else max(1, len(tokens))

@@ -21,14 +21,14 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subproces
     )
     assert process.stderr is not None
     try:
-        said = ""
+        errors = ""
         for line in process.stderr:
-            said += line
+            errors += line
             if found := re.search(r"http://127\.0\.0\.1:(\d+) serves", line):
                 yield int(found[1]), process
                 break
         else:
-            raise AssertionError(said)
+            raise AssertionError(errors)
     finally:
         process.kill()
         process.wait()

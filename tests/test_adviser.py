@@ -61,7 +61,7 @@ def shown_probabilities(given: list[PromptInput]) -> list[list[float]]:
 
 
 def test_adviser_predictions_are_matched_to_rows_in_another_order() -> None:
-    Path("said.csv").write_text(
+    Path("adviser.csv").write_text(
         "text,base,base_p\n"
         'Bad,neutral,"[0.2, 0.5, 0.3]"\n'
         'Good,positive,"[0.1, 0.2, 0.7]"\n'
@@ -69,7 +69,7 @@ def test_adviser_predictions_are_matched_to_rows_in_another_order() -> None:
     )
     strategy = {
         "name": "label-probabilities",
-        "encoder": "said.csv",
+        "encoder": "adviser.csv",
         "label_column": "base",
         "probabilities_column": "base_p",
     }
@@ -81,11 +81,11 @@ def test_adviser_predictions_are_matched_to_rows_in_another_order() -> None:
 
 
 def test_records_that_do_not_match_are_refused_with_count_and_first_difference() -> None:
-    Path("said.csv").write_text("text,prediction\nGood,neutral\nOther,neutral\nMore,neutral\n")
+    Path("adviser.csv").write_text("text,prediction\nGood,neutral\nOther,neutral\nMore,neutral\n")
     with pytest.raises(InputError) as caught:
-        given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": "label", "encoder": "adviser.csv"})
     assert caught.value.message == (
-        "said.csv does not belong to files/test: 2 of 3 examples are not in it. "
+        "adviser.csv does not belong to files/test: 2 of 3 examples are not in it. "
         "The first is row 2, 'Bad', where it has 'Other'."
     )
 
@@ -104,25 +104,27 @@ def test_records_that_do_not_match_are_refused_with_count_and_first_difference()
 def test_missing_predictions_that_the_strategy_shows_are_refused(
     strategy: str, rows: list[str], message: str
 ) -> None:
-    Path("said.csv").write_text("\n".join(["text,prediction", *rows]) + "\n")
+    Path("adviser.csv").write_text("\n".join(["text,prediction", *rows]) + "\n")
     with pytest.raises(InputError, match=message):
-        given_to(files("test.csv"), strategy={"name": strategy, "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": strategy, "encoder": "adviser.csv"})
 
 
 def test_probabilities_missing_in_some_rows_are_refused() -> None:
-    Path("said.csv").write_text(
+    Path("adviser.csv").write_text(
         'text,prediction,probabilities\nGood,positive,"[0.1, 0.2, 0.7]"\nBad,negative,\n'
         'Good,positive,"[0.1, 0.2, 0.7]"\n'
     )
-    strategy = {"name": "probabilities", "encoder": "said.csv"}
+    strategy = {"name": "probabilities", "encoder": "adviser.csv"}
     with pytest.raises(InputError, match=r"no probabilities for 1 of 3 examples, .* row 2"):
         given_to(files("test.csv"), strategy=strategy)
 
 
 def test_an_adviser_with_other_classes_is_refused() -> None:
-    Path("said.csv").write_text("text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n")
+    Path("adviser.csv").write_text(
+        "text,gold,prediction\nGood,spam,spam\nBad,ham,ham\nGood,ham,ham\n"
+    )
     with pytest.raises(InputError, match="has the classes ham, spam; the dataset has negative"):
-        given_to(files("test.csv"), strategy={"name": "label", "encoder": "said.csv"})
+        given_to(files("test.csv"), strategy={"name": "label", "encoder": "adviser.csv"})
 
 
 def test_an_augmented_file_provides_the_adviser_prediction_recorded_in_it() -> None:
@@ -223,7 +225,9 @@ def test_the_requests_of_a_split_hold_text_labels_prediction_and_occurrence(
     collected = Collected()
     with RequestSession("", tmp_path / "answers.sqlite") as session:
         session.collect(lambda member: collected)
-        assert all(said.label is None for said in classifier.classify(examples, session))
+        assert all(
+            prediction.label is None for prediction in classifier.classify(examples, session)
+        )
     given = prompt_inputs(components)
     texts = split.examples.texts
     assert len(collected.requests) == len(given) == len(texts) == 22

@@ -89,14 +89,14 @@ class TestAnswers:
             [sys.executable, "-c", script, str(output)], stdout=subprocess.PIPE, text=True
         )
         assert worker.stdout is not None
-        said = 0
-        while said < 20:
-            said = int(worker.stdout.readline())
+        written = 0
+        while written < 20:
+            written = int(worker.stdout.readline())
         os.kill(worker.pid, signal.SIGKILL)
-        said = max([said, *(int(line) for line in worker.stdout.read().split() if line)])
+        written = max([written, *(int(line) for line in worker.stdout.read().split() if line)])
         worker.wait()
         worker.stdout.close()
-        assert len(read_checked(output).answers) in (said, said + 1)
+        assert len(read_checked(output).answers) in (written, written + 1)
 
     def test_two_people_write_one_file_without_breaking_a_line(self, tmp_path: Path) -> None:
         output = tmp_path / "c.csv"
@@ -340,7 +340,7 @@ class TestSample:
 
 class TestAgreement:
     @pytest.fixture
-    def said(self) -> list[Check]:
+    def checks(self) -> list[Check]:
         random = np.random.default_rng(0)
         gold = random.choice(LABELS, 120)
         return [
@@ -350,23 +350,25 @@ class TestAgreement:
             for n, g in enumerate(gold)
         ]  # fmt: skip
 
-    def test_kappas_agree_with_scikit_learn_and_statsmodels(self, said: list[Check]) -> None:
-        table = [[c.label for c in said if c.annotator == n] for n in ("Ada", "Bob", "Cleo")]
+    def test_kappas_agree_with_scikit_learn_and_statsmodels(self, checks: list[Check]) -> None:
+        table = [[c.label for c in checks if c.annotator == n] for n in ("Ada", "Bob", "Cleo")]
         pairs = list(zip(table[0], table[1], strict=True))
         assert cohens_kappa(pairs, LABELS) == pytest.approx(  # type: ignore[arg-type]
             cohen_kappa_score(table[0], table[1]), abs=1e-9
         )
-        answers = [{c.annotator: str(c.label) for c in said if c.row == row} for row in range(120)]
+        answers = [
+            {c.annotator: str(c.label) for c in checks if c.row == row} for row in range(120)
+        ]
         counts, _ = inter_rater.aggregate_raters(np.array(table).T)
         assert fleiss_kappa(answers, LABELS) == pytest.approx(
             inter_rater.fleiss_kappa(counts), abs=1e-9
         )
 
     def test_all_measures_are_reported_over_the_texts_that_several_labelled(
-        self, said: list[Check]
+        self, checks: list[Check]
     ) -> None:
         pytest.importorskip("krippendorff")
-        found = annotator_agreement([*said, Check("alone", "neutral", row=999)], LABELS)
+        found = annotator_agreement([*checks, Check("alone", "neutral", row=999)], LABELS)
         assert found["texts"] == 120
         assert len(found["pairs"]) == 3
         assert 0.5 < found["krippendorffs_alpha"] < 0.9
@@ -385,9 +387,12 @@ class TestAgreement:
 
     def test_an_import_without_row_numbers_can_be_decided_and_undone(self, tmp_path: Path) -> None:
         output, exported = tmp_path / "c.csv", tmp_path / "t.json"
-        said = [Check("t", "positive", annotator="Ada"), Check("t", "negative", annotator="Bob")]
+        conflict = [
+            Check("t", "positive", annotator="Ada"),
+            Check("t", "negative", annotator="Bob"),
+        ]
         append_answer(output, Check("another text", "neutral", row=0, annotator="Ada"))
-        exported.write_text(json.dumps(label_studio(said)))
+        exported.write_text(json.dumps(label_studio(conflict)))
         words = ["annotate", "--output", str(output)]
         assert CliRunner().invoke(sentikit, [*words, "--import", str(exported)]).exit_code == 0
         words += ["--decide", "--terminal"]

@@ -183,8 +183,8 @@ class TestBrowser:
             ]
             here = f"http://127.0.0.1:{server.server_port}/"
             assert all(a.startswith(here) for a in addresses if a.startswith("http"))
-        said = answers(output)
-        assert [(a["row"], a["label"], a["status"]) for a in said] == [
+        checks = answers(output)
+        assert [(a["row"], a["label"], a["status"]) for a in checks] == [
             ("0", "positive", "checked"),
             ("1", "negative", "checked"),
             ("1", "", "undone"),
@@ -192,7 +192,11 @@ class TestBrowser:
             ("2", "neutral", "checked"),
             ("3", "", "skipped"),
         ]
-        assert (said[4]["note"], said[4]["revealed"], said[4]["inclusion"]) == ("n2", "1", "0.5")
+        assert (checks[4]["note"], checks[4]["revealed"], checks[4]["inclusion"]) == (
+            "n2",
+            "1",
+            "0.5",
+        )
 
     def test_two_open_pages_continue_from_the_same_text(self, tmp_path: Path) -> None:
         output = tmp_path / "checked.csv"

@@ -400,15 +400,15 @@ class TestShape:
         for face in (sentikit, extension):
             for name in face.__all__:
                 value = getattr(face, name)
-                told = value.__doc__ or (name.isupper() and f"`{name}`" in pages)
-                assert name.startswith("__") or told, f"{name} is not documented"
+                is_documented = value.__doc__ or (name.isupper() and f"`{name}`" in pages)
+                assert name.startswith("__") or is_documented, f"{name} is not documented"
                 if not inspect.isclass(value) or not value.__module__.startswith("sentikit"):
                     continue
                 for member, attribute in vars(value).items():
                     written = inspect.isfunction(attribute) or isinstance(attribute, property)
                     if written and not member.startswith("_"):
-                        said = [getattr(base, member, None) for base in value.__mro__]
-                        documented = any(one.__doc__ for one in said if one is not None)
+                        inherited = [getattr(base, member, None) for base in value.__mro__]
+                        documented = any(one.__doc__ for one in inherited if one is not None)
                         assert documented, f"{name}.{member} has no docstring"
 
     def test_each_public_name_is_listed_exactly_once(self) -> None:
@@ -438,7 +438,7 @@ class TestForeignCode:
             for file in python_files(CORE) + python_files(PLUGINS)
             for found in loading_calls(ast.parse(file.read_text(encoding="utf-8")))
         ]
-        silent = [f"{file.relative_to(ROOT)}:{line}" for file, line, said in calls if not said]
+        silent = [f"{file.relative_to(ROOT)}:{line}" for file, line, stated in calls if not stated]
         assert calls
         assert silent == []
 
@@ -454,11 +454,11 @@ class TestForeignCode:
         ],
     )
     def test_the_check_finds_a_transformers_call_without_trust_remote_code(self, code: str) -> None:
-        assert [said for _, said in loading_calls(ast.parse(code))] == [False]
+        assert [stated for _, stated in loading_calls(ast.parse(code))] == [False]
 
     def test_the_check_accepts_a_transformers_call_with_trust_remote_code(self) -> None:
         code = "AutoModel.from_pretrained(folder, trust_remote_code=False)"
-        assert [said for _, said in loading_calls(ast.parse(code))] == [True]
+        assert [stated for _, stated in loading_calls(ast.parse(code))] == [True]
 
 
 def loading_calls(tree: ast.AST) -> Iterator[tuple[int, bool]]:

@@ -47,12 +47,12 @@ def test_a_broken_plugin_is_named_and_the_command_line_stays_up(
     command, sentence = case.command
     if command:
         done = run(folder, command)
-        said = " ".join((done.stdout + done.stderr).split())
-        assert done.returncode == case.exit_code, said
-        assert sentence in said
-        assert "\x1b" not in said
-        assert "Traceback" not in said
-        assert "This is a bug in sentikit" not in said
+        output = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == case.exit_code, output
+        assert sentence in output
+        assert "\x1b" not in output
+        assert "Traceback" not in output
+        assert "This is a bug in sentikit" not in output
 
 
 def test_plugins_check_prints_json_alone_whatever_a_plugin_prints(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_sigterm_ends_the_command_while_a_component_is_imported(tmp_path: Path) 
     assert process.stderr
     assert process.stderr.readline() == "loading\n"
     process.terminate()
-    out, said = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=20)
     assert (process.returncode, out) == (143, "")
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
@@ -107,15 +107,15 @@ def test_a_signal_ends_the_command_while_a_plugin_loads(way: int, tmp_path: Path
     assert "Waiting for the plugin 'odd-hangs' to load." in line
     process.send_signal(way)
     began = time.monotonic()
-    out, said = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert out == ""
     if way == signal.SIGINT:
         assert process.returncode == 130
-        assert said == "\nStopped while the plugin 'odd-hangs' was loading.\n"
+        assert errors == "\nStopped while the plugin 'odd-hangs' was loading.\n"
     else:
         assert process.returncode == 143
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
 
 
 COMPONENT = """

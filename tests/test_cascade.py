@@ -377,9 +377,9 @@ class TestCommand:
         for name, shift in (("encoder", 0), ("llm", 1)):
             lines = ["id,gold,label,probabilities"]
             for i in range(30):
-                said = LABELS[(i + shift) % 3]
-                shares = json.dumps(sure(said, 0.5 if i < 10 else 0.9)).replace('"', '""')
-                lines.append(f'r{i},{LABELS[i % 3]},{said},"{shares}"')
+                predicted = LABELS[(i + shift) % 3]
+                shares = json.dumps(sure(predicted, 0.5 if i < 10 else 0.9)).replace('"', '""')
+                lines.append(f'r{i},{LABELS[i % 3]},{predicted},"{shares}"')
             (tmp_path / f"{name}.csv").write_text("\n".join(lines))
         members = [str(tmp_path / f"{name}.csv") for name in ("encoder", "llm")]
         found = run(*members, "--threshold", "0.7", "--output", str(tmp_path / "run"))
@@ -488,7 +488,7 @@ def test_a_cascade_can_be_computed_from_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("aim", "said"),
+    ("aim", "message"),
     [
         ({"goal": "calls"}, "needs a target: a share"),
         ({"goal": "cost"}, "needs a target: USD"),
@@ -499,10 +499,10 @@ def test_a_cascade_can_be_computed_from_python(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_goal_from_python_is_refused(
-    tmp_path: Path, aim: dict[str, Any], said: str
+    tmp_path: Path, aim: dict[str, Any], message: str
 ) -> None:
     encoder, llm = encoder_and_llm(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         sentikit.cascade(encoder, llm, **aim)
 
 
@@ -521,10 +521,10 @@ class TestRecipe:
             {
                 "text": text,
                 "gold": gold,
-                "label": said,
+                "label": predicted,
                 "probabilities": dict(zip(LABELS, p, strict=True)),
             }
-            for (text, gold, said), p in zip(rows, sureness, strict=True)
+            for (text, gold, predicted), p in zip(rows, sureness, strict=True)
         ]
         answers = [json.loads(line) for line in Path(llm).read_text().splitlines()]
         answers += [{"text": text, "gold": gold, "label": gold} for text, gold, _ in rows]

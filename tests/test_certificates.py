@@ -146,17 +146,17 @@ class TestAgainstBargain:
                 return True, float(confidence[int(record)])
 
         class Oracle(models.Oracle):  # type: ignore[misc,name-defined]
-            def oracle_func(self, record: str, said: bool) -> tuple[bool, bool]:
-                return bool(agrees[int(record)]) == bool(said), bool(agrees[int(record)])
+            def oracle_func(self, record: str, label: bool) -> tuple[bool, bool]:
+                return bool(agrees[int(record)]) == bool(label), bool(agrees[int(record)])
 
         kept, theirs, broken = [], [], 0
         for seed in range(6):
             run = bargain.BARGAIN_A(
                 Proxy(False, 1), Oracle(False, 1), target=0.9, delta=0.1, verbose=False, seed=seed
             )
-            said, asked = run.process([str(n) for n in range(1500)], return_oracle_usage=True)
+            labels, asked = run.process([str(n) for n in range(1500)], return_oracle_usage=True)
             asked_of = np.array(asked)
-            assert np.mean(np.array(said) == agrees) >= 0.9
+            assert np.mean(np.array(labels) == agrees) >= 0.9
             theirs.append(1 - asked_of.mean())
             # It does not tell its sample from the rest: as many labels as it may have sampled.
             drawn = np.random.default_rng(seed).choice(1500, 300, replace=False)
@@ -285,7 +285,7 @@ class TestCertificate:
         assert found.share == 1.0
 
     @pytest.mark.parametrize(
-        ("changed", "said"),
+        ("changed", "message"),
         [
             ({"accuracy": 1.0}, "accuracy must be between 0 and 1, such as 0.9, not 1"),
             ({"accuracy": 90}, "accuracy .* not 90"),
@@ -294,8 +294,10 @@ class TestCertificate:
             ({"start": 1.2}, "start .* not 1.2"),
         ],
     )
-    def test_meaningless_arguments_are_refused(self, changed: dict[str, float], said: str) -> None:
-        with pytest.raises(InputError, match=said):
+    def test_meaningless_arguments_are_refused(
+        self, changed: dict[str, float], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
             certify([0.5, 0.6], [0.5], [True], **{"accuracy": 0.9, **changed})  # type: ignore[arg-type]
 
     def test_checks_that_do_not_fit_the_pile_are_refused(self) -> None:

@@ -89,12 +89,12 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(
     save(folder, 1)
     save(folder, 2)
     os.truncate(Path("checkpoints/step-000000002", file), 20)
-    said: list[str] = []
-    found = folder.latest("this run", said.append)
+    messages: list[str] = []
+    found = folder.latest("this run", messages.append)
     assert found is not None
     assert found.state.step == 1
-    assert "step-000000002" in said[0]
-    assert said[0].endswith("Resuming from the checkpoint before it.")
+    assert "step-000000002" in messages[0]
+    assert messages[0].endswith("Resuming from the checkpoint before it.")
     os.truncate(Path("checkpoints/step-000000001", file), 20)
     with pytest.raises(InputError, match="Remove checkpoints to start again"):
         folder.latest("this run", print)

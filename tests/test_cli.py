@@ -190,13 +190,13 @@ class TestSubcommands:
         add_command(site, "film", "runs list", "click.echo('mine')")
         assert "--json" in run("runs", "list", "--help").stdout
         assert run("runs", "film/list").stdout == "mine\n"
-        told = "film: the command 'runs list' is a core command and cannot be replaced; write "
-        assert f"{told}sentikit runs film/list" in run("plugins", "list").stdout
+        message = "film: the command 'runs list' is a core command and cannot be replaced; write "
+        assert f"{message}sentikit runs film/list" in run("plugins", "list").stdout
 
     def test_a_subcommand_of_no_group_is_reported_by_plugins_list(self, site: SitePackages) -> None:
         add_command(site, "film", "run prune", "pass")
-        told = "film: the command 'run prune' cannot be called: there is no group 'run'."
-        assert f"{told} Did you mean 'runs'?" in run("plugins", "list").stdout
+        message = "film: the command 'run prune' cannot be called: there is no group 'run'."
+        assert f"{message} Did you mean 'runs'?" in run("plugins", "list").stdout
 
     def test_a_bundled_plugins_command_cannot_be_replaced_by_a_third_partys(
         self, site: SitePackages

@@ -532,6 +532,25 @@ def test_costs_of_fine_tuned_llms_include_local_and_billed_training() -> None:
     assert "its LLM, 0.500 h" in found[0]["cost"]["training_basis"]
 
 
+def test_the_cost_of_an_evaluation_includes_the_training_of_the_evaluated_run() -> None:
+    gold = gold_labels()
+    write_run("runs/encoder", gold, gold, training_seconds=3600.0)
+    evaluated = {"kind": "evaluate", "model": "runs/encoder"}
+    own = write_run("runs/own", gold, gold, kind="evaluate", recipe=evaluated)
+    elsewhere = {"kind": "evaluate", "model": "owner/name"}
+    unknown = write_run("runs/hub", spoil(gold, 0.1), gold, kind="evaluate", recipe=elsewhere)
+    costs = [run["cost"] for run in judged(own, unknown, "--gpu-rate", "2")["runs"]]
+    assert [own["training"] for own in costs] == [pytest.approx(2), 0.0]
+    assert "its encoder, 1.000 h" in costs[0]["training_basis"]
+
+
+def test_the_advice_lists_every_run_that_does_not_differ_significantly_from_the_best() -> None:
+    gold = gold_labels()
+    runs = [write_run(f"runs/{name}", spoil(gold, 0.2, n), gold) for n, name in enumerate("abcde")]
+    sentence = judged(*runs)["advice"]["sentence"]
+    assert re.search(r"its differences from \w, \w, \w and 1 more are not significant", sentence)
+
+
 def test_costs_for_runs_that_are_not_compared_are_refused(files: list[str]) -> None:
     for option in ("--training-cost", "--inference-cost"):
         assert f"{option}: 'god' is not among the runs" in refused(*files, option, "god=5")
@@ -581,7 +600,7 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--sample-size", "5"], "0<x<1"),
         (["--seed", "-1"], "x>=0"),
@@ -594,8 +613,10 @@ def test_runs_of_equal_name_are_distinguished_by_folder() -> None:
         (["--rows", "pairs", "--json"], "Add --format csv"),
     ],
 )
-def test_contradictory_options_are_explained(files: list[str], words: list[str], said: str) -> None:
-    assert said in refused(*files, *words)
+def test_contradictory_options_are_explained(
+    files: list[str], words: list[str], message: str
+) -> None:
+    assert message in refused(*files, *words)
 
 
 def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) -> None:
@@ -627,9 +648,9 @@ def test_the_python_api_gives_the_same_results_as_the_command(files: list[str]) 
 )
 def test_a_manifest_with_impossible_amounts_is_refused(manifest: dict[str, Any]) -> None:
     run = write_run("runs/odd", gold_labels(), gold_labels(), **manifest)
-    said = refused(run)
-    assert "runs/odd" in said
-    assert len(said) < 300
+    message = refused(run)
+    assert "runs/odd" in message
+    assert len(message) < 300
 
 
 @pytest.mark.parametrize("cost", [-5.0, 1e308])
@@ -688,8 +709,8 @@ def test_stars_are_ordered_classes_with_weighted_kappa() -> None:
 
 def test_a_dataset_with_different_classes_is_refused() -> None:
     labels = ["joy", "anger"] * 60
-    said = refused(write("moods.csv", labels, None), "--dataset", "demo")
-    assert "joy" in said
+    message = refused(write("moods.csv", labels, None), "--dataset", "demo")
+    assert "joy" in message
 
 
 @pytest.mark.posix

@@ -112,12 +112,12 @@ class TestReading:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("line", "said"),
+        ("line", "sentence"),
         [(b"{not json}", "JSON"), (b'"a text"', "JSON object"), (b'{"a": "\xff"}', "UTF-8")],
     )
     @pytest.mark.parametrize("zipped", [False, True])
     def test_a_bad_line_is_named_by_file_and_line(
-        self, folder: Path, tmp_path: Path, line: bytes, said: str, zipped: bool
+        self, folder: Path, tmp_path: Path, line: bytes, sentence: str, zipped: bool
     ) -> None:
         name = f"{NAMES[1]}-train.jsonl"
         good = (folder / name).read_bytes()
@@ -125,7 +125,7 @@ class TestRefusals:
         path = write_archive(tmp_path / "d.zip", folder) if zipped else folder
         message = refusal({"path": path})
         assert f"{name}, line 6" in message
-        assert said in message
+        assert sentence in message
 
     def test_a_missing_column_says_which_are_there(self, folder: Path) -> None:
         name = f"{NAMES[1]}-train.jsonl"

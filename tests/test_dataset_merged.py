@@ -131,7 +131,7 @@ class TestFromPublishedFiles:
 
     def test_bad_rows_are_named_by_file_and_line(self, tmp_path: Path) -> None:
         header = b"sentence,label,source,split\n"
-        for content, said in (
+        for content, sentence in (
             (b"caf\xe9,positive,x,train\n", "UTF-8"),
             (b"fine\n", "1 field"),
             (b" ,positive,x,train\n", "the text is empty"),
@@ -140,7 +140,7 @@ class TestFromPublishedFiles:
             (tmp_path / "train.csv").write_bytes(header + b"good,positive,x,train\n" + content)
             message = refusal({"path": tmp_path})
             assert f"{tmp_path / 'train.csv'}, line 3" in message
-            assert said in message
+            assert sentence in message
 
 
 class TestBalance:

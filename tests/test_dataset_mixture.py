@@ -66,15 +66,15 @@ class TestParts:
         without = next(seed for seed, texts in chosen.items() if "text 57" not in texts)
         with_it = next(seed for seed, texts in chosen.items() if "text 57" in texts)
         assert len(mixture({**part, "sample": 0.5, "seed": without}).split("train")) == 50
-        said = refusal({**part, "sample": 0.5, "seed": with_it})
-        assert "the label 'non-positive' is not one of" in said
-        assert f"row {chosen[with_it].index('text 57') + 1} of 'train'" in said
+        message = refusal({**part, "sample": 0.5, "seed": with_it})
+        assert "the label 'non-positive' is not one of" in message
+        assert f"row {chosen[with_it].index('text 57') + 1} of 'train'" in message
 
     def test_only_chosen_rows_must_have_a_label(self, folder: Path) -> None:
         rows = "".join(f"text {n},{'' if n == 57 else 'positive'}\n" for n in range(100))
         (folder / "train.csv").write_text(f"text,label\n{rows}")
         part = {"name": "files", "train": str(folder / "train.csv"), "weight": 0.5}
-        said = set()
+        drawn = set()
         for seed in range(10):
             opened = mixture({**part, "seed": seed})
             texts = opened.split("train", labelled=False).texts
@@ -84,8 +84,8 @@ class TestParts:
                     opened.split("train")
             else:
                 assert len(opened.split("train")) == 50
-            said.add("text 57" in texts)
-        assert said == {True, False}
+            drawn.add("text 57" in texts)
+        assert drawn == {True, False}
 
     def test_members_accept_the_core_options(self, folder: Path) -> None:
         sst = {"name": "sst", "path": str(folder / "trees")}

@@ -119,7 +119,7 @@ def test_numbers_dates_and_nulls_become_text(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "sentence"),
     [
         ("select tags as text from reviews", "row 1: the column 'text' holds a list"),
         ("select raw as text from reviews", "row 1: the column 'text' holds bytes"),
@@ -135,17 +135,17 @@ def test_numbers_dates_and_nulls_become_text(server: Server) -> None:
     ],
 )
 def test_what_writes_or_is_no_text_is_refused_and_changes_nothing(
-    server: Server, query: str, said: str
+    server: Server, query: str, sentence: str
 ) -> None:
     with pytest.raises(InputError) as refused:
         texts(server, query, **({"text": "body"} if "id > 9" in query else {}))
-    assert said in refused.value.message
+    assert sentence in refused.value.message
     assert server.execute("select count(*) from visits") == "0"
     assert server.execute("select count(*) from reviews") == "4"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         (("/postgres", "/gone"), 'database "gone" does not exist'),
         (("127.0.0.1:", "127.0.0.1:1"), "is not of the form postgresql://user@host:port/name"),
@@ -155,19 +155,19 @@ def test_what_writes_or_is_no_text_is_refused_and_changes_nothing(
         (("reader@", "reader:a/b@"), "A password does not belong in an address"),
     ],
 )
-def test_a_server_that_cannot_be_reached_is_said_in_a_sentence(
-    server: Server, change: tuple[str, str], said: str
+def test_a_server_that_cannot_be_reached_is_reported_in_one_sentence(
+    server: Server, change: tuple[str, str], sentence: str
 ) -> None:
     scheme, rest = server.address.split("//")
     address = f"{scheme}//{rest.replace(*change, 1)}"
     with pytest.raises(SentikitError) as failed:
         texts(server, "select body as text from reviews", database=address)
-    assert said in failed.value.message
+    assert sentence in failed.value.message
     assert "INSTALL" not in failed.value.message
     assert "\n" not in failed.value.message
 
 
-def test_a_server_that_is_down_is_said_in_a_sentence(server: Server) -> None:
+def test_a_server_that_is_down_is_reported_in_one_sentence(server: Server) -> None:
     address = f"postgresql://reader@127.0.0.1:{free_port()}/postgres"
     with pytest.raises(SentikitError, match=r"cannot be reached: Connection refused\.") as failed:
         texts(server, "select body as text from reviews", database=address)

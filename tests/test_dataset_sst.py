@@ -77,7 +77,7 @@ class TestReading:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("line", "said"),
+        ("line", "sentence"),
         [
             ("(3 (2 It) (4 works)", "1 ')' missing at the end"),
             ("(3 (2 It) (4 works)))", "text after the tree's end, at column 21"),
@@ -89,11 +89,11 @@ class TestRefusals:
         ],
     )
     def test_a_malformed_tree_is_named_by_file_and_line(
-        self, trees: Path, line: str, said: str
+        self, trees: Path, line: str, sentence: str
     ) -> None:
         (trees / "train.txt").write_text(f"(3 fine)\n{line}\n")
         message = refusal(trees)
-        assert message.startswith(f"{trees / 'train.txt'}, line 2: {said}")
+        assert message.startswith(f"{trees / 'train.txt'}, line 2: {sentence}")
 
     def test_broken_utf8_is_named_by_file_and_line(self, trees: Path) -> None:
         (trees / "train.txt").write_bytes(b"(3 fine)\n(3 caf\xe9)\n")

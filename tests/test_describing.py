@@ -61,13 +61,13 @@ class TestCounts:
 
     def test_counts_cover_more_rows_than_a_batch(self) -> None:
         texts = [f"text {number}" for number in range(25_000)]
-        told: list[int] = []
+        advances: list[int] = []
         split = describe_dataset(
-            "mine", CLASSES, [("train", examples([*texts, texts[0]]))], advance=told.append
+            "mine", CLASSES, [("train", examples([*texts, texts[0]]))], advance=advances.append
         ).splits[0]
         assert (split.examples, split.duplicates) == (25_001, 1)
-        assert sum(told) == 25_001
-        assert len(told) > 1
+        assert sum(advances) == 25_001
+        assert len(advances) > 1
 
 
 class TestRepeatedTexts:

@@ -90,6 +90,10 @@ torchrun --nproc-per-node 2 -m sentikit train --recipe minilm --set training.lr=
 sentikit datasets show demo > demo.txt
 ```
 
+```sh title="mistakes"
+sentikit trian --recipe minilm
+```
+
 Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` says.
 """
     )
@@ -98,13 +102,13 @@ Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` sa
         *("predict", "train", "recipes", "train", "train", "datasets", "predict", "runs")
     ]
     problems = [problems_of(command, tmp_path) for command in found]
-    for expected, said in zip(
+    for expected, found_problems in zip(
         ("--fromat", "'minilmm'", "lsit", "sampel", "training.lr", "", "", "shwo"),
         problems,
         strict=True,
     ):
-        assert len(said) == bool(expected)
-        assert expected in "".join(said)
+        assert len(found_problems) == bool(expected)
+        assert expected in "".join(found_problems)
 
 
 def test_relative_links_in_the_documentation_resolve() -> None:
@@ -131,6 +135,8 @@ def test_the_site_builds_offline_with_every_link_and_anchor_resolved(
         words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        assert "<p>```" not in page.read_text(encoding="utf-8"), f"a block of {page} is no code"
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', home)
     assert [address for address in fetched if "canonical" not in address] == []

@@ -1,4 +1,4 @@
-"""Mistakes in files, columns and settings are said before anything heavy is imported."""
+"""Mistakes in files, columns and settings are reported before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,24 +15,45 @@ import pytest
 HEAVY = ("torch", "transformers", "datasets", "scipy", "openai", "sklearn", "matplotlib")
 #: Of the processor, on any machine.
 MOST_SECONDS = 1.5
+#: Runs the first command in this new process and each other in a fork of it, so that only the first
+#: imports what all of them need.
 PROGRAM = """
-import atexit, json, resource, sys
-
-def report():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([used.ru_utime + used.ru_stime, list(sys.modules)]), file=sys.stderr)
-
-atexit.register(report)
+import json, os, resource, sys
 from sentikit.cli import main
 
-main(sys.argv[1:])
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+imported = processor_seconds()
+
+def run(number, words, before):
+    for stream in (sys.stdout, sys.stderr):
+        file = os.open(f"{sys.argv[1]}/{number}{stream.name}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, stream.fileno())
+    code = 0
+    try:
+        main(words)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with open(f"{sys.argv[1]}/{number}.json", "w") as report:
+            json.dump([code, before + processor_seconds(), list(sys.modules)], report)
+
+first, *others = json.load(sys.stdin)
+run(0, first, 0)
+for number, words in enumerate(others, 1):
+    if not (child := os.fork()):
+        run(number, words, imported)
+        break
+    os.waitpid(child, 0)
 """
-WITHOUT_KEY = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-WITH_KEY = {**WITHOUT_KEY, "OPENAI_API_KEY": "none-is-asked"}
 FILES = "--dataset files --set"
 TRAIN = "--recipe quickstart --set dataset.name=files --set dataset.validation_holdout=10%"
 PROMPT = "--recipe current-zero-shot --set dataset.name=files"
-#: By command: what is typed behind it (RUN is a trained run), and what is said.
+#: By command: the arguments (RUN is a trained run), and the message.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (
         ("RUN gone.csv", "gone.csv does not exist"),
@@ -54,8 +74,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN texts.csv --batch", "--batch is for LLMs"),
         ("tfidf late.csv", "The recipe 'tfidf' has no finished run at runs/tfidf"),
         ("stopped late.csv", "stopped has no model yet: its status is interrupted"),
-        ("current-zero-shot texts.csv --format csv", "There is no key for OpenAI"),
-        ("cascade.yaml texts.csv", "There is no key for OpenAI"),
         ("vote.yaml late.csv", "runs/gone does not exist"),
         ("RUN texts.csv --label-map LABEL_0=negative", "defines its classes"),
         ("RUN texts.csv --on nowhere", "no engine named 'nowhere'"),
@@ -78,7 +96,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN --dataset demo --set labels=[a,b]", "The model's classes are negative"),
         ("RUN --dataset demo --output bars.csv/x", "bars.csv/x cannot be written"),
         ("RUN --dataset demo --device cuda:9", "this machine has 0 CUDA devices"),
-        ("cascade.yaml --dataset demo", "There is no key for OpenAI"),
         ("runs/gone --dataset demo", "runs/gone does not exist"),
     ),
     "train": (
@@ -108,7 +125,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "prompt": (
         ("--recipe nope", "no recipe named 'nope'"),
         ("--recipe current-zero-shot --set llm.nope=1", "llm.nope: unknown key"),
-        (f"{PROMPT} --set dataset.test=texts.csv", "There is no key for OpenAI"),
         (f"{PROMPT} --set dataset.test=gone.csv", "gone.csv does not exist"),
         (f"{PROMPT} --set dataset.test=texts.csv --set dataset.text=nope", "no column 'nope'"),
         (f"{PROMPT} --set dataset.test=nested.jsonl", "Name a field inside it: text.a"),
@@ -140,7 +156,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("texts.csv --with runs/gone --output o.csv", "runs/gone does not exist"),
         ("late.csv --with tfidf --output o.csv", "The recipe 'tfidf' has no finished run"),
         ("late.csv --with RUN --agree-with tfidf --output o.csv", "'tfidf' has no finished run"),
-        ("late.csv --with cascade.yaml --output o.csv", "There is no key for OpenAI"),
         ("late.csv --with RUN --device cuda:9 --output o.csv", "has 0 CUDA devices"),
         ("texts.csv --with RUN --output o.csv --text-column nope", "no column 'nope'"),
         ("texts.csv --with RUN --output o.csv --checked gone.csv", "gone.csv does not exist"),
@@ -178,7 +193,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN --device tpu", "'tpu' is not a device"),
         ("RUN --device cuda:9", "this machine has 0 CUDA devices"),
         ("tfidf", "The recipe 'tfidf' has no finished run"),
-        ("current-zero-shot", "There is no key for OpenAI"),
         ("RUN --host 0.0.0.0", "Set SENTIKIT_SERVE_KEY"),
     ),
     "runs": (
@@ -186,6 +200,18 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("table answers.csv --output t.xyz", "the name must end in"),
         ("table answers.csv --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
     ),
+}
+
+#: As `MISTAKES`, on a machine without a key.
+MISSING_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
+    "predict": (
+        ("current-zero-shot texts.csv --format csv", "There is no key for OpenAI"),
+        ("cascade.yaml texts.csv", "There is no key for OpenAI"),
+    ),
+    "evaluate": (("cascade.yaml --dataset demo", "There is no key for OpenAI"),),
+    "prompt": ((f"{PROMPT} --set dataset.test=texts.csv", "There is no key for OpenAI"),),
+    "label": (("late.csv --with cascade.yaml --output o.csv", "There is no key for OpenAI"),),
+    "serve": (("current-zero-shot", "There is no key for OpenAI"),),
 }
 
 
@@ -215,40 +241,50 @@ def files(trained_run: Path) -> None:
     Path("labelled.csv").write_text(f"{labelled}\nI love it,positive,0.1,0.2,0.7\n")
 
 
-@pytest.mark.parametrize("command", MISTAKES)
-def test_mistakes_are_said_in_a_sentence_before_anything_heavy_is_imported(
-    command: str, trained_run: Path, files: None
+@pytest.mark.parametrize(
+    ("command", "mistakes", "key"),
+    [
+        *((command, mistakes, "none-is-asked") for command, mistakes in MISTAKES.items()),
+        *((command, mistakes, "") for command, mistakes in MISSING_KEYS.items()),
+    ],
+)
+def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
+    command: str,
+    mistakes: tuple[tuple[str, str], ...],
+    key: str,
+    trained_run: Path,
+    files: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     wrong, before = [], sorted(Path().rglob("*"))
-
-    def run(mistake: tuple[str, str]) -> subprocess.CompletedProcess[str]:
-        typed = [str(trained_run) if w == "RUN" else w for w in shlex.split(mistake[0])]
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, command, *typed],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=WITHOUT_KEY
-            | ({} if "no key" in mistake[1] else {"OPENAI_API_KEY": "none-is-asked"}),
-        )
-
-    with ThreadPoolExecutor(2) as two:
-        results = list(two.map(run, MISTAKES[command]))
-    for (typed, said), done in zip(MISTAKES[command], results, strict=True):
-        *message, report = done.stderr.splitlines()
-        seconds, modules = json.loads(report)
+    reports = tmp_path_factory.mktemp("reports")
+    typed = [
+        [command, *(str(trained_run) if w == "RUN" else w for w in shlex.split(words))]
+        for words, _ in mistakes
+    ]
+    environment = {**os.environ, "OPENAI_API_KEY": key}
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(reports)],
+        input=json.dumps(typed),
+        text=True,
+        timeout=600,
+        check=True,
+        env=environment,
+    )
+    for number, (words, sentence) in enumerate(mistakes):
+        output = (reports / f"{number}<stdout>").read_text()
+        message = (reports / f"{number}<stderr>").read_text().splitlines()
+        code, seconds, modules = json.loads((reports / f"{number}.json").read_text())
         heavy = sorted(set(HEAVY) & set(modules))
         sentences = [line for line in message if line.startswith("Error: ")]
         if (
-            done.returncode != 2
+            code != 2
             or len(sentences) != 1
-            or said not in sentences[0]
-            or done.stdout
+            or sentence not in sentences[0]
+            or output
             or heavy
             or seconds > MOST_SECONDS
         ):
-            wrong.append((typed, done.returncode, f"{seconds:.2f} s", heavy, message, done.stdout))
+            wrong.append((words, code, f"{seconds:.2f} s", heavy, message, output))
     assert not wrong, "\n".join(map(str, wrong))
     assert sorted(Path().rglob("*")) == before

@@ -37,7 +37,7 @@ STEPS = (
     "training.clip_norm=0.5",
     "training.precision=fp32",
 )
-#: Small tensors stay whole under ZeRO 3 unless told otherwise, and all of these are small.
+#: Small tensors stay whole under ZeRO 3 by default, and all of these are small.
 ZERO_3_CUTS_ALL = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="deepspeed is not installed")
@@ -308,11 +308,11 @@ def test_the_users_deepspeed_file_is_merged_and_unused_keys_are_reported(recipe:
     Path("mine.json").write_text(json.dumps(given))
     first = train(recipe, "first", "engine={name: deepspeed, config: mine.json}")
     assert first.exit_code == 0, first.output
-    said = next(line for line in first.output.splitlines() if "mine.json" in line)
-    assert "optimizer (training.optimizer)" in said
-    assert "bf16 (training.precision)" in said
-    assert "train_batch_size" not in said
-    assert "stage" not in said
+    warning = next(line for line in first.output.splitlines() if "mine.json" in line)
+    assert "optimizer (training.optimizer)" in warning
+    assert "bf16 (training.precision)" in warning
+    assert "train_batch_size" not in warning
+    assert "stage" not in warning
     second = train(recipe, "second", "engine={name: deepspeed, config: mine.json, stage: 1}")
     assert "zero_optimization.stage (the engine section)" in second.output
     assert_alike(Path("first"), Path("second"), 1e-6)

@@ -184,7 +184,7 @@ class TestCascade:
 class TestVote:
     @pytest.mark.parametrize("kinds", [KINDS, KINDS[::-1], KINDS[1:] + KINDS[:1]])
     def test_each_example_gets_the_majority_label(self, kinds: list[type[RuleClassifier]]) -> None:
-        said = {
+        labels = {
             (member, number): random.Random(f"{member} {number}").choice(
                 ["negative", "neutral", "positive", None]
             )
@@ -193,13 +193,13 @@ class TestVote:
         }
 
         def rule(member: int):  # type: ignore[no-untyped-def]
-            return lambda text: Prediction(said[member, number_of(text)], cost=1, paid=0.5)
+            return lambda text: Prediction(labels[member, number_of(text)], cost=1, paid=0.5)
 
         members = {f"m{n}": kind(rule(n)) for n, kind in enumerate(kinds)}
         found = list(Vote(members).classify(texts(500)))
         assert len(found) == 500
         for number, prediction in enumerate(found):
-            votes = [said[member, number] for member in range(3)]
+            votes = [labels[member, number] for member in range(3)]
             valid = [vote for vote in votes if vote is not None]
             most = max((valid.count(vote) for vote in valid), default=0)
             expected = next((vote for vote in valid if valid.count(vote) == most), None)
@@ -271,10 +271,10 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize(("given", "said"), MALFORMED.values(), ids=list(MALFORMED))
+@pytest.mark.parametrize(("given", "sentence"), MALFORMED.values(), ids=list(MALFORMED))
 @pytest.mark.parametrize("place", ["first", "last", "voter"])
 def test_a_member_with_a_malformed_prediction_is_named_before_its_row_is_answered(
-    place: str, given: Prediction, said: str
+    place: str, given: Prediction, sentence: str
 ) -> None:
     def odd(text: str) -> Prediction:
         return given if number_of(text) == 3 else Prediction("neutral", confidence=0.1)
@@ -288,4 +288,4 @@ def test_a_member_with_a_malformed_prediction_is_named_before_its_row_is_answere
         ensemble = Cascade(members, [0.8])
     with pytest.raises(SentikitError, match=r"The member bad, text 3 \(from 0\): ") as caught:
         ensemble.predict(texts(6))
-    assert said in caught.value.message
+    assert sentence in caught.value.message

@@ -152,14 +152,18 @@ class TestShares:
 class TestAccuracy:
     def test_stratified_intervals_of_accuracy_cover_the_truth_and_are_narrower(self) -> None:
         table, gold = pile(4000)
-        said, confidence = table.argmax(axis=1), table.max(axis=1)
-        truth = (said == gold).mean()
-        macro = f1_score(gold, said, average="macro")
+        predicted, confidence = table.argmax(axis=1), table.max(axis=1)
+        truth = (predicted == gold).mean()
+        macro = f1_score(gold, predicted, average="macro")
         widths, held, f1_held = [], [], []
         for seed in range(40):
             draw = stratified_draw(confidence, 250, seed)
             accuracy, f1 = sentikit.estimate_accuracy(
-                said, confidence, draw.rows, gold[draw.rows], checked_weights=1 / draw.inclusion
+                predicted,
+                confidence,
+                draw.rows,
+                gold[draw.rows],
+                checked_weights=1 / draw.inclusion,
             )
             widths.append(accuracy.high - accuracy.low)
             held.append(accuracy.low <= truth <= accuracy.high)
@@ -171,9 +175,9 @@ class TestAccuracy:
 
     def test_checking_every_row_gives_the_exact_accuracy(self) -> None:
         table, gold = pile(400)
-        said = table.argmax(axis=1)
-        accuracy, f1 = estimate_accuracy(said, table.max(axis=1), np.arange(400), gold)
-        truth, macro = (said == gold).mean(), f1_score(gold, said, average="macro")
+        predicted = table.argmax(axis=1)
+        accuracy, f1 = estimate_accuracy(predicted, table.max(axis=1), np.arange(400), gold)
+        truth, macro = (predicted == gold).mean(), f1_score(gold, predicted, average="macro")
         assert (accuracy.low, accuracy.high) == pytest.approx((truth, truth))
         assert (f1.value, f1.low, f1.high) == pytest.approx((macro, macro, macro))
 
@@ -185,8 +189,8 @@ class TestAccuracy:
 
     def test_rows_without_a_label_count_as_wrong(self) -> None:
         gold = np.zeros(200, int)
-        said = np.where(np.arange(200) % 2 == 0, 0, -1)
-        accuracy, _ = estimate_accuracy(said, np.linspace(0, 1, 200), np.arange(200), gold)
+        predicted = np.where(np.arange(200) % 2 == 0, 0, -1)
+        accuracy, _ = estimate_accuracy(predicted, np.linspace(0, 1, 200), np.arange(200), gold)
         assert accuracy.value == pytest.approx(0.5)
 
     def test_accuracy_agrees_with_glide_py(self) -> None:
@@ -194,15 +198,15 @@ class TestAccuracy:
         from sentikit.plugins.checked_labels.draws import confidence_strata
 
         table, gold = pile(4000)
-        said, confidence = table.argmax(axis=1), table.max(axis=1)
+        predicted, confidence = table.argmax(axis=1), table.max(axis=1)
         draw = stratified_draw(confidence, 300, 0)
         strata = confidence_strata(confidence)
         expected = estimators.StratifiedClassicalMeanEstimator().estimate(
-            (said == gold)[draw.rows].astype(float),
+            (predicted == gold)[draw.rows].astype(float),
             strata[draw.rows],
             stratum_weights=np.bincount(strata) / len(strata),
         )
-        accuracy, _ = estimate_accuracy(said, confidence, draw.rows, gold[draw.rows])
+        accuracy, _ = estimate_accuracy(predicted, confidence, draw.rows, gold[draw.rows])
         assert accuracy.value == pytest.approx(expected.mean, abs=1e-9)
 
     @pytest.mark.parametrize("seed", [1041, 1085])
@@ -210,9 +214,9 @@ class TestAccuracy:
         random, rows = np.random.default_rng(seed), 2000
         gold = random.choice(3, rows, p=[0.62, 0.3, 0.08])
         confidence = random.uniform(0.4, 1, rows)
-        said = np.where(random.random(rows) < confidence, gold, random.integers(0, 3, rows))
+        predicted = np.where(random.random(rows) < confidence, gold, random.integers(0, 3, rows))
         drawn = random.permutation(rows)[:34]
-        _, f1 = estimate_accuracy(said, confidence, drawn, gold[drawn])
+        _, f1 = estimate_accuracy(predicted, confidence, drawn, gold[drawn])
         assert 0 <= f1.low < f1.value < f1.high <= 1
 
     def test_a_row_checked_twice_is_refused(self) -> None:

@@ -41,8 +41,8 @@ def rows(path: str = "run") -> list[dict[str, Any]]:
 
 def asked(s: RunningServer) -> list[str]:
     """The reviews that the server was asked about, in order; what it can do is asked first."""
-    said = [body["messages"][-1]["content"] for body in s.server.bodies]
-    return [one.rpartition("Review: ")[2].partition("\n")[0] for one in said if "number" in one]
+    prompts = [body["messages"][-1]["content"] for body in s.server.bodies]
+    return [one.rpartition("Review: ")[2].partition("\n")[0] for one in prompts if "number" in one]
 
 
 def heal(s: RunningServer) -> None:
@@ -172,9 +172,9 @@ def write_cascade(url: str) -> None:
     last = read("own.yaml")
     last["llm"] |= {"model": "last"}
     Path("last.yaml").write_text(json.dumps(last))
-    said = [LABELS[(n + 1) % 3] for n in range(30)]
-    given = [sure(said[n], 0.5 if n < 10 else 0.9) for n in range(30)]
-    answers = [(text, "neutral", label) for text, label in zip(texts(30), said, strict=True)]
+    predicted = [LABELS[(n + 1) % 3] for n in range(30)]
+    given = [sure(predicted[n], 0.5 if n < 10 else 0.9) for n in range(30)]
+    answers = [(text, "neutral", label) for text, label in zip(texts(30), predicted, strict=True)]
     write_results(Path("encoder.jsonl"), answers, given)
     members = ["./encoder.jsonl", "./own.yaml", "./last.yaml"]
     recipe = {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.7, 0.999]}}

@@ -100,12 +100,12 @@ class TestPreparing:
         Path("own.csv").write_text(
             "id,text,label\n" + "".join(f"r{n},{t},{c}\n" for n, (t, c) in enumerate(rows(12)))
         )
-        said = "".join(f"r{n},{'neutral' if n else 'positive'}\n" for n in range(12))
-        Path("said.csv").write_text(f"id,prediction\n{said}")
+        lines = "".join(f"r{n},{'neutral' if n else 'positive'}\n" for n in range(12))
+        Path("adviser.csv").write_text(f"id,prediction\n{lines}")
         recipe = write_recipe(
             NO_SERVER,
             dataset={"name": "files", "train": "own.csv"},
-            strategy={"name": "label", "adviser": "said.csv"},
+            strategy={"name": "label", "adviser": "adviser.csv"},
             finetune={"validation": None},
         )
         done = sentikit("gpt-finetune", "--recipe", recipe, "--prepare-only", "--output", "run")
@@ -231,10 +231,10 @@ class TestRuns:
 
     def test_the_cost_is_shown_before_anything_is_spent(self) -> None:
         with fine_tuning_service() as service:
-            said = fine_tune(service, finetune={"epochs": 2}).stderr
+            message = fine_tune(service, finetune={"epochs": 2}).stderr
         cost = f"costs about ${manifest()['estimate']['usd']:.4f} ($3 per million"
-        assert said.index(cost) < said.index("Uploading")
-        assert "12 examples for 2 epochs, " in said
+        assert message.index(cost) < message.index("Uploading")
+        assert "12 examples for 2 epochs, " in message
 
     def test_the_uploaded_files_equal_the_prepared_files(self) -> None:
         with fine_tuning_service() as service:
@@ -406,10 +406,10 @@ class TestComingBack:
             process = start(service)
             wait_for(lambda: len(service.server.requests) > 10)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
-            assert process.returncode == 130, said
-            assert "Detached; a job that was started continues." in said
-            assert "Cancel: sentikit gpt-finetune" in said
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 130, errors
+            assert "Detached; a job that was started continues." in errors
+            assert "Cancel: sentikit gpt-finetune" in errors
             service.server.behave(life=("succeeded",))
             assert fine_tune(service, "--resume").returncode == 0
             assert len(service.server.jobs) == 1
@@ -598,14 +598,14 @@ class TestBadInput:
             closed = self.refused(service, finetune={"model": "closed"})
             assert "closed has accepted no new fine-tuning jobs since 2026-02-01" in closed
         with fine_tuning_service(shutdown_date="2026-03-01") as service:
-            said = self.refused(service, finetune={"model": "anything"})
-            assert "anything was switched off on 2026-03-01" in said
+            message = self.refused(service, finetune={"model": "anything"})
+            assert "anything was switched off on 2026-03-01" in message
 
     def test_an_organisation_without_permission_gets_the_services_reason(self) -> None:
         with fine_tuning_service(forbidden=True) as service:
-            said = self.refused(service)
-        assert "does not let this key's organisation fine-tune gpt-4o-mini" in said
-        assert "Your organization is not allowed to fine-tune" in said
+            message = self.refused(service)
+        assert "does not let this key's organisation fine-tune gpt-4o-mini" in message
+        assert "Your organization is not allowed to fine-tune" in message
 
     def test_an_unknown_base_model_is_refused(self) -> None:
         with fine_tuning_service(models=("other",)) as service:

@@ -1,4 +1,4 @@
-"""Hub folders: a card whose figures are the run's own, and an upload only when told to."""
+"""Hub folders: a card whose figures are the run's own, and an upload only on request."""
 
 from __future__ import annotations
 

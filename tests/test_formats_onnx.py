@@ -180,8 +180,8 @@ def test_other_classes_than_the_graph_has_are_refused(
     logits = len(sentikit.load(native).labels)
     names = {str(number): f"class {number}" for number in range(logits + more)}
     odd = changed_copy(exported, tmp_path / "odd", id2label=names)
-    said = rf"names {logits + more} classes, but model\.onnx has {logits} logits"
-    with pytest.raises(InputError, match=said):
+    message = rf"names {logits + more} classes, but model\.onnx has {logits} logits"
+    with pytest.raises(InputError, match=message):
         sentikit.load(odd)
 
 

@@ -302,8 +302,8 @@ def test_a_larger_shape_is_recorded_only_if_memory_allows(
 
 
 def test_an_out_of_memory_error_names_the_recorded_graphs() -> None:
-    said = out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
-    assert "engine.graphs=false" in str(said)
+    error = out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert "engine.graphs=false" in str(error)
     assert "engine.graphs" not in str(out_of_memory(MemoryError()))
 
 

@@ -1,4 +1,4 @@
-"""Text classifiers that transformers wrote: from a folder or the hub, classes told by name."""
+"""Text classifiers that transformers wrote: from a folder or the hub, classes found by name."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TestLabelMapOfCommands:
         assert sentikit.load("out", device="cpu").predict(NOT_EMPTY) == self.labels(folder)
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("LABEL_0", "--label-map 'LABEL_0' is not of the form LABEL=CLASS, such as"),
             ("LABEL_0=a,", "--label-map '' is not of the form LABEL=CLASS, such as"),
@@ -125,11 +125,11 @@ class TestLabelMapOfCommands:
     )
     @pytest.mark.parametrize("name", ["predict", "evaluate", "export"])
     def test_a_malformed_map_is_refused_before_the_model_is_looked_for(
-        self, name: str, text: str, said: str
+        self, name: str, text: str, message: str
     ) -> None:
         refused = command(name, "nowhere", "x", "--label-map", text)
         assert refused.exit_code == 2
-        assert refused.stderr.startswith(f"Error: {said}")
+        assert refused.stderr.startswith(f"Error: {message}")
         assert refused.stderr.count("\n") == 1
 
     def test_a_revision_is_for_models_on_the_hub(self, folder: Path) -> None:
@@ -265,7 +265,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadingProcess]
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [False, True])
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("hidden_size", 10**9, r"hidden_size is 1000000000, but must be from 1 to "),
         ("num_hidden_layers", 10**6, r"num_hidden_layers is 1000000, but must be from 1 to "),
@@ -275,7 +275,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadingProcess]
     ],
 )
 def test_a_config_that_does_not_fit_the_weights_is_refused_naming_size_or_tensor(
-    tmp_path: Path, key: str, value: object, said: str, shards: bool
+    tmp_path: Path, key: str, value: object, message: str, shards: bool
 ) -> None:
     folder = make_text_classifier(tmp_path / "model", POLARITY)
     if shards:
@@ -288,7 +288,7 @@ def test_a_config_that_does_not_fit_the_weights_is_refused_naming_size_or_tensor
         assert sentikit.load(folder, device="cpu").predict([TEXT])
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         sentikit.load(folder, device="cpu")
 
 

@@ -56,7 +56,7 @@ def test_no_file_or_output_contains_a_key_even_if_a_server_echoes_it(
     assert result.exit_code in (0, 1), result.output
     assert "[ACME_API_KEY]" in Path("run/predictions.jsonl").read_text()
     assert places_of_a_key(Path()) == []
-    told = (
+    printed = (
         result.output + again.output + CliRunner().invoke(sentikit, ["runs", "show", "run"]).output
     )
-    assert [name for name, value in KEYS.items() if value in told + sent] == []
+    assert [name for name, value in KEYS.items() if value in printed + sent] == []

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ensemble_runs import sure, write_results
 from sentikit.plugins.checked_labels.annotation import Annotation
+from sentikit.plugins.checked_labels.certification import describe_task
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
@@ -38,10 +39,10 @@ class Pile:
         self.gold = random.choice(LABELS, ROWS, p=[0.5, 0.2, 0.3]).tolist()
         certainty = 0.4 + 0.6 * random.random(ROWS)
         wrong = random.random(ROWS) < 1.3 * (1 - certainty) ** 2
-        said = [_other(g) if w else g for g, w in zip(self.gold, wrong, strict=True)]
-        self.said = said
-        rows = list(zip(self.texts, self.gold, said, strict=True))
-        shares = [sure(label, float(c)) for label, c in zip(said, certainty, strict=True)]
+        predicted = [_other(g) if w else g for g, w in zip(self.gold, wrong, strict=True)]
+        self.predicted = predicted
+        rows = list(zip(self.texts, self.gold, predicted, strict=True))
+        shares = [sure(label, float(c)) for label, c in zip(predicted, certainty, strict=True)]
         self.encoder = write_results(folder / "encoder.jsonl", rows, shares)
         off = random.random(ROWS) < 0.15
         llm = [_other(g) if w else g for g, w in zip(self.gold, off, strict=True)]
@@ -197,7 +198,7 @@ class TestLabel:
     def test_the_plan_forecasts_the_share_that_checks_then_certify(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
-        right = np.mean([r == g for r, g in zip(pile.said, pile.gold, strict=True)])
+        right = np.mean([r == g for r, g in zip(pile.predicted, pile.gold, strict=True)])
         words = ["label", pile.path, "--with", pile.encoder]
         planned = run(*words, "--plan", "--guessed-accuracy", f"{right:.3f}", "--json")
         (forecast,) = (r for r in json.loads(planned.stdout)["plan"] if r["checks"] == 300)
@@ -262,7 +263,7 @@ class TestLabel:
         assert kept == record["savings"]["rows_kept"] == round(record["share"] * ROWS) > 0
         assert record["savings"]["rows_asked"] == ROWS - kept
         alone = RecordedClassifier(read_run(pile.llm)).predict(pile.texts)
-        same = [row["predicted_label"] == said for row, said in zip(rows, alone, strict=True)]
+        same = [row["predicted_label"] == label for row, label in zip(rows, alone, strict=True)]
         assert np.mean(same) >= 0.85
         assert all(s for s, row in zip(same, rows, strict=True) if row["status"] == "asked")
 
@@ -314,6 +315,11 @@ class TestLooks:
         assert [record["looks"] for record in shares] == [3, 3, 3]
         failure(self.look(pile, run, checked, "--looks", 3, "--accuracy", 0.7))
         assert [look["target"] for look in read_checked(checked).looks] == [0.9, 0.85, 0.8]
+
+    def test_labels_that_are_exactly_as_accurate_as_the_target_need_no_row_left_out(self) -> None:
+        truth = np.array([0, 0, 0, 0, 1])
+        line = describe_task(np.zeros(5, np.int16), truth, 0.8)
+        assert line.endswith("(20.0%). That meets accuracy 0.8 without leaving out any row.")
 
     def test_a_look_interrupted_after_output_counts(
         self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
@@ -735,8 +741,8 @@ class TestEstimateAndMonitor:
         self, run: Callable[..., Result], labelled: Path
     ) -> None:
         certificate = labelled.with_suffix(".certificate.json")
-        said = failure(run("monitor", labelled, "--pile", labelled))
-        assert said == f"{labelled} is not a certificate. Did you mean {certificate}?"
+        message = failure(run("monitor", labelled, "--pile", labelled))
+        assert message == f"{labelled} is not a certificate. Did you mean {certificate}?"
 
     def test_a_non_uniform_draw_cannot_monitor_a_certificate(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

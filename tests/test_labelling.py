@@ -177,7 +177,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--output", "."], "is a folder; a file is needed"),
         (["--output", "labelled.xlsx"], "Use .csv, .tsv or .jsonl"),
@@ -188,12 +188,12 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
     ],
 )
 def test_an_unusable_output_or_device_is_reported_first(
-    model: Path, arguments: list[str], said: str
+    model: Path, arguments: list[str], message: str
 ) -> None:
     Path("in.csv").write_text("text\nthe film was great\n")
     result = predict(str(model), "in.csv", *arguments)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert not result.stdout
     assert not Path("labelled.xlsx").exists()
 
@@ -293,7 +293,7 @@ def test_missing_models_and_files_are_named(model: Path, tmp_path: Path) -> None
 
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    for kind, status, said in (
+    for kind, status, message in (
         ("train", "interrupted", "run has no model yet: its status is interrupted. Finish it with"),
         ("finetune", "finished", "run is a fine-tuned LLM, which needs a prompt recipe"),
         ("prompt", "finished", "manifest.json has no recipe"),
@@ -301,11 +301,11 @@ def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
         manifest = {"kind": kind, "status": status}
         (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
         result = predict("run", typed="x\n")
-        assert (result.exit_code, said in result.stderr) == (2, True)
+        assert (result.exit_code, message in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"pooling": "Mean"}, "config.json: pooling"),
         ({"temperature": -1}, "config.json: temperature"),
@@ -321,14 +321,14 @@ def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_with_a_corrupt_config_is_refused(
-    model: Path, changed: dict[str, Any], said: str
+    model: Path, changed: dict[str, Any], message: str
 ) -> None:
     shutil.copytree(model / "model", "spoilt")
     config = json.loads(Path("spoilt/config.json").read_text())
     Path("spoilt/config.json").write_text(json.dumps(config | changed))
     result = predict("spoilt", typed="fine\n")
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_texts_longer_than_the_models_positions_are_cut(model: Path) -> None:
@@ -486,14 +486,14 @@ def test_runs_are_listed_and_shown(model: Path) -> None:
 
 def test_a_misspelt_run_gets_a_suggestion(model: Path) -> None:
     shutil.copytree(model, "runs/whole")
-    for name, said in (
+    for name, message in (
         ("whole", "Did you mean runs/whole?"),
         ("whol", "mean runs/whole?"),
         ("runs/whol", "mean runs/whole?"),
     ):
         shown = CliRunner().invoke(sentikit, ["runs", "show", name])
         assert shown.exit_code == 2
-        assert said in shown.stderr
+        assert message in shown.stderr
 
 
 @pytest.mark.parametrize(
@@ -663,7 +663,7 @@ def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nofolder", "--dataset", "demo"], "nofolder does not exist."),
         (["quickstart", "--dataset", "demoo"], "Did you mean 'demo'?"),
@@ -672,7 +672,7 @@ def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
     ],
 )
 def test_missing_inputs_are_reported_before_torch_is_imported(
-    arguments: list[str], said: str
+    arguments: list[str], message: str
 ) -> None:
     program = (
         "import sys\nfrom sentikit.cli import main\n"
@@ -682,7 +682,7 @@ def test_missing_inputs_are_reported_before_torch_is_imported(
     words = [sys.executable, "-c", program, "evaluate", *arguments]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == "False False\n"
 
 

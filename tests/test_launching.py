@@ -108,10 +108,10 @@ def test_threads_are_limited_even_if_torch_is_imported_later() -> None:
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
     words = [sys.executable, "-c", program]
-    said = subprocess.run(words, env=kept, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("3\n")
-    assert "MKL_NUM_THREADS : 3" in said
-    assert "mkl_get_max_threads() : 3" in said or "mkl_get_max_threads" not in said
+    output = subprocess.run(words, env=kept, capture_output=True, text=True, check=True).stdout
+    assert output.startswith("3\n")
+    assert "MKL_NUM_THREADS : 3" in output
+    assert "mkl_get_max_threads() : 3" in output or "mkl_get_max_threads" not in output
 
 
 def test_processes_share_the_cores_unless_the_user_has_decided(
@@ -212,8 +212,8 @@ def test_the_deepspeed_launchers_own_option_is_tolerated() -> None:
 def test_a_wrong_recipe_is_reported_by_one_process_only(tiny_recipe: Path) -> None:
     outcomes = run_ranks(words(tiny_recipe, "run", "--set", "training.lrr=1"))
     assert [outcome.code for outcome in outcomes] == [2, 2]
-    (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
-    assert "Did you mean 'lr'?" in said
+    (message,) = [line for outcome in outcomes for line in complaints(outcome.error)]
+    assert "Did you mean 'lr'?" in message
     usage = run_ranks(words(tiny_recipe, "run", "--treads", "1"))
     assert [outcome.code for outcome in usage] == [2, 2]
     assert len([line for outcome in usage for line in complaints(outcome.error)]) == 1
@@ -243,9 +243,9 @@ def test_a_full_disk_ends_all_processes_with_one_message(tiny_recipe: Path) -> N
     shell = f"ulimit -f 40; exec {shlex.join([*SENTIKIT, *words(tiny_recipe, 'run')])} --nproc 2"
     outcome = end(start(["bash", "-c", shell]))
     assert outcome.code == 1
-    (said,) = complaints(outcome.error)
-    assert "checkpoints" in said
-    assert "File too large" in said
+    (message,) = complaints(outcome.error)
+    assert "checkpoints" in message
+    assert "File too large" in message
     assert "Traceback" not in outcome.error
     assert status("run") == "failed"
 

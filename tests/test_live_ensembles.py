@@ -53,13 +53,13 @@ class TestCascade:
         assert len(table) == ROWS
         assert (table.answers.labels == table.gold).all()
         billed = sum(s.server.billed.values()) / 1e6
-        told = manifest("run")
-        costs = told["cost_usd"]
+        recorded = manifest("run")
+        costs = recorded["cost_usd"]
         assert sum(costs.values()) == pytest.approx(billed)
         assert 0 < costs["llm"] < billed
         # What was paid, the probing of the server included.
-        assert told["paid_usd"] + costs.get("probing", 0.0) == pytest.approx(billed)
-        assert told["usage"]["prompt"] > 0
+        assert recorded["paid_usd"] + costs.get("probing", 0.0) == pytest.approx(billed)
+        assert recorded["usage"]["prompt"] > 0
 
     def test_rows_without_text_are_no_calls_of_a_live_cascade(self) -> None:
         with serving() as s:
@@ -319,11 +319,11 @@ def test_votes_and_cascades_report_when_a_recorded_members_model_ends(
         Path("asked.yaml").rename("own.yaml")
         members = ["runs/old", "./encoder.jsonl", "own.yaml"]
         write_recipe("vote", {"kind": "vote", "vote": {"members": members}})
-        for told in (
+        for words in (
             ["vote", "--recipe", "vote.yaml", "--output", "runs/vote"],
             ["vote", "runs/old", "encoder.jsonl", "neutral.jsonl"],
             ["cascade", "encoder.jsonl", "runs/old", "--threshold", "0.7"],
         ):
-            result = command(*told)
+            result = command(*words)
             assert result.exit_code == 0, result.output
             assert "old-one was switched off on 2020-01-01." in result.stderr

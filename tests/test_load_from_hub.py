@@ -270,7 +270,7 @@ class TestAnyDataset:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("section", "said"),
+        ("section", "sentence"),
         [
             ({"path": "owner/unknown"}, "There is no dataset 'owner/unknown'"),
             ({"path": "SetFit/sst5", "revision": "v9"}, "has no revision 'v9'"),
@@ -295,10 +295,10 @@ class TestRefusals:
         ],
     )
     def test_wrong_dataset_names_and_broken_data_exit_2(
-        self, process: LoadingProcess, section: dict[str, str], said: str
+        self, process: LoadingProcess, section: dict[str, str], sentence: str
     ) -> None:
         message, exit_code = process.refusal("train", name="hub", **section)
-        assert said in message
+        assert sentence in message
         assert "\n" not in message
         assert exit_code == 2
 

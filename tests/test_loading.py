@@ -86,7 +86,7 @@ def test_a_recipe_named_as_its_classifier_stands_for_its_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cascade", "said"),
+    ("cascade", "message"),
     [
         ({"members": ["a.csv", "b.csv"], "thresholds": [0.5, 0.6]}, "2 members need 1 thresholds"),
         ({"members": ["a.csv", "b.csv"]}, "give either thresholds or tune"),
@@ -97,10 +97,12 @@ def test_a_recipe_named_as_its_classifier_stands_for_its_run() -> None:
         ({"llm": "a.csv", "threshold": 0.5}, "needs at least 2 values, but has 1"),
     ],
 )
-def test_an_inconsistent_cascade_section_is_refused(cascade: dict[str, object], said: str) -> None:
+def test_an_inconsistent_cascade_section_is_refused(
+    cascade: dict[str, object], message: str
+) -> None:
     write_recipe("new", {"kind": "cascade", "cascade": cascade})
     with contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.raises(InputError, match=said))
+        stack.enter_context(pytest.raises(InputError, match=message))
         if "members" not in cascade:
             old = r"cascade\.\w+ is the old name of cascade\.\w+"
             stack.enter_context(pytest.warns(FutureWarning, match=old))

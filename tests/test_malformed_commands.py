@@ -182,14 +182,19 @@ def refused(arguments: list[str]) -> str:
     """Run a command; return what is wrong with how it was refused."""
     before = sorted(Path().rglob("*"))
     result = CliRunner().invoke(sentikit, arguments)
-    said = result.stderr + result.stdout
+    output = result.stderr + result.stdout
     if result.exit_code != 2:
-        return f"exit code {result.exit_code}, {result.exception!r}: {said[-300:]}"
+        return f"exit code {result.exit_code}, {result.exception!r}: {output[-300:]}"
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return f"raised {result.exception!r}"
-    shown = said if "Which recipe?" not in said else said[:100]  # it lists them
-    if not said.strip() or len(shown) > 1500 or "Traceback" in said or "bug in sentikit" in said:
-        return f"said {said[:1500]!r}"
+    shown = output if "Which recipe?" not in output else output[:100]  # it lists them
+    if (
+        not output.strip()
+        or len(shown) > 1500
+        or "Traceback" in output
+        or "bug in sentikit" in output
+    ):
+        return f"printed {output[:1500]!r}"
     left = [str(path) for path in sorted(Path().rglob("*")) if path not in before]
     return f"left {left}" if left else ""
 

@@ -90,10 +90,10 @@ def test_the_wrapped_strategy_sees_masked_text_examples_and_columns() -> None:
         (RetrievedExample("Mail me: a@b.example", "negative"),),
         columns={"author": "x@y.example", "stars": 4},
     )
-    said = "\n".join(message.content for message in strategy.messages(given))
-    assert "<PHONE>" in said
-    assert "Mail me: <EMAIL>" in said
-    assert "555" not in said
+    prompt = "\n".join(message.content for message in strategy.messages(given))
+    assert "<PHONE>" in prompt
+    assert "Mail me: <EMAIL>" in prompt
+    assert "555" not in prompt
     assert strategy.needs().examples is not None
 
 

@@ -45,9 +45,9 @@ def write(classes: tuple[str, ...], labels: str) -> tuple[list[str], list[Number
     Path("test.csv").write_text("\n".join(lines) + "\n")
     runs, answers = [], []
     for name in "ab":
-        said = np.where(random_.random(90) < 0.6, gold, random_.integers(0, len(classes), 90))
+        predicted = np.where(random_.random(90) < 0.6, gold, random_.integers(0, len(classes), 90))
         rows = []
-        for number, own in enumerate(said):
+        for number, own in enumerate(predicted):
             top = 0.5 + 0.4 * (number % 2)
             rest = (1 - top) / (len(classes) - 1)
             shares = {label: top if n == own else rest for n, label in enumerate(classes)}
@@ -57,12 +57,12 @@ def write(classes: tuple[str, ...], labels: str) -> tuple[list[str], list[Number
         words = ["--dataset", "files", "--set", "test=test.csv", "--set", f"labels={labels}"]
         run("evaluate", f"{name}.jsonl", *words, "--output", f"runs/{name}", "--json")
         runs.append(f"runs/{name}")
-        answers.append(said)
+        answers.append(predicted)
     return runs, answers, gold
 
 
-def kappa(gold: Numbers, said: Numbers) -> float:
-    return float(cohen_kappa_score(gold, said, weights="quadratic"))
+def kappa(gold: Numbers, predicted: Numbers) -> float:
+    return float(cohen_kappa_score(gold, predicted, weights="quadratic"))
 
 
 @pytest.mark.parametrize(("classes", "labels", "ordered"), SCHEMES.values(), ids=list(SCHEMES))
@@ -79,8 +79,8 @@ def test_an_ordinal_metric_is_reported_only_for_ordered_classes(
         ),
         "vote": (run("vote", *runs, "--json", "--output", "runs/vote"), answers[0]),
     }
-    for found, said in judged.values():
-        expected = {KAPPA: pytest.approx(kappa(gold, said))} if ordered else {}
+    for found, predicted in judged.values():
+        expected = {KAPPA: pytest.approx(kappa(gold, predicted))} if ordered else {}
         assert found["overall"]["metrics"] == expected
     compared = run("compare", "runs/a", "runs/cascade", "runs/vote", "--json")
     assert [metric["name"] for metric in compared["metrics"]] == ([KAPPA] if ordered else [])

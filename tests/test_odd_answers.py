@@ -259,8 +259,8 @@ def test_truncated_answers_are_reported_with_the_limit(
 ) -> None:
     with odd(lambda c: completion("", finish="length")) as (url, _):
         run(url, tmp_path)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "3 answers were cut at llm.max_tokens=64. Raise it, or lower" in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert "3 answers were cut at llm.max_tokens=64. Raise it, or lower" in message
 
 
 def test_a_run_whose_first_twenty_answers_are_truncated_stops(tmp_path: Path) -> None:
@@ -476,10 +476,10 @@ def test_the_ceiling_holds_whatever_the_server_says_of_usage(
     usage: Any, hidden: int, tmp_path: Path
 ) -> None:
     def answer(call: Call) -> Any:
-        said = usage
+        reported = usage
         if usage == "usual":
-            said = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105 + hidden}
-        return completion(call.label, usage=said)
+            reported = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105 + hidden}
+        return completion(call.label, usage=reported)
 
     ceiling, kept = 0.01, Asked()
     texts = [f"it is good {n}" for n in range(300)]

@@ -134,8 +134,8 @@ class Service:
         return web.Response(body=self.files[request.match_info["id"]])
 
     async def create(self, request: web.Request) -> web.Response:
-        told = await request.json()
-        requests = [json.loads(line) for line in self.files[told["input_file_id"]].splitlines()]
+        body = await request.json()
+        requests = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         output, errors, status = self.scenario(requests)
         name = f"batch_{len(self.batches)}"
         kept = [
@@ -148,7 +148,7 @@ class Service:
             "status": status,
             "output_file_id": kept[0],
             "error_file_id": kept[1],
-            "metadata": told.get("metadata"),
+            "metadata": body.get("metadata"),
             "request_counts": {"total": len(requests), "completed": len(output), "failed": 0},
         }
         if status == "failed":
@@ -222,9 +222,9 @@ def test_the_reason_for_unanswered_batch_requests_is_reported(
 ) -> None:
     with service(SCENARIOS["all refused"]) as (url, _):
         run(url, tmp_path)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "12 requests of batch_0 have no answer (Unsupported parameter)." in said
-    assert "sent as live calls, at their full price" in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert "12 requests of batch_0 have no answer (Unsupported parameter)." in message
+    assert "sent as live calls, at their full price" in message
 
 
 def test_a_failed_batch_costs_nothing_and_is_retried_on_resume(tmp_path: Path) -> None:

@@ -24,15 +24,15 @@ Change = Callable[[Any], Any]
 class Session:
     """What a fine-tuner is lent, in memory."""
 
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     records: list[Mapping[str, Any]] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
 
     def say(self, message: str) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
     def alert(self, title: str, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     def record(self, record: Mapping[str, Any]) -> None:
         json.dumps(record, allow_nan=False)

@@ -109,12 +109,12 @@ class TestParameters:
             body = first_body(s.server.bodies)
         assert asked.labels == ["negative"]
         assert refused not in body
-        said = capsys.readouterr().err
+        message = capsys.readouterr().err
         if refused == "max_completion_tokens":
             assert body["max_tokens"] == 64
         else:
-            assert ("no temperature" in said) == (refused == "temperature")
-            assert ("no log-probabilities" in said) == (refused == "logprobs")
+            assert ("no temperature" in message) == (refused == "temperature")
+            assert ("no log-probabilities" in message) == (refused == "logprobs")
 
     def test_a_server_that_ignores_max_completion_tokens_gets_max_tokens(
         self, tmp_path: Path

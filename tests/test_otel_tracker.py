@@ -87,15 +87,15 @@ def test_a_call_is_a_span_in_openinferences_terms() -> None:
     sent = json.loads(attributes["llm.invocation_parameters"])
     assert (sent["temperature"], sent["response_format"]["type"]) == (0.0, "json_schema")
     assert "messages" not in sent
-    told = metadata(span)
-    assert (told["label"], told["valid"], told["cached"], told["retries"]) == (
+    found = metadata(span)
+    assert (found["label"], found["valid"], found["cached"], found["retries"]) == (
         "negative",
         True,
         False,
         0,
     )
-    assert told["service_tier"] == "flex"
-    assert abs(sum(told["probabilities"].values()) - 1) < 1e-6
+    assert found["service_tier"] == "flex"
+    assert abs(sum(found["probabilities"].values()) - 1) < 1e-6
 
 
 def test_the_costs_of_spans_sum_to_the_runs_cost() -> None:
@@ -209,11 +209,11 @@ def test_a_failing_collector_is_reported_once_and_the_run_continues(
         endpoint = received.url if status else "http://127.0.0.1:9"
         finished = run(s.url, {"name": "otel", "endpoint": endpoint})
     assert finished.totals.rows == len(TEXTS)
-    said = capfd.readouterr().err.splitlines()
-    complaints = [line for line in said if "did not reach the collector" in line]
+    lines = capfd.readouterr().err.splitlines()
+    complaints = [line for line in lines if "did not reach the collector" in line]
     assert len(complaints) == 1
     assert complaints[0].startswith("The tracker 'otel' failed and is switched off")
-    assert not [line for line in said if "Traceback" in line or "Failed to export" in line[:20]]
+    assert not [line for line in lines if "Traceback" in line or "Failed to export" in line[:20]]
 
 
 def show(tracker: str) -> Result:
@@ -227,7 +227,7 @@ def show(tracker: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "said"),
+    ("endpoint", "message"),
     [
         ("localhost", "must be an address such as http://localhost:4318"),
         (f"me:{KEY}@localhost:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
@@ -238,10 +238,12 @@ def show(tracker: str) -> Result:
         (f"http://localhost?key={KEY}", "OTEL_EXPORTER_OTLP_HEADERS"),
     ],
 )
-def test_a_wrong_collector_address_is_refused_without_printing_it(endpoint: str, said: str) -> None:
+def test_a_wrong_collector_address_is_refused_without_printing_it(
+    endpoint: str, message: str
+) -> None:
     result = show(f"{{name: otel, endpoint: '{endpoint}'}}")
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert KEY not in result.output
 
 

@@ -20,7 +20,7 @@ from sentikit.llm.requests.pacing import Pacer, Patience, Tries, backoff
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0

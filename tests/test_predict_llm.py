@@ -110,14 +110,14 @@ def test_the_summary_shows_uncorrected_shares_and_how_to_correct_them() -> None:
         write_file("empty.csv", [" "])
         nothing = predict(recipe, "empty.csv")
     assert done.exit_code == piped.exit_code == 0, done.output
-    said = (
+    message = (
         "5 of 6 rows labelled, 1 of them without words: 20.0% negative, 40.0% neutral, 40.0% "
         "positive (uncorrected).\n"
         "To correct the shares with checked texts: sentikit estimate {} --checked CHECKED.csv\n"
         "1 row has no text and got no label.\n"
     )
-    assert said.format("'my labels.csv'") in done.stderr
-    assert said.format("LABELLED") in piped.stderr
+    assert message.format("'my labels.csv'") in done.stderr
+    assert message.format("LABELLED") in piped.stderr
     assert len(piped.stdout.splitlines()) == 7
     assert nothing.stderr == "0 of 1 rows labelled.\n1 row has no text and got no label.\n"
 
@@ -212,14 +212,14 @@ def test_a_pipe_is_answered_while_it_is_still_open() -> None:
 def test_options_that_cannot_apply_are_refused() -> None:
     write_file("in.csv", texts(1))
     recipe = recipe_for("http://127.0.0.1:9/v1")
-    for arguments, said in (
+    for arguments, message in (
         (["in.csv", "--resume"], "--resume needs --output"),
         (["in.csv", "--output", "out.csv", "--resume"], "There is nothing to resume"),
         (["in.csv", "--output", "in.csv"], "is the file to label"),
     ):
         refused = predict(recipe, *arguments)
         assert refused.exit_code == 2, refused.output
-        assert said in refused.stderr
+        assert message in refused.stderr
     piped = predict(recipe, "--batch", typed="I love it\n")
     assert "--batch reads the texts several times" in piped.stderr
 
@@ -227,16 +227,16 @@ def test_options_that_cannot_apply_are_refused() -> None:
 def test_an_llm_is_a_classifier_in_python_too() -> None:
     with serving() as s:
         classifier = load(recipe_for(s.url))
-        said = list(classifier.classify(["I love it", " ", "I hate it", "I love it"]))
+        predictions = list(classifier.classify(["I love it", " ", "I hate it", "I love it"]))
         assert classifier.predict(["I hate it"]) == ["negative"]
         assert classifier.predict_proba(["I love it"]).argmax() == 2
         # What the server can do and what it answered is kept in runs/answers.sqlite.
         assert s.server.calls == 2 + 2
-    assert [one.label for one in said] == ["positive", None, "negative", "positive"]
-    assert json.loads(str(said[0].answer)) == {"label": "positive"}
-    assert said[0].finish_reason == "stop"
-    assert said[0].paid == said[0].cost == said[3].cost
-    assert said[3].paid == 0
+    assert [one.label for one in predictions] == ["positive", None, "negative", "positive"]
+    assert json.loads(str(predictions[0].answer)) == {"label": "positive"}
+    assert predictions[0].finish_reason == "stop"
+    assert predictions[0].paid == predictions[0].cost == predictions[3].cost
+    assert predictions[3].paid == 0
 
 
 @pytest.mark.slow

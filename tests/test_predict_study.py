@@ -56,8 +56,8 @@ class Replayed:
     async def chat(self, request: web.Request) -> web.Response:
         self.in_flight += 1
         try:
-            said = (await request.json())["messages"][-1]["content"]
-            text = said.rpartition("Review: ")[2].rpartition("\nClassification:")[0]
+            prompt = (await request.json())["messages"][-1]["content"]
+            text = prompt.rpartition("Review: ")[2].rpartition("\nClassification:")[0]
             label = self.answers.get(text, "neutral")
             # The first calls of a session find out what the server can do.
             self.asked.update([text] if text in self.answers else [])
@@ -119,8 +119,8 @@ def labelled(path: str) -> list[dict[str, str]]:
 
 
 def macro_f1(table: toolkit.RunTable, rows: list[dict[str, str]]) -> float:
-    said = [table.classes.index(row["predicted_label"]) for row in rows]
-    return float(f1_score(table.gold, said, average="macro"))
+    predicted = [table.classes.index(row["predicted_label"]) for row in rows]
+    return float(f1_score(table.gold, predicted, average="macro"))
 
 
 def predict(recipe: str, output: str, *more: str) -> str:
@@ -139,7 +139,7 @@ def test_predict_with_a_cascade_a_vote_and_a_prompt_gives_the_recorded_labels(
     write_texts(last)
     with replayed(last) as server:
         write_recipes(server, recorded)
-        said = predict("cascade.yaml", "cascade.csv")
+        message = predict("cascade.yaml", "cascade.csv")
         asked = sum(server.asked.values())
         predict("asked.yaml", "prompt.csv")
         predict("vote.yaml", "vote.csv")
@@ -150,7 +150,7 @@ def test_predict_with_a_cascade_a_vote_and_a_prompt_gives_the_recorded_labels(
     assert round(100 * share, 1) == 21.9
     assert asked <= round(share * len(rows))
     assert macro_f1(last, rows) == pytest.approx(0.8234, abs=5e-5)
-    assert "gpt-4o-mini: about" in said
+    assert "gpt-4o-mini: about" in message
     assert first.answers.probabilities is not None
     sure = first.answers.probabilities.max(1) >= THRESHOLD
     expected = np.where(sure, first.answers.labels, last.answers.labels)

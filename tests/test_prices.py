@@ -163,10 +163,10 @@ class TestModels:
         )
         with pytest.raises(InputError) as caught:
             model_facts("llama", {"SENTIKIT_MODELS": "mine.yaml"})
-        said = caught.value.message
-        assert "mine.yaml, line 4: models.llama.prompt" in said
-        assert "line 5: models.llama.ends" in said
-        assert "line 6: models.llama.pr: unknown key" in said
+        sentence = caught.value.message
+        assert "mine.yaml, line 4: models.llama.prompt" in sentence
+        assert "line 5: models.llama.ends" in sentence
+        assert "line 6: models.llama.pr: unknown key" in sentence
         with pytest.raises(InputError, match=r"nowhere.yaml does not exist"):
             model_facts("llama", {"SENTIKIT_MODELS": "nowhere.yaml"})
 

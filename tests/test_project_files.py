@@ -89,10 +89,11 @@ def test_the_readme_has_at_most_150_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_no_page_points_at_a_folder_outside_the_checkout() -> None:
+def test_no_page_or_recipe_points_at_a_folder_outside_the_checkout() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    recipes = [*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "benchmarks").glob("*")]
     assert pages
-    for page in pages:
+    for page in [*pages, *(path for path in recipes if path.is_file())]:
         assert "../shared" not in page.read_text(encoding="utf-8"), page
 
 

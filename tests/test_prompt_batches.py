@@ -140,9 +140,9 @@ def test_expired_batch_requests_are_sent_live(
         asked = batch(s, tmp_path)
         assert s.server.calls == FIRST + 15
     assert asked.labels == EXPECTED
-    said = capsys.readouterr().err
-    assert "expired with 15 of 30 requests answered" in " ".join(said.split())
-    assert "15 requests of batch_0 have no answer (This request expired.)" in said
+    message = capsys.readouterr().err
+    assert "expired with 15 of 30 requests answered" in " ".join(message.split())
+    assert "15 requests of batch_0 have no answer (This request expired.)" in message
 
 
 def test_interrupted_downloads_of_batch_answers_are_repeated(tmp_path: Path) -> None:

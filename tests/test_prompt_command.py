@@ -86,10 +86,10 @@ class TestRuns:
         dataset = '{"name": "files", "test": "test.csv"}'
         recipe = ["--recipe", "b3-gpt-4o-mini-zero-shot", "--set", f"dataset={dataset}"]
         shown = json.loads(sentikit("prompt", *recipe, "--show", "2", "--json").stdout)
-        said = [one["messages"][-1]["content"] for one in shown]
-        assert len(said) == 2
-        assert "A fine film." in said[0]
-        assert "Dull." in said[1]
+        prompts = [one["messages"][-1]["content"] for one in shown]
+        assert len(prompts) == 2
+        assert "A fine film." in prompts[0]
+        assert "Dull." in prompts[1]
 
     def test_prompt_show_sends_nothing(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(6))
@@ -205,9 +205,9 @@ class TestRuns:
             while s.server.calls < 20:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate()
+            _, errors = process.communicate()
             assert process.returncode == 130
-            assert "sentikit prompt --recipe own.yaml --output runs/a --resume" in said
+            assert "sentikit prompt --recipe own.yaml --output runs/a --resume" in errors
             assert json.loads(Path("runs/a/manifest.json").read_text())["status"] == "interrupted"
             answered = sum(s.server.answered.values())
             s.server.behaviour = type(s.server.behaviour)()
@@ -296,9 +296,9 @@ class TestBadInput:
         return done.stderr
 
     def test_prompt_without_a_recipe_lists_the_choices(self) -> None:
-        said = self.refused()
-        assert "Which recipe? Choose one with --recipe" in said
-        names = [line.split()[0] for line in said.splitlines()[1:] if line.strip()]
+        message = self.refused()
+        assert "Which recipe? Choose one with --recipe" in message
+        names = [line.split()[0] for line in message.splitlines()[1:] if line.strip()]
         assert names.index("e3-gpt-4o-mini-electra-base-label") < names.index(
             "e19-gpt-4o-electra-large-label"
         )
@@ -312,9 +312,9 @@ class TestBadInput:
     def test_a_rejected_key_is_reported(self) -> None:
         with serving(key="right") as s:
             recipe = write_recipe(s.url, texts(1))
-            said = self.refused("--recipe", recipe, OPENAI_API_KEY=KEY)
-        assert "refused the key in OPENAI_API_KEY" in said
-        assert KEY not in said
+            message = self.refused("--recipe", recipe, OPENAI_API_KEY=KEY)
+        assert "refused the key in OPENAI_API_KEY" in message
+        assert KEY not in message
         assert not Path("runs/own").exists()
 
     def test_a_wrong_address_is_reported(self) -> None:
@@ -335,21 +335,21 @@ class TestBadInput:
     def test_a_budget_too_small_for_one_call_is_refused(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(1), prices={"prompt": 1, "completion": 1})
-            said = self.refused("--recipe", recipe, "--max-cost", "0.00001")
-            assert "Nothing was sent" in said
+            message = self.refused("--recipe", recipe, "--max-cost", "0.00001")
+            assert "Nothing was sent" in message
             assert s.server.calls == 0
 
     def test_recorded_predictions_of_other_texts_are_refused(self) -> None:
         with serving() as s:
             recipe = write_recipe(s.url, texts(3))
             write_reviews(Path("recorded.csv"), texts(2))
-            said = self.refused(
+            message = self.refused(
                 "--recipe",
                 recipe,
                 "--set",
                 "strategy={name: label, encoder: recorded.csv, label_column: label}",
             )
-        assert "1 of 3 examples are not in it" in said
+        assert "1 of 3 examples are not in it" in message
         assert not Path("runs/own").exists()
 
     def test_a_ceiling_without_a_price_is_refused(self) -> None:
@@ -364,14 +364,14 @@ class TestBadInput:
 
     def test_an_unknown_setting_of_prompt_is_refused(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
-        said = self.refused("--recipe", recipe, "--set", "llm.base_ulr=http://localhost/v1")
-        assert "base_url" in said
+        message = self.refused("--recipe", recipe, "--set", "llm.base_ulr=http://localhost/v1")
+        assert "base_url" in message
 
     def test_an_invalid_file_of_answers_is_refused(self) -> None:
         recipe = write_recipe("http://127.0.0.1:9/v1", texts(1))
         Path("notes.txt").write_text("not a database, but a text of some length " * 200)
-        said = self.refused("--recipe", recipe, "--set", "llm.cache=notes.txt")
-        assert "not a file of answers" in said
+        message = self.refused("--recipe", recipe, "--set", "llm.cache=notes.txt")
+        assert "not a file of answers" in message
         assert Path("notes.txt").read_text().startswith("not a database")
 
     def test_a_batch_on_a_server_without_batches_is_refused(self, tmp_path: Path) -> None:

@@ -65,8 +65,8 @@ def test_under_every_guarantee_the_rationale_precedes_the_label_and_is_stored_se
 
 
 def test_without_a_guarantee_the_rationale_precedes_the_line_with_the_label() -> None:
-    said = "It is praise through and through.\nLabel: positive"
-    with serving(enforces=(), text=said) as s:
+    answer = "It is praise through and through.\nLabel: positive"
+    with serving(enforces=(), text=answer) as s:
         components = make_components(
             dataset=DATASET,
             llm=llm(s.url, guarantee="text"),

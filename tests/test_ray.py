@@ -162,20 +162,20 @@ def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("stub")
 @pytest.mark.parametrize(
-    ("dies", "said"),
+    ("dies", "message"),
     [
         ("labelling", "Part 1: 3 workers died of it: their memory may be short"),
         ("starting", "The workers die whenever they load the classifier"),
     ],
 )
 def test_workers_that_always_die_end_the_job_with_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, dies: str, said: str
+    monkeypatch: pytest.MonkeyPatch, dies: str, message: str
 ) -> None:
     write_texts(Path("one.parquet"), [*(["a text"] * 1500), "poison", *(["b"] * 1500)])
     monkeypatch.setenv("STUB_DIES", dies)
     done = on_ray("stub", "one.parquet", "--output", "out")
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
     assert not list(Path("out").glob(".*"))
@@ -335,9 +335,9 @@ def test_two_ray_workers_one_of_them_killed_write_the_bytes_of_one(
         for found in worker[:1]:
             os.kill(int(found), signal.SIGKILL)
         assert process.stderr is not None
-        said = process.stderr.read()
+        errors = process.stderr.read()
     assert worker, "no worker was found to kill"
-    assert process.returncode == 0, said
+    assert process.returncode == 0, errors
     assert contents(Path("both")) == expected
 
 
@@ -438,7 +438,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["none", "one.parquet"], "none"),
         (["run", "one.parquet", "--text-column", "body"], "one.parquet has no column 'body'"),
@@ -453,7 +453,7 @@ def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch
 )
 @pytest.mark.posix
 def test_mistakes_are_refused_before_ray_starts(
-    trained_run: Path, arguments: list[str], said: str
+    trained_run: Path, arguments: list[str], message: str
 ) -> None:
     Path("run").symlink_to(trained_run)
     Path("folder").mkdir()
@@ -461,7 +461,7 @@ def test_mistakes_are_refused_before_ray_starts(
     pq.write_table(pa.table({"text": [{"body": "a text"}]}), "nested.parquet")
     done = CliRunner().invoke(cli, ["predict-on-ray", *arguments, "--output", "out"])
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not Path("out").exists()
 
 

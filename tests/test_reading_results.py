@@ -1,4 +1,4 @@
-"""Results files of any usual layout become columns; an error in one is told with its place."""
+"""Results files of any usual layout become columns; an error is reported with its place."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ class TestRefusals:
         [
             ("text\nfine\n".encode("utf-16"), "UTF-16"),
             (b"PK\x03\x04\x14\x00\x06\x00", "Excel"),
-            (gzip.compress(b"text\nfine\n"), "gzip"),
+            (gzip.compress(b"text\nfine\n", mtime=0), "gzip"),
             (b"PAR1\x15\x04\x15\x00", "Parquet"),
         ],
     )

@@ -154,7 +154,7 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("trainig.lr=1", "Error: --set trainig: unknown key. Did you mean 'training'?\n"),
         (
@@ -171,10 +171,10 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
         ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),
     ],
 )
-def test_a_wrong_override_is_reported_once(setting: str, said: str) -> None:
+def test_a_wrong_override_is_reported_once(setting: str, message: str) -> None:
     result = run("train", "--recipe", "quickstart", "--set", setting, "--dry-run")
     assert result.exit_code == 2
-    assert result.stderr.startswith(said)
+    assert result.stderr.startswith(message)
 
 
 @pytest.mark.parametrize("bad", ["training.lr", "=1", "training..lr=1", "a=[1"])
@@ -333,9 +333,9 @@ def test_an_error_is_reported_once_where_it_occurs(
     training: str, expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "odd.yaml").write_text(f"extends: minilm\ntraining: {{{training}}}\n")
-    said = run("train", "--recipe", "odd.yaml").stderr
-    assert expected in said
-    assert "problems" not in said
+    message = run("train", "--recipe", "odd.yaml").stderr
+    assert expected in message
+    assert "problems" not in message
 
 
 def test_optimizers_and_schedules_may_be_given_by_name_only(tmp_path: Path) -> None:

@@ -177,12 +177,12 @@ class TestFile:
         assert (tmp_path / name).read_text() == "mine"
 
     def test_the_report_of_an_augmented_run_shows_follow_rate_and_gap(self, tmp_path: Path) -> None:
-        said = [(LABELS[i % 3], LABELS[(i + (i % 4 == 0)) % 3]) for i in range(60)]
+        pairs = [(LABELS[i % 3], LABELS[(i + (i % 4 == 0)) % 3]) for i in range(60)]
         lines = ["review,classification,prediction,match,classifier_decision,source"]
-        for i, (gold, own) in enumerate(said):
+        for i, (gold, own) in enumerate(pairs):
             lines.append(f"text {i},{gold},{own},{gold == own},{own},yelp")
         (tmp_path / "shown.csv").write_text("\n".join(lines) + "\n")
-        alone = [(f"text {i}", gold, gold) for i, (gold, _) in enumerate(said)]
+        alone = [(f"text {i}", gold, gold) for i, (gold, _) in enumerate(pairs)]
         runs = [str(tmp_path / "shown.csv"), write_results(tmp_path / "alone.jsonl", alone)]
         write_report(compare(runs, resamples=50), tmp_path / "report.html")
         text = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -104,19 +104,21 @@ class TestAnswers:
         assert asked.outcome is not None
         assert asked.outcome.tally.repaired == 1
 
-    @pytest.mark.parametrize("said", ["非常好", "", "mixed", "positive or negative"])
+    @pytest.mark.parametrize("answer", ["非常好", "", "mixed", "positive or negative"])
     def test_answers_still_without_a_label_are_recorded_as_invalid(
-        self, said: str, tmp_path: Path
+        self, answer: str, tmp_path: Path
     ) -> None:
         with serving(
-            enforces=(), text=said or " ", fault_words={"odd": f"say:{said}", "one": f"say:{said}"}
+            enforces=(),
+            text=answer or " ",
+            fault_words={"odd": f"say:{answer}", "one": f"say:{answer}"},
         ) as s:
             asked = ask(openai_backend(s.url), ask_about(["odd"]), tmp_path)
         row = asked.rows[0]
         assert row.label is None
         assert row.error is None
         assert row.probabilities is None
-        assert [answer.raw for answer in row.answers] == [said, said]
+        assert [one.raw for one in row.answers] == [answer, answer]
         assert asked.outcome is not None
         assert asked.outcome.tally.invalid == 1
 
@@ -156,9 +158,9 @@ class TestFaults:
             most = s.server.most_in_flight
         assert asked.labels == EXPECTED[:30]
         assert most == 20
-        said = capfd.readouterr().err
-        assert said.count("too few for 20 at a time. Calls that timed out are made again") == 1
-        assert re.search(r"made again, [1-5] at a time.*--set llm.in_flight=[1-5]\n", said)
+        message = capfd.readouterr().err
+        assert message.count("too few for 20 at a time. Calls that timed out are made again") == 1
+        assert re.search(r"made again, [1-5] at a time.*--set llm.in_flight=[1-5]\n", message)
 
     def test_an_isolated_429_delays_only_its_own_call(self, tmp_path: Path) -> None:
         with serving(seconds=0.02, faults={str(FIRST + 4): "429:2"}) as s:
@@ -492,7 +494,7 @@ def ask_all(server: RunningServer, folder: Path, kept: Asked, ceiling: float) ->
 class TestMoney:
     def test_a_malformed_answer_counts_as_spent_once(self, tmp_path: Path) -> None:
         backend, options = OddAnswers(RuntimeError()), fast(prices=PRICES)
-        told: list[LLMCall] = []
+        calls: list[LLMCall] = []
         with pytest.raises(FatalError, match="log-probability of 'positive' is 3"):
             ask(
                 backend,
@@ -500,9 +502,9 @@ class TestMoney:
                 tmp_path,
                 options=options,
                 max_cost=1.0,
-                watch=told.append,
+                watch=calls.append,
             )
-        assert [call.reason for call in told] == ["fatal"]
+        assert [call.reason for call in calls] == ["fatal"]
         with AnswerJournal(tmp_path / "answers.sqlite") as journal:
             spent = journal.spent("this run")
         request = ask_about(TEXTS[:1])[0].request

@@ -169,11 +169,11 @@ def test_examples_may_come_from_another_dataset_with_a_recorded_adviser(
 ) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
-    Path("said.csv").write_text("\n".join(lines) + "\n")
+    Path("adviser.csv").write_text("\n".join(lines) + "\n")
     given = given_to(
         reviews,
         name="balanced-examples",
-        encoder="said.csv",
+        encoder="adviser.csv",
         k=1,
         examples={"encoder": str(trained_run), **DEMO},
     )[0]
@@ -213,9 +213,9 @@ def test_template_prompts_contain_the_nearest_examples(trained_run: Path, review
 def test_a_recorded_adviser_cannot_retrieve_examples(reviews: Path) -> None:
     test = sentikit.open_dataset(dataset(reviews)).split("test")
     lines = ["text,prediction", *(f"{text},neutral" for text in test.texts)]
-    Path("said.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=r"said\.csv is a file or run of recorded answers, but"):
-        given_to(reviews, name="examples", encoder="said.csv", examples=DEMO)
+    Path("adviser.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"adviser\.csv is a file or run of recorded answers, but"):
+        given_to(reviews, name="examples", encoder="adviser.csv", examples=DEMO)
 
 
 def test_the_split_to_label_is_refused_as_source_of_examples(reviews: Path) -> None:

@@ -79,10 +79,10 @@ def test_encoders_llms_cascades_and_votes_keep_rows_without_text_and_repeated_id
     run("evaluate", str(trained_run), *data, "--output", "runs/encoder")
     assert has_none_without_text(labels("runs/encoder"))
     with serving() as server:
-        told = prompt(server, "runs/llm")
-        assert "0 of 3 answers invalid (0.0%), 3 rows without text" in told
-        said = [body["messages"][-1]["content"] for body in server.server.bodies]
-        asked = [text for text in said if "Review:" in text]
+        summary = prompt(server, "runs/llm")
+        assert "0 of 3 answers invalid (0.0%), 3 rows without text" in summary
+        prompts = [body["messages"][-1]["content"] for body in server.server.bodies]
+        asked = [text for text in prompts if "Review:" in text]
         assert len(asked) == 3
         prompt(server, "runs/advised", name="label", adviser="runs/encoder")
     assert labels("runs/llm") == [None, "positive", "negative", None, "neutral", None]

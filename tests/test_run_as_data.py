@@ -98,8 +98,8 @@ training: {{epochs: 1, batch_size: 16, lr: 1e-3}}
     result = CliRunner().invoke(sentikit, words)
     assert result.exit_code == 0, result.stderr
     data = json.loads(Path("run/manifest.json").read_text())["data"]
-    said = f"predictions of {trained_run} (confidence 0.34 or more)"
-    assert data["train"]["label_origin"] == said
+    origin = f"predictions of {trained_run} (confidence 0.34 or more)"
+    assert data["train"]["label_origin"] == origin
     assert "label_origin" not in data["validation"]
 
 

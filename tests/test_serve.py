@@ -172,7 +172,7 @@ class TestContract:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         (b"", 422, "Invalid JSON"),
         (b"{", 422, "Invalid JSON"),
@@ -194,13 +194,13 @@ class TestContract:
     ],
 )
 def test_a_wrong_body_is_refused_in_one_sentence(
-    server: Client, body: bytes, status: int, said: str
+    server: Client, body: bytes, status: int, message: str
 ) -> None:
     found, _, content = server.send("POST", "/predict", body, content_type="application/json")
     assert found == status
     error = json.loads(content)
     jsonschema.validate(error, ERROR)
-    assert said in error["error"]
+    assert message in error["error"]
     assert (error["error_type"] == "Empty") == (status == 400)
 
 
@@ -339,7 +339,7 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--label-map", "LABEL_0"], "--label-map 'LABEL_0' is not of the form LABEL=CLASS"),
         (["--label-map", "A=a,A=b"], "names the label 'A' twice"),
@@ -347,11 +347,11 @@ def test_a_label_map_names_the_classes_of_a_transformers_model(tmp_path: Path) -
     ],
 )
 def test_a_wrong_label_map_or_revision_is_refused_in_one_sentence(
-    trained_run: Path, words: list[str], said: str
+    trained_run: Path, words: list[str], message: str
 ) -> None:
     done = CliRunner().invoke(cli, ["serve", str(trained_run), *words, "--port", "0"])
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.slow

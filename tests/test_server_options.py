@@ -249,10 +249,10 @@ def test_a_signal_ends_the_opening_of_a_server_that_never_answers(
             time.sleep(0.05)
         number = signal.Signals[name]
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 128 + number, said
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number, errors
     # Nothing was begun, so nothing can be resumed.
-    assert "--resume" not in said
+    assert "--resume" not in errors
 
 
 def test_the_token_limit_for_thinking_is_learned_once_and_remembered() -> None:

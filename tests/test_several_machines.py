@@ -200,5 +200,5 @@ def test_srun_runs_on_two_machines_and_refuses_one_with_other_data(
     (places[0] / "run").rename(places[0] / "before")
     outcomes = [end(each) for each in start_everywhere(machines, places, task)]
     assert [outcome.code for outcome in outcomes] == [2, 2]
-    (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
-    assert f"{machines[1].name}: the data or recipe of process 1 differ from" in said
+    (message,) = [line for outcome in outcomes for line in complaints(outcome.error)]
+    assert f"{machines[1].name}: the data or recipe of process 1 differ from" in message

@@ -102,9 +102,9 @@ def test_several_processes_count_cut_and_unknown_texts_as_one_does(
         shared = end(start(command_line))
     assert (alone.code, shared.code) == (0, 0), shared.error
 
-    def counted(said: str) -> list[str]:
+    def counted(output: str) -> list[str]:
         kinds = ("more than", "mostly characters", "rows labelled")
-        return [line for line in said.splitlines() if any(kind in line for kind in kinds)]
+        return [line for line in output.splitlines() if any(kind in line for kind in kinds)]
 
     assert len(counted(alone.error)) == 3
     assert counted(shared.error) == counted(alone.error)
@@ -138,8 +138,8 @@ def test_another_file_of_the_same_name_on_the_second_machine_is_refused(
     words = ["predict", str(trained_run), "many.csv", "--output", "labelled.csv"]
     outcomes = run_ranks(words, folders=places)
     assert [outcome.code for outcome in outcomes] == [2, 2]
-    (said,) = [line for outcome in outcomes for line in complaints(outcome.error)]
-    assert "reads other texts" in said
+    (message,) = [line for outcome in outcomes for line in complaints(outcome.error)]
+    assert "reads other texts" in message
     assert not (places[0] / "labelled.csv").exists()
 
 

@@ -23,7 +23,7 @@ def template(**settings: Any) -> PromptStrategy:
     return made
 
 
-def said(given: PromptInput, **settings: Any) -> str:
+def prompt(given: PromptInput, **settings: Any) -> str:
     return template(**settings).messages(given)[-1].content
 
 
@@ -53,7 +53,7 @@ def test_a_template_fills_in_its_fields() -> None:
         "{{{id}}} {source} {row.title} {row.stars}{row.empty}: {text}\n"
         "{labels}; {adviser.label}; {adviser.probabilities}\n{examples}"
     )
-    assert said(given, user=words, example="{text} = {label}") == (
+    assert prompt(given, user=words, example="{text} = {label}") == (
         "{r7} yelp Lunch 5: So {good}!\n"
         "negative, neutral, positive; positive; negative 10.0%, neutral 20.0%, positive 70.0%\n"
         "Fine. = neutral"
@@ -62,7 +62,7 @@ def test_a_template_fills_in_its_fields() -> None:
 
 def test_inserted_values_are_never_parsed_as_templates() -> None:
     given = PromptInput("{labels} {0.__class__} {{x}} %s $y", CLASSES, columns={"a": "{text}"})
-    assert said(given, user="{text} | {row.a}") == "{labels} {0.__class__} {{x}} %s $y | {text}"
+    assert prompt(given, user="{text} | {row.a}") == "{labels} {0.__class__} {{x}} %s $y | {text}"
 
 
 def test_a_templates_system_message_comes_first() -> None:
@@ -74,21 +74,21 @@ def test_a_templates_system_message_comes_first() -> None:
 
 def test_labels_are_listed_with_their_descriptions() -> None:
     given = PromptInput("Hm.", ("angry", "calm"))
-    words = said(given, user="{text}\n{labels}", descriptions={"angry": "complains or shouts"})
+    words = prompt(given, user="{text}\n{labels}", descriptions={"angry": "complains or shouts"})
     assert words == "Hm.\n- angry: complains or shouts\n- calm"
     with pytest.raises(
         InputError, match=r"'angri' is not one of the labels .*Did you mean 'angry'"
     ):
-        said(given, descriptions={"angri": "x"})
+        prompt(given, descriptions={"angri": "x"})
 
 
 def test_shots_are_part_of_every_prompt() -> None:
     shots = [{"text": "Great.", "label": "positive"}, {"text": "{text}", "label": "negative"}]
-    words = said(PromptInput("Hm.", CLASSES), user="{examples}\n\n{text}", shots=shots)
+    words = prompt(PromptInput("Hm.", CLASSES), user="{examples}\n\n{text}", shots=shots)
     assert words == "Text: Great.\nLabel: positive\n\nText: {text}\nLabel: negative\n\nHm."
     wrong = [{"text": "Great.", "label": "postive"}]
     with pytest.raises(InputError, match=r"strategy.shots: 'postive' is not one of the labels"):
-        said(PromptInput("Hm.", CLASSES), user="{examples}{text}", shots=wrong)
+        prompt(PromptInput("Hm.", CLASSES), user="{examples}{text}", shots=wrong)
 
 
 def test_a_template_needs_what_its_fields_name() -> None:
@@ -128,9 +128,9 @@ def test_template_errors_are_reported_before_any_query(
 def test_a_missing_column_is_named_with_the_available_ones() -> None:
     given = PromptInput("Hm.", CLASSES, columns={"title": "x", "stars": 1})
     with pytest.raises(InputError, match=r"row.titel.*it has title, stars.*Did you mean 'title'"):
-        said(given, user="{text} {row.titel}")
+        prompt(given, user="{text} {row.titel}")
     with pytest.raises(InputError, match=r"row.source.*The example's own source is \{source\}"):
-        said(given, user="{text} {row.source}")
+        prompt(given, user="{text} {row.source}")
 
 
 def test_drawn_examples_are_the_same_for_every_prompt(reviews: str) -> None:

@@ -1,4 +1,4 @@
-"""Trackers: told of the whole run, off unless asked for, never in its way."""
+"""Trackers: they get the whole run, are off by default, and never disturb it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OFFLINE = "trackers=[{name: wandb, mode: offline}]"
 
 
 class Diary(toolkit.Tracker):
-    """A tracker that writes down what it is told, and fails where it is asked to."""
+    """A tracker that records its calls, and fails where a test wants it to."""
 
     class Settings(toolkit.ComponentSettings):
         """Settings of ``diary``."""
@@ -38,10 +38,10 @@ class Diary(toolkit.Tracker):
         fails_at: str = ""
 
     settings: Settings
-    told: list[tuple[Any, ...]] = []
+    recorded: list[tuple[Any, ...]] = []
 
     def _note(self, *what: Any) -> None:
-        Diary.told.append(what)
+        Diary.recorded.append(what)
         if self.settings.fails_at == what[0]:
             raise SystemExit(f"the service refused the key {KEY}")
 
@@ -65,7 +65,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    Diary.told = []
+    Diary.recorded = []
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def eight_steps_done() -> bool:
 
 
 def alerts() -> list[str]:
-    return [what[1] for what in Diary.told if what[0] == "alert"]
+    return [what[1] for what in Diary.recorded if what[0] == "alert"]
 
 
 def log(run: Path = Path("run")) -> list[dict[str, Any]]:
@@ -110,16 +110,16 @@ def test_a_tracker_hears_of_the_run_from_start_to_end(
     registry: Registry, tiny_recipe: Path
 ) -> None:
     run_diary(registry, tiny_recipe)
-    kinds = [what[0] for what in Diary.told]
+    kinds = [what[0] for what in Diary.recorded]
     assert kinds == ["start", *["log"] * len(log()), "alert", "finish"]
-    run = Diary.told[0][1]
+    run = Diary.recorded[0][1]
     assert (run.kind, run.path, run.name, run.step) == ("train", Path("run"), "run", 0)
     assert run.recipe["training"]["epochs"] == 2
-    assert [what[1] for what in Diary.told if what[0] == "log"] == log()
+    assert [what[1] for what in Diary.recorded if what[0] == "log"] == log()
     assert {record["kind"] for record in log()} == {"step", "epoch"}
     assert alerts() == ["Run finished"]
-    assert "macro-F1" in Diary.told[-2][2]
-    _, metrics, status = Diary.told[-1]
+    assert "macro-F1" in Diary.recorded[-2][2]
+    _, metrics, status = Diary.recorded[-1]
     assert status == "finished"
     assert json.loads(json.dumps(metrics)) == json.loads(Path("run/metrics.json").read_text())
 
@@ -133,7 +133,7 @@ def test_nan_and_failure_are_alerts(registry: Registry, tiny_recipe: Path) -> No
     with pytest.raises(SentikitError):
         run_diary(registry, tiny_recipe, "training.lr=1e30", "training.warmup=0")
     assert alerts() == ["The loss is NaN", "Run failed"]
-    assert Diary.told[-1] == ("finish", {}, "failed")
+    assert Diary.recorded[-1] == ("finish", {}, "failed")
 
 
 def test_a_collapse_is_an_alert(
@@ -144,7 +144,7 @@ def test_a_collapse_is_an_alert(
     settings = ("training.epochs=7", "training.lr=3e-3")
     run_diary(registry, tiny_recipe, *settings, interactive=True)
     assert set(alerts()) == {"Training collapsed", "Run finished"}
-    logged = [what[1] for what in Diary.told if what[0] == "log"]
+    logged = [what[1] for what in Diary.recorded if what[0] == "log"]
     assert [record["lr"] for record in logged if record["kind"] == "change"] == [1]
 
 
@@ -154,11 +154,11 @@ def test_an_interrupted_run_ends_without_an_alert_and_resumes(
     with pytest.raises(Interrupted):
         run_diary(registry, tiny_recipe, stop_requested=eight_steps_done)
     assert alerts() == []
-    assert Diary.told[-1] == ("finish", {}, "interrupted")
-    Diary.told.clear()
+    assert Diary.recorded[-1] == ("finish", {}, "interrupted")
+    Diary.recorded.clear()
     run_diary(registry, tiny_recipe, resume=True)
-    assert Diary.told[0][1].step == 8
-    assert Diary.told[-1][2] == "finished"
+    assert Diary.recorded[0][1].step == 8
+    assert Diary.recorded[-1][2] == "finished"
 
 
 @pytest.mark.parametrize("place", ["start", "log", "alert", "finish"])
@@ -172,7 +172,7 @@ def test_a_tracker_that_raises_is_disabled_and_training_continues(
     monkeypatch.setenv("DIARY_API_KEY", KEY)
     run_diary(registry, tiny_recipe, f"trackers=[{{name: diary, fails_at: {place}}}]")
     assert json.loads(Path("run/manifest.json").read_text())["status"] == "finished"
-    assert Diary.told[-1][0] == place
+    assert Diary.recorded[-1][0] == place
     messages = [line for line in capsys.readouterr().err.splitlines() if "diary" in line]
     assert messages == [
         "The tracker 'diary' failed and is switched off; the run continues. "
@@ -185,9 +185,9 @@ def test_trackers_change_nothing_and_may_be_added_on_resume(
 ) -> None:
     with pytest.raises(Interrupted):
         run_diary(registry, tiny_recipe, "trackers=[]", stop_requested=eight_steps_done)
-    assert Diary.told == []
+    assert Diary.recorded == []
     run_diary(registry, tiny_recipe, resume=True)
-    assert Diary.told[-1][2] == "finished"
+    assert Diary.recorded[-1][2] == "finished"
     tracked = Path("run").rename("tracked")
     run_diary(registry, tiny_recipe, "trackers=[]")
     assert [record.get("loss") for record in log()] == [r.get("loss") for r in log(tracked)]
@@ -273,8 +273,8 @@ def test_wandb_offline_files_contain_the_log_and_no_key(
     assert (run.project, run.display_name, run.job_type) == ("sentikit", "run", "train")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["training"] == {"epochs": 2, "batch_size": 16, "lr": 1e-3, "log_every": 1}
-    told = [r.alert for r in records if r.WhichOneof("record_type") == "alert"]
-    assert [alert.title for alert in told] == ["Run finished"]
+    alerts = [r.alert for r in records if r.WhichOneof("record_type") == "alert"]
+    assert [alert.title for alert in alerts] == ["Run finished"]
     assert next(r.exit for r in records if r.WhichOneof("record_type") == "exit").exit_code == 0
     summary = {
         item.key: json.loads(item.value_json)

@@ -56,7 +56,7 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
 
 
 @pytest.mark.parametrize(
-    ("train_rows", "validation_rows", "settings", "said"),
+    ("train_rows", "validation_rows", "settings", "message"),
     [
         (POSITIVE[:9] + OTHER[:9], POSITIVE[9:] + OTHER[9:], {}, "Only 6 validation texts"),
         (
@@ -116,11 +116,11 @@ def test_training_warns_about_suspicious_data(
     train_rows: list[str],
     validation_rows: list[str],
     settings: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     result = train(recipe(tiny_encoder, train_rows, validation_rows, **settings))
     assert result.exit_code == 0, result.output
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_sound_data_cause_no_warning(tiny_encoder: Path) -> None:

@@ -17,11 +17,11 @@ def annotator_agreement(checks: Sequence[Check], labels: Sequence[str]) -> dict[
     Krippendorff's alpha (nominal) over all, by the library `krippendorff` where it is installed.
     """
     names = sorted({c.annotator for c in checks if c.label is not None})
-    said: dict[Any, dict[str, str]] = {}
+    by_text: dict[Any, dict[str, str]] = {}
     for check in checks:
         if check.label is not None:
-            said.setdefault(check.key, {})[check.annotator] = check.label
-    shared = [answers for answers in said.values() if len(answers) > 1]
+            by_text.setdefault(check.key, {})[check.annotator] = check.label
+    shared = [answers for answers in by_text.values() if len(answers) > 1]
     pairs = {}
     for number, one in enumerate(names):
         for other in names[number + 1 :]:

@@ -195,8 +195,10 @@ def _ask_here(annotation: Annotation) -> None:
             if key == "u":
                 state = annotation.undo()
             elif key == "m":
-                said = _printable(annotation.reveal(item["row"])["predicted"] or "")
-                click.echo(f"The model says {said}." if said else "No model has labelled it.")
+                predicted = _printable(annotation.reveal(item["row"])["predicted"] or "")
+                click.echo(
+                    f"The model says {predicted}." if predicted else "No model has labelled it."
+                )
                 revealed = True
             elif key == "g":
                 click.echo(_printable(annotation.guidelines) or "There are no guidelines.")

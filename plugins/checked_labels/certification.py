@@ -86,14 +86,14 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     return Matched(checked, checks, rows)
 
 
-def describe_task(said: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
+def describe_task(predicted: NDArray[np.int16], truth: NDArray[np.int64], target: float) -> str:
     """Describe what the checked texts alone say about a target, before the pile is labelled."""
     from scipy.stats import beta
 
-    n, wrong = len(truth), int((said != truth).sum())
+    n, wrong = len(truth), int((predicted != truth).sum())
     error, limit = wrong / n, 1 - target
     line = f"On {n} checked texts {wrong} labels are wrong ({error:.1%})."
-    if error <= limit:
+    if error <= limit + 1e-9:  # 1 - 0.8 is less than 0.2
         return line + f" That meets accuracy {target:g} without leaving out any row."
     needed = least_abstention(error, limit)
     surely = least_abstention(float(beta.ppf(0.05, wrong, n - wrong + 1)), limit)
@@ -125,11 +125,11 @@ def describe_need(
     accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
     pile = np.resize(confidence, min(rows, _MOST_PLANNED))
     numbers = [checks, *(more for more in _MORE if more > checks)][:3]
-    said = [
+    forecasts = [
         f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
         for row in plan(pile, accuracy, [target], level, numbers)
     ]
-    return f"Forecast of the share that is certified: {', '.join(said)}."
+    return f"Forecast of the share that is certified: {', '.join(forecasts)}."
 
 
 def fingerprint(description: Any) -> str:
@@ -321,11 +321,11 @@ def agreed(
     rows = pile.rows
     drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
     order = np.array([cheap.classes.index(label) for label in classifier.labels] + [-1])
-    said = order[job.ask(name, drawn).labels.labels.astype(np.int64)]
+    llm_labels = order[job.ask(name, drawn).labels.labels.astype(np.int64)]
     certificate = certify_agreement(
         cheap.confidence,
         cheap.confidence[drawn],
-        cheap.labels[drawn] == said[drawn],
+        cheap.labels[drawn] == llm_labels[drawn],
         agreement=agreement,
         level=level,
     )

@@ -104,11 +104,11 @@ class CheckedFile:
         """
         conflicts = self.conflicts()
         if conflicts:
-            said = " and ".join(
+            labels = " and ".join(
                 f"{c.label} ({c.annotator or 'somebody'})" for c in conflicts[0] if c.label
             )
             raise InputError(
-                f"{self.path}: {quoted(conflicts[0][0].text)} is labelled {said}; "
+                f"{self.path}: {quoted(conflicts[0][0].text)} is labelled {labels}; "
                 f"{len(conflicts)} such conflict{'s are' if len(conflicts) > 1 else ' is'} open. "
                 f"Decide with: sentikit annotate --decide --output {self.path}"
             )
@@ -281,20 +281,20 @@ def _fold(check: Check, scheme: LabelScheme, name: str) -> Check:
             f"{name}: {quoted(check.label)} is no label. "
             f"{did_you_mean(check.label, scheme.classes)}"
         )
-    said = None if check.predicted is None else scheme.class_of(check.predicted)
-    return replace(check, label=known, predicted=said)
+    predicted = None if check.predicted is None else scheme.class_of(check.predicted)
+    return replace(check, label=known, predicted=predicted)
 
 
 def _check(row: Mapping[str, Any], text: str, label: str) -> Check:
-    status, said = str(row.get("status") or CHECKED), str(row.get(label) or "").strip()
+    status, answer = str(row.get("status") or CHECKED), str(row.get(label) or "").strip()
     if status not in _STATUSES:
         status = CHECKED
-    if not said and status == CHECKED:
+    if not answer and status == CHECKED:
         status = SKIPPED
     number = _number(row.get("row"))
     return Check(
         text=str(row.get(text) or ""),
-        label=said if status in (CHECKED, DECIDED) and said else None,
+        label=answer if status in (CHECKED, DECIDED) and answer else None,
         status=status,
         row=None if number is None else int(number),
         id=str(row.get("id") or ""),

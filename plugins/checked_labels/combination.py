@@ -115,9 +115,9 @@ def combined(members: Sequence[Labels], rule: Combination = combine) -> Labels:
     labels, confidence = np.empty(len(table), np.int16), np.empty(len(table))
     for start in range(0, len(table), _PIECE):
         piece = slice(start, start + _PIECE)
-        said = _tables(members, piece)
-        joined = rule(said)
-        silent = np.stack([np.isnan(one).any(axis=1) for one in said]).all(axis=0)
+        tables = _tables(members, piece)
+        joined = rule(tables)
+        silent = np.stack([np.isnan(one).any(axis=1) for one in tables]).all(axis=0)
         labels[piece] = np.where(silent, -1, joined.argmax(axis=1))
         joined[silent] = np.nan
         table[piece] = joined  # Overwrites the first member's, to need no more memory.

@@ -283,14 +283,14 @@ def _queued(source: InputFile) -> list[Item]:
 def _item(
     row: Mapping[str, Any], text: str, number: int, inclusion: float | None, group: str
 ) -> Item:
-    sure, said = row.get("confidence"), row.get("predicted_label") or row.get("suggested")
+    sure, predicted = row.get("confidence"), row.get("predicted_label") or row.get("suggested")
     return Item(
         number,
         text,
         str(row.get("id") or ""),
         inclusion,
         group,
-        str(said) if said else None,
+        str(predicted) if predicted else None,
         float(sure) if sure not in (None, "") else None,
     )
 

@@ -116,8 +116,8 @@ def _print(found: Estimates) -> None:
     clear = [d for d in found.differences if d["p_holm"] < 0.05]
     for entry in clear:
         one, other = entry["groups"]
-        said = f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against "
-        click.echo(_printable(f"{said}{one} (p {entry['p_holm']:.3g}, Holm)"))
+        line = f"{entry['class']}: {entry['column']} {other} {entry['difference']:+.1%} against "
+        click.echo(_printable(f"{line}{one} (p {entry['p_holm']:.3g}, Holm)"))
     if found.differences and not clear:
         click.echo("No difference between groups is significant on these checks (Holm, .05).")
 

@@ -269,14 +269,14 @@ def _run(
             look = certifying_look(found, pile, labelling, given["accuracy"], given["level"])
             looks = found.file.planned_looks(look, given["looks"])
             rows = np.unique(found.rows)
-            said = combined([job.ask(name, rows).labels for name in members], rule)
-            truth = found.truth(said.classes)
+            predicted = combined([job.ask(name, rows).labels for name in members], rule)
+            truth = found.truth(predicted.classes)
             # Recorded before anything is shown; an outage up to here does not use up a look.
             found.file.record_look(look, looks)
-            own, target = said.labels[found.rows], given["accuracy"]
+            own, target = predicted.labels[found.rows], given["accuracy"]
             click.echo(describe_task(own, truth, target), err=True)
             level = 1 - (1 - given["level"]) / looks
-            sure, right = said.confidence[found.rows], own == truth
+            sure, right = predicted.confidence[found.rows], own == truth
             click.echo(describe_need(sure, right, pile.rows, target, level), err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:

@@ -63,7 +63,7 @@ def read_labelled(
             )
         columns = {name: group_reader(name, rows) for name in by}
         named = [c.removeprefix(_PREFIX) for c in rows.columns if c.startswith(_PREFIX)]
-        said, sure, shares = list[str](), array("d"), array("f")
+        predicted, sure, shares = list[str](), array("d"), array("f")
         language, number = Language(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
         same: dict[str, str] = {}  # one string per value, shared by its rows
@@ -73,7 +73,7 @@ def read_labelled(
                 named = list(nested)
                 shares.extend([np.nan] * (len(named) * (number - 1)))
             name = str(row.get(LABEL) or "")
-            said.append(same.setdefault(name, name))
+            predicted.append(same.setdefault(name, name))
             if isinstance(nested, dict):
                 shares.extend(_number(nested.get(name)) for name in named)
             else:
@@ -83,22 +83,22 @@ def read_labelled(
             for column, group in columns.items():
                 value = group(where, row)
                 groups[column].append(same.setdefault(value, value))
-    classes = tuple(named) or tuple(sorted(set(said) - {""}))
+    classes = tuple(named) or tuple(sorted(set(predicted) - {""}))
     if len(classes) < 2:
         raise InputError(f"{path} has fewer than two classes; estimates need at least two.")
     table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
-    labels = _labels(classes, said, table.reshape(number, len(classes)), np.array(sure))
+    labels = _labels(classes, predicted, table.reshape(number, len(classes)), np.array(sure))
     return ReadTable(source, labels, groups, number, language)
 
 
 def _labels(
     classes: tuple[str, ...],
-    said: Sequence[str],
+    predicted: Sequence[str],
     table: NDArray[Any],
     sure: NDArray[np.float64],
 ) -> Labels:
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers.get(name, -1) for name in said], np.int16)
+    labels = np.array([numbers.get(name, -1) for name in predicted], np.int16)
     silent = np.isnan(table).any(axis=1)
     table[silent] = labels[silent, None] == np.arange(len(classes))
     table[silent & (labels < 0)] = 1 / len(classes)
@@ -168,12 +168,12 @@ def write_queue(
 
 
 def _prediction(labels: Labels, number: int) -> Prediction:
-    said = int(labels.labels[number])
-    if said < 0:
+    label = int(labels.labels[number])
+    if label < 0:
         return Prediction(None)
     shares = labels.probabilities[number].astype(float)
     known = None if np.isnan(shares).any() else dict(zip(labels.classes, shares, strict=True))
-    return Prediction(labels.classes[said], known, float(labels.confidence[number]))
+    return Prediction(labels.classes[label], known, float(labels.confidence[number]))
 
 
 def _sure(labels: Labels, number: int) -> float | None:

@@ -393,10 +393,10 @@ class Preparation:
                 for example in self.examples(use):
                     stream.write(example.line)
         for use in self.splits:
-            said = self._keep / _kept(use)
-            if said.is_file() and not (folder / said.name).exists():
-                with atomic_writer(folder / said.name, "wb") as stream:
-                    stream.write(said.read_bytes())
+            kept = self._keep / _kept(use)
+            if kept.is_file() and not (folder / kept.name).exists():
+                with atomic_writer(folder / kept.name, "wb") as stream:
+                    stream.write(kept.read_bytes())
         return written
 
 

@@ -60,7 +60,7 @@ class FineTuningReporter(RunReporter):
     ) -> None:
         self.stop_requested = stop_requested
         self._memory, self._is_main_process = run.path / MEMORY, is_main_process
-        self._said: set[str] = set()
+        self._shown: set[str] = set()
         self._learning = _LearningBar(is_main_process)
         tracked = TrackedRun(KIND, run.path, components.recipe.values)
         trackers = components.trackers if is_main_process else {}
@@ -69,8 +69,8 @@ class FineTuningReporter(RunReporter):
 
     def say(self, message: str) -> None:
         """Print a message, each one only once."""
-        if self._is_main_process and message not in self._said:
-            self._said.add(message)
+        if self._is_main_process and message not in self._shown:
+            self._shown.add(message)
             super().say(message)
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -186,7 +186,7 @@ class FineTuning:
 
     @cached_property
     def report(self) -> PreparedReport:
-        """What the examples come to; nothing is written.
+        """The report about the examples; nothing is written.
 
         Raises:
             InputError: the provider would refuse them.
@@ -328,8 +328,8 @@ class FineTuning:
         """A hash of the data, the base model and the settings."""
         digests = {use: split.digest for use, split in self.report.splits.items()}
         identity = dict(self.components.fine_tuner.identity())
-        said = json.dumps([self.components.provider, identity, digests], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        canonical = json.dumps([self.components.provider, identity, digests], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _plan(self) -> RunPlan:
         """Return the plan of the run."""

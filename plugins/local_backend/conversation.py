@@ -63,13 +63,13 @@ class Conversation:
 
     def _find_ending(self) -> Tokens:
         """Return the special token after an answer in the template, or the end-of-text token."""
-        spoken = [
+        example = [
             {"role": "user", "content": _QUESTION},
             {"role": "assistant", "content": _ANSWER},
         ]
-        behind = self._rendered(spoken, prompt=False).rpartition(_ANSWER)[2]
+        after = self._rendered(example, prompt=False).rpartition(_ANSWER)[2]
         added = self._tokenizer.added_tokens_decoder
-        for token in self._tokenizer(behind, add_special_tokens=False).input_ids:
+        for token in self._tokenizer(after, add_special_tokens=False).input_ids:
             if token in added and added[token].special:
                 return (token,)
         end = self._tokenizer.eos_token_id

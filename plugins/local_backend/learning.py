@@ -137,13 +137,13 @@ def read_conversations(
     ends, answers, gold = [], [], []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            *asked, said = (Message(**message) for message in json.loads(line)["messages"])
-            answer = conversation.answer(said.content)
-            tokens += conversation.prompt(asked)
+            *prompt, label = (Message(**message) for message in json.loads(line)["messages"])
+            answer = conversation.answer(label.content)
+            tokens += conversation.prompt(prompt)
             tokens += answer
             ends.append(len(tokens))
             answers.append(len(answer))
-            gold.append(classes.index(said.content))
+            gold.append(classes.index(label.content))
     inputs = LearntConversations(
         np.array(tokens, np.int32), np.array(ends), np.array(answers), shown
     )

@@ -138,8 +138,8 @@ class OpenAIBackend(BatchBackend):
 
     def parameters(self, request: ChatRequest) -> Mapping[str, Any]:
         """Return the body that is sent, without model and messages."""
-        told = ("model", "messages", "input")
-        return {k: v for k, v in self.body(request).items() if k not in told}
+        left_out = ("model", "messages", "input")
+        return {k: v for k, v in self.body(request).items() if k not in left_out}
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """Return the body that is sent."""
@@ -262,8 +262,8 @@ class OpenAIBackend(BatchBackend):
         message = ""
         if state == "failed":
             errors = getattr(found.errors, "data", None) or []
-            said = (getattr(error, "message", None) for error in errors)
-            reasons = dict.fromkeys(str(reason) for reason in said if reason)
+            messages = (getattr(error, "message", None) for error in errors)
+            reasons = dict.fromkeys(str(reason) for reason in messages if reason)
             message = connection.safe("; ".join(reasons) or "no reason given.")
         elif state == "done" and found.status != "completed":
             message = f"{found.status} with {completed:,} of {total:,} requests answered."
@@ -297,8 +297,8 @@ class OpenAIBackend(BatchBackend):
                 return self.read_answer(body, ChatRequest((), labels), {})
             except BackendError as error:
                 return error.message
-        said = read_error(value).message or read_error(body).message
-        return safe(said or json.dumps(value.get("error") or body))
+        message = read_error(value).message or read_error(body).message
+        return safe(message or json.dumps(value.get("error") or body))
 
     async def examine(self) -> Mapping[str, Any]:
         """Return what the server can do, for ``sentikit doctor``."""

@@ -309,7 +309,7 @@ class FailedResponse:
         return read_error(self.value)
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """The server's message, without HTML tags."""
         return _TAG.sub(" ", self.error.message or self.text).strip() or "no reason given"
 
@@ -336,37 +336,37 @@ def failed_status(
     `safe` removes keys from the server's message; `answered` means that this key worked before.
     """
     status, headers = failed.status, failed.headers
-    said = safe(failed.said)
+    message = safe(failed.message)
     if status == 403 and service == FINE_TUNING:
         return FatalError(
             f"{settings.address} does not let this key's organisation fine-tune {settings.model} "
-            f"({said}). Use another key (--set {settings.section}.key_variable=NAME), or "
+            f"({message}). Use another key (--set {settings.section}.key_variable=NAME), or "
             "train on this machine with the provider local."
         )
-    if status == 403 and (answered or "logprob" in said.lower() or _MODERATION.search(said)):
-        return RejectedError(f"The server refused the request (403): {said}")
+    if status == 403 and (answered or "logprob" in message.lower() or _MODERATION.search(message)):
+        return RejectedError(f"The server refused the request (403): {message}")
     if status in (401, 403):
-        return RefusedKeyError(_refused_key(settings, status, said))
+        return RefusedKeyError(_refused_key(settings, status, message))
     if status == 402 or failed.error.codes & _NO_CREDIT:
         return FatalError(
-            f"{settings.address} refuses for lack of credit or quota ({said}). Check the account's "
-            "billing, then continue with --resume."
+            f"{settings.address} refuses for lack of credit or quota ({message}). Check the "
+            "account's billing, then continue with --resume."
         )
-    if status in (400, 404, 405) and _RESPONSES_ONLY.search(said):
+    if status in (400, 404, 405) and _RESPONSES_ONLY.search(message):
         return FatalError(
-            f"{settings.address} does not offer {settings.model!r} as chat completions ({said}). "
-            f"Use the Responses API: --set {settings.section}.api=responses."
+            f"{settings.address} does not offer {settings.model!r} as chat completions "
+            f"({message}). Use the Responses API: --set {settings.section}.api=responses."
         )
     if status in (404, 405):
-        return _not_found(settings, failed, said, service)
+        return _not_found(settings, failed, message, service)
     if status == 429:
         exhausted = bool(_resets(headers))
         return RetryableError(
-            f"Too many calls (429): {said}", "rate_limit", _wait(headers), exhausted
+            f"Too many calls (429): {message}", "rate_limit", _wait(headers), exhausted
         )
     if status in _BUSY or status >= 500:
-        return RetryableError(f"The server failed ({status}): {said}", "server", _wait(headers))
-    return RejectedError(f"The server refused the request ({status}): {said}")
+        return RetryableError(f"The server failed ({status}): {message}", "server", _wait(headers))
+    return RejectedError(f"The server refused the request ({status}): {message}")
 
 
 def unreachable(
@@ -451,26 +451,26 @@ def not_a_server(
     )
 
 
-def _refused_key(settings: ServerSettings, status: int, said: str) -> str:
+def _refused_key(settings: ServerSettings, status: int, message: str) -> str:
     name, section = settings.key_variable, settings.section
     if find_key(name) is None and not settings.header_variables:
         return (
-            f"{settings.address} requires a key ({status}: {said}), but {name} is not set. Set it "
-            f"in the environment or in a file .env, or name another variable with --set "
+            f"{settings.address} requires a key ({status}: {message}), but {name} is not set. Set "
+            f"it in the environment or in a file .env, or name another variable with --set "
             f"{section}.key_variable=NAME."
         )
     return (
-        f"{settings.address} refused the key in {name} ({status}: {said}). Check the key, or name "
-        f"another variable with --set {section}.key_variable=NAME."
+        f"{settings.address} refused the key in {name} ({status}: {message}). Check the key, or "
+        f"name another variable with --set {section}.key_variable=NAME."
     )
 
 
 def _not_found(
-    settings: ServerSettings, failed: FailedResponse, said: str, service: str
+    settings: ServerSettings, failed: FailedResponse, message: str, service: str
 ) -> FatalError:
-    if isinstance(failed.value, Mapping) and "model" in said.lower():
+    if isinstance(failed.value, Mapping) and "model" in message.lower():
         return UnknownModelError(
-            f"{settings.address} has no model {settings.model!r} ({said}). List its models with "
+            f"{settings.address} has no model {settings.model!r} ({message}). List its models with "
             f"sentikit doctor{_doctor_option(settings)}."
         )
     return FatalError(

@@ -51,7 +51,7 @@ class OpenAIFineTuner(FineTuner):
         return FineTuningLimits(fewest_examples=_FEWEST, most_bytes=_MOST_BYTES)
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the address, the model, and what the job is told."""
+        """Return the address, the model, and the job's settings."""
         settings = self.settings
         return {
             "url": settings.address,

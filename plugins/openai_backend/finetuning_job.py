@@ -83,7 +83,7 @@ class RemoteJob:
         if not identifier:
             return None
         supervised = as_mapping(as_mapping(job.get("method")).get("supervised"))
-        told = as_mapping(supervised.get("hyperparameters") or job.get("hyperparameters"))
+        reported = as_mapping(supervised.get("hyperparameters") or job.get("hyperparameters"))
         error = job.get("error")
         files = (
             as_text(as_mapping(f).get("id")) or as_text(f) for f in as_list(job.get("result_files"))
@@ -96,7 +96,7 @@ class RemoteJob:
             model=as_text(job.get("fine_tuned_model")),
             tokens=as_count(job.get("trained_tokens")),
             files=tuple(file for file in files if file),
-            hyperparameters={key: v for key, v in told.items() if v is not None},
+            hyperparameters={key: v for key, v in reported.items() if v is not None},
         )
 
 
@@ -354,10 +354,10 @@ class JobFollower:
         identifier = as_text(getattr(uploaded, "id", None))
         status = as_text(getattr(uploaded if whole is None else whole, "status", None))
         if not identifier or status == "error":
-            said = as_text(getattr(uploaded, "status_details", None)) or status or "no status"
+            details = as_text(getattr(uploaded, "status_details", None)) or status or "no status"
             raise SentikitError(
                 f"The server received {path.name} but created no file "
-                f"({self._connection.safe(said)}). Try again with --resume."
+                f"({self._connection.safe(details)}). Try again with --resume."
             )
         return identifier
 
@@ -411,8 +411,8 @@ class JobFollower:
         if settings.suffix is not None:
             body["suffix"] = settings.suffix
         if settings.wandb is not None:
-            said = settings.wandb.model_dump(exclude_none=True)
-            body["integrations"] = [{"type": "wandb", "wandb": said}]
+            wandb = settings.wandb.model_dump(exclude_none=True)
+            body["integrations"] = [{"type": "wandb", "wandb": wandb}]
         return body
 
     async def _follow(self, identifier: str, events: EventStream) -> RemoteJob | None:

@@ -81,10 +81,10 @@ async def check_key(connection: Connection[OpenAISettings]) -> None:
 
 def _memory_key(connection: Connection[OpenAISettings], session: BackendSession) -> str:
     settings = connection.settings
-    told: list[Any] = [settings.guarantee, settings.reasoning_effort, settings.extra_body]
+    choices: list[Any] = [settings.guarantee, settings.reasoning_effort, settings.extra_body]
     if settings.api != "chat" or not session.probabilities:
-        told += [settings.api, session.probabilities]
-    return f"openai {settings.address} {settings.model} {json.dumps(told, sort_keys=True)}"
+        choices += [settings.api, session.probabilities]
+    return f"openai {settings.address} {settings.model} {json.dumps(choices, sort_keys=True)}"
 
 
 class Probe:
@@ -191,23 +191,23 @@ class Probe:
 
     def _corrected(self, abilities: Abilities, error: RejectedError) -> Abilities:
         """Return the abilities without the one that a refusal names; raise if it names none."""
-        said, model = error.message, self.connection.settings.model
+        message, model = error.message, self.connection.settings.model
         if self._too_short(error):
             return abilities
-        if "logprob" in said.lower() and abilities.top_logprobs:
-            return self._fewer_logprobs(abilities, said)
-        if "temperature" in said and abilities.temperature:
+        if "logprob" in message.lower() and abilities.top_logprobs:
+            return self._fewer_logprobs(abilities, message)
+        if "temperature" in message and abilities.temperature:
             self.session.say(f"{model} takes no temperature; it is left out.")
             return replace(abilities, temperature=False)
-        if abilities.limit_key in said and abilities.limit_key == "max_completion_tokens":
+        if abilities.limit_key in message and abilities.limit_key == "max_completion_tokens":
             return replace(abilities, limit_key="max_tokens")
-        raise FatalError(f"{self.connection.settings.address}: {said}") from error
+        raise FatalError(f"{self.connection.settings.address}: {message}") from error
 
-    def _fewer_logprobs(self, abilities: Abilities, said: str) -> Abilities:
+    def _fewer_logprobs(self, abilities: Abilities, message: str) -> Abilities:
         """Ask for as many as the refusal allows, or for none."""
-        named = [int(number) for number in re.findall(r"\b\d{1,2}\b", said.partition(": ")[2])]
+        named = [int(number) for number in re.findall(r"\b\d{1,2}\b", message.partition(": ")[2])]
         fewer = max((n for n in named if 0 < n < abilities.top_logprobs), default=0)
-        if not fewer and "top_logprobs" in said and abilities.top_logprobs > _FEW_ALTERNATIVES:
+        if not fewer and "top_logprobs" in message and abilities.top_logprobs > _FEW_ALTERNATIVES:
             fewer = _FEW_ALTERNATIVES
         if not fewer:
             self.session.say(
@@ -238,10 +238,10 @@ class _Memory:
     probabilities = True
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, message: str) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
     async def reserve(self, most: Usage) -> None:
         return
@@ -284,7 +284,7 @@ async def examine(connection: Connection[OpenAISettings]) -> Mapping[str, Any]:
     report["probabilities"] = abilities.top_logprobs > 0
     report["temperature"] = abilities.temperature
     report["limit_key"] = abilities.limit_key
-    report["warnings"] = memory.said
+    report["warnings"] = memory.messages
     return report
 
 

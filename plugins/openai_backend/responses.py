@@ -145,10 +145,10 @@ def read_completion(value: Any) -> Completion | None:
         return None
     message = choice.get("message", choice.get("text"))
     fields = as_mapping(message)
-    said = message if isinstance(message, str) else fields.get("content")
+    content = message if isinstance(message, str) else fields.get("content")
     refusal = fields.get("refusal")
     return Completion(
-        text=_content(said),
+        text=_content(content),
         arguments=_arguments(fields),
         refusal=refusal if isinstance(refusal, str) else "",
         finish_reason=as_text(choice.get("finish_reason")),
@@ -310,7 +310,7 @@ def label_log_probabilities(
     """
     start = _label_start("".join(token.text for token in tokens))
     found: dict[str, float] = {}
-    said, path, offset = "", 0.0, 0
+    prefix, path, offset = "", 0.0, 0
     for token in tokens:
         before, offset = offset, offset + len(token.text)
         if offset <= start:
@@ -319,14 +319,14 @@ def label_log_probabilities(
         for alternative, log in token.alternatives.items():
             if not alternative.startswith(skipped):
                 continue
-            fits = _fitting(said + alternative[len(skipped) :], labels)
+            fits = _fitting(prefix + alternative[len(skipped) :], labels)
             if len(fits) == 1:
                 _add(found, fits[0], path + log)
-        said += token.text[len(skipped) :]
+        prefix += token.text[len(skipped) :]
         if token.log is None:
             break
         path += token.log
-        if said.strip() and len(_fitting(said, labels)) < 2:
+        if prefix.strip() and len(_fitting(prefix, labels)) < 2:
             break
     # Rounding, or a spelling listed twice, may give a sum above 1.
     return {label: min(log, 0.0) for label, log in found.items()} or None
@@ -340,9 +340,9 @@ def _label_start(text: str) -> int:
     return len(text) - len(text.lstrip())
 
 
-def _fitting(said: str, labels: Sequence[str]) -> list[str]:
-    """Return the labels that `said` begins, or that it has completed."""
-    start = said.lstrip(" \n\t\"'*").casefold()
+def _fitting(prefix: str, labels: Sequence[str]) -> list[str]:
+    """Return the labels that `prefix` begins, or that it has completed."""
+    start = prefix.lstrip(" \n\t\"'*").casefold()
     if not start:
         return []
     whole = start.rstrip(" \n\t\"'*.!}")

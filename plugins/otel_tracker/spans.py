@@ -48,7 +48,7 @@ def call_attributes(call: LLMCall, session: str, system: str, texts: bool) -> At
         attributes[SpanAttributes.LLM_RESPONSE_MODEL_NAME] = call.answer.model
     attributes[SpanAttributes.LLM_FINISH_REASON] = call.answer.finish_reason
     if texts:
-        attributes |= _said(call.answer)
+        attributes |= _output(call.answer)
     # A cached answer was counted and paid for earlier.
     if not call.cached:
         attributes |= _bill(call.answer, call.cost)
@@ -86,13 +86,13 @@ def _prompt(messages: Sequence[Message]) -> Attributes:
     return attributes
 
 
-def _said(answer: Answer) -> Attributes:
-    said = answer.raw or answer.text
+def _output(answer: Answer) -> Attributes:
+    output = answer.raw or answer.text
     place = f"{SpanAttributes.LLM_OUTPUT_MESSAGES}.0"
     return {
-        SpanAttributes.OUTPUT_VALUE: _writable(said),
+        SpanAttributes.OUTPUT_VALUE: _writable(output),
         SpanAttributes.OUTPUT_MIME_TYPE: _TEXT,
-        **_message(place, "assistant", said),
+        **_message(place, "assistant", output),
     }
 
 

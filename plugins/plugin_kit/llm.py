@@ -176,12 +176,12 @@ def check_fine_tuner(fine_tuner_class: type[FineTuner], settings: Mapping[str, A
 
 
 def _check_identity(name: str, fine_tuner: FineTuner) -> None:
-    said = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
+    identity = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
     again = json.dumps(fine_tuner.identity(), sort_keys=True, allow_nan=False)
-    require(said == again, f"{name}.identity() differs for the same settings.")
+    require(identity == again, f"{name}.identity() differs for the same settings.")
     for variable, value in os.environ.items():
         secret = variable.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD"))
-        leaks = secret and len(value) >= 8 and value in said
+        leaks = secret and len(value) >= 8 and value in identity
         require(not leaks, f"{name}.identity() holds the secret in {variable}.")
 
 

@@ -55,11 +55,11 @@ class Labeller:
         self.failed = 0
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Return a table with the labels behind its columns."""
+        """Return a table with the labels after its columns."""
         return self.label(table)
 
     def label(self, table: pa.Table, session: Session | None = None) -> pa.Table:
-        """Return a table with the labels behind its columns.
+        """Return a table with the labels after its columns.
 
         Args:
             table: with a column of texts; a row without text gets no label.
@@ -76,9 +76,9 @@ class Labeller:
         if taken := [name for name in table.column_names if name in names]:
             raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
         texts = table.column(column).cast(pa.large_string()).to_pylist()
-        said = list(self._predictions([text or "" for text in texts], session))
-        self.failed += sum(one is not None and one.error is not None for one in said)
-        rows = [self._added.values(one, nested=False) for one in said]
+        predictions = list(self._predictions([text or "" for text in texts], session))
+        self.failed += sum(one is not None and one.error is not None for one in predictions)
+        rows = [self._added.values(one, nested=False) for one in predictions]
         for name in names:
             numeric = name.startswith("probability_") or name == "cost"
             kind = pa.float64() if numeric else pa.string()
@@ -90,6 +90,6 @@ class Labeller:
     ) -> Iterator[Prediction | None]:
         """Yield a prediction per text, None for blank ones; equal texts are classified once."""
         distinct = {text: None for text in texts if text.strip()}
-        said = self._classifier.classify(map(Example, distinct), session)
-        known = dict(zip(distinct, said, strict=True))
+        predictions = self._classifier.classify(map(Example, distinct), session)
+        known = dict(zip(distinct, predictions, strict=True))
         return (known.get(text) for text in texts)

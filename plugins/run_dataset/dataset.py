@@ -110,8 +110,8 @@ class RunPredictions(DatasetLoader):
 def _agreeing(table: RunTable, other: RunTable) -> NDArray[np.bool_]:
     """Mark the rows whose text has the same label in both runs."""
     matched = other.in_classes(table.classes, table.name)
-    said: dict[str, set[int]] = {}
+    labels: dict[str, set[int]] = {}
     for text, number in zip(matched.examples.texts, matched.answers.labels, strict=True):
-        said.setdefault(text, set()).add(int(number))
+        labels.setdefault(text, set()).add(int(number))
     pairs = zip(table.examples.texts, table.answers.labels, strict=True)
-    return np.fromiter((said.get(text) == {int(n)} for text, n in pairs), np.bool_, len(table))
+    return np.fromiter((labels.get(text) == {int(n)} for text, n in pairs), np.bool_, len(table))

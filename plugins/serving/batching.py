@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from sentikit import Prediction
 
-#: Who was just answered often asks again. So long a batch waits for them: a share of the time of
-#: the last batch, and seconds.
+#: Clients that were just answered often ask again. A batch waits for them for this share of the
+#: last batch's time, and at most so many seconds.
 _SHARE_WAITED, _MOST_WAITED = 0.1, 0.01
 
 Classify = Callable[[list[str]], Sequence[Prediction]]
@@ -38,7 +38,7 @@ class Batcher:
         most_texts: texts of one batch.
         most_waiting: texts that may wait; a request beyond them is refused.
         workers: batches classified at the same time.
-        observe: told the size of each batch.
+        observe: called with the size of each batch.
     """
 
     def __init__(

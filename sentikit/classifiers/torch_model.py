@@ -74,10 +74,10 @@ _SHORT_TEXTS = 128
 
 
 def encode(encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Any:
-    """Return what a transformers model makes of word pieces and a padding mask, 1 for a token.
+    """Return the output of a transformers model for word pieces and their mask, 1 for a token.
 
     transformers asks the device whether anything is padded at all, which makes a GPU wait in every
-    pass; a mask with four dimensions it passes on unread.
+    pass; it passes on a mask with four dimensions without reading it.
     """
     if mask.device.type != "cuda":
         return encoder(input_ids=input_ids, attention_mask=mask)
@@ -93,9 +93,9 @@ def encode(encoder: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Any:
 
 
 def takes_ready_mask(encoder: PreTrainedModel) -> bool:
-    """Say whether `additive_mask` says all that is masked in an encoder's attention."""
+    """Return whether `additive_mask` covers everything that the encoder's attention masks."""
     config = encoder.config
-    if getattr(config, "is_decoder", False):  # It also masks the tokens to come.
+    if getattr(config, "is_decoder", False):  # It also masks later tokens.
         return False
     return config.model_type in _PADDING_ONLY and config._attn_implementation == "sdpa"
 
@@ -160,7 +160,7 @@ class TorchPredictor:
         ]
 
 
-#: Held while the number of threads that torch gives to new threads is not the process's own.
+#: Held while torch's number of threads for new threads differs from that of the process.
 _starting = threading.Lock()
 
 
@@ -199,7 +199,7 @@ def _in_threads(
                     futures.append(pool.submit(work, item))
                     started.acquire()
             finally:
-                torch.set_num_threads(threads)  # Threads to come take the number set last.
+                torch.set_num_threads(threads)  # New threads take the number set last.
         for future in futures:
             future.result()
     return [found[number] for number in range(len(found))]
@@ -250,6 +250,6 @@ class _OneDnnLinear(TorchFunctionMode):
 
 
 def _suits(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
-    """Say whether it is float32 rows, weights and bias, as layers call it."""
+    """Return whether the arguments are float32 rows, weights and bias, as layers pass them."""
     complete = len(args) == 3 or (len(args) == 2 and "bias" in given)
     return complete and args[0].dtype == torch.float32 and args[0].ndim > 1 and args[0].numel() > 0

@@ -335,10 +335,13 @@ def _best(
         rest = {1: "the other run", 2: "both others"}.get(len(others), f"all {len(others)} others")
         return f"Use {_scored(best)}: it is significantly better than {rest} ({evidence})."
     equals = [run.name for run in level if run is not best]
-    listed = ", ".join(equals[:3]) + (f" and {len(equals) - 3} more" if len(equals) > 3 else "")
+    names = equals[:3] + ([f"{len(equals) - 3} more"] if len(equals) > 3 else [])
+    differs = f"difference from {names[0]} is"
+    if len(names) > 1:
+        differs = f"differences from {', '.join(names[:-1])} and {names[-1]} are"
     unknown = " Its cost is unknown." if best.cost.total is None else ""
     return (
-        f"Use {_scored(best)}: it scores highest, but its difference from {listed} is not "
+        f"Use {_scored(best)}: it scores highest, but its {differs} not "
         f"significant on these texts ({evidence}).{unknown}"
     )
 

@@ -211,8 +211,9 @@ def _members(recipe: Mapping[str, Any]) -> list[str]:
     strategy, cascade, vote = (recipe.get(key) or {} for key in ("strategy", "cascade", "vote"))
     named = [strategy.get("adviser"), strategy.get("encoder")]
     named += [cascade.get("encoder"), cascade.get("llm"), *(cascade.get("members") or [])]
-    tuned = (recipe.get("llm") or {}).get("model")
+    tuned, evaluated = (recipe.get("llm") or {}).get("model"), str(recipe.get("model") or "")
     named += [tuned] if _tuned_here(tuned) else []
+    named += [evaluated] if evaluated and _manifest_of(evaluated) else []
     return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
 
 

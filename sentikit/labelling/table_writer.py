@@ -225,10 +225,10 @@ def _delimited_writer(
     known, made = frozenset(columns), without_formula if spreadsheet_safe else None
     writer.writerow(map(made, [*columns, *added]) if made else [*columns, *added])
 
-    def write(row: Record, said: Record) -> None:
+    def write(row: Record, predicted: Record) -> None:
         _refuse_late(row, known)
         cells = [v if type(v) is str else _cell(v) for v in map(row.get, columns)]
-        cells += [_number(said[column], column) for column in added]
+        cells += [_number(predicted[column], column) for column in added]
         writer.writerow(map(made, cells) if made else cells)
 
     return write
@@ -273,8 +273,8 @@ def _plain(value: Any) -> Any:
 
 
 def _json_writer(stream: IO[str]) -> Write:
-    def write(row: Record, said: Record) -> None:
-        record = {**{name: _plain(value) for name, value in row.items()}, **said}
+    def write(row: Record, predicted: Record) -> None:
+        record = {**{name: _plain(value) for name, value in row.items()}, **predicted}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
         stream.write(line + "\n")
 
@@ -314,9 +314,9 @@ def _parquet_writer(
             ) from error
         rows.clear()
 
-    def write(row: Record, said: Record) -> None:
+    def write(row: Record, predicted: Record) -> None:
         _refuse_late(row, known)
-        rows.append({**dict.fromkeys(columns), **row, **said})
+        rows.append({**dict.fromkeys(columns), **row, **predicted})
         if len(rows) >= _ROWS_PER_GROUP:
             flush()
 

@@ -46,25 +46,25 @@ def picodollars(dollars: float) -> int:
 class LongPrompt(ComponentSettings):
     """Price factors for requests with a long prompt."""
 
-    over: int
-    prompt: float = 1
-    completion: float = 1
+    over: int = Field(description="tokens of a prompt above which the factors apply")
+    prompt: float = Field(1, description="factor on the prices of prompt tokens")
+    completion: float = Field(1, description="factor on the price of completion tokens")
 
 
 class TierPrices(ComponentSettings):
     """Prices of a service tier, in USD per million tokens."""
 
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
-    cached: float | None = Field(None, ge=0)
-    cache_writes: float | None = Field(None, ge=0)
+    prompt: float = Field(ge=0, description="of prompt tokens")
+    completion: float = Field(ge=0, description="of answers' tokens, reasoning included")
+    cached: float | None = Field(None, ge=0, description="read from a cache; null: as prompt")
+    cache_writes: float | None = Field(None, ge=0, description="written to it; null: as prompt")
 
 
 class Prices(TierPrices):
     """Prices in USD per million tokens; also the form of a recipe's ``llm.prices``."""
 
-    tiers: dict[str, float | TierPrices] = Field(default_factory=dict)
-    long_prompt: LongPrompt | None = None
+    tiers: dict[str, float | TierPrices] = Field({}, description="of a service tier, or a factor")
+    long_prompt: LongPrompt | None = Field(None, description="factors for long prompts")
 
     def cost(self, usage: Usage | None, tier: str | None = None) -> int | None:
         """Return the cost of `usage` in picodollars; None where it or the price is unknown."""

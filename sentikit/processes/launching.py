@@ -253,14 +253,14 @@ def typed_command(
 def resumable(
     context: click.Context,
     path: Path | None,
-    told: str = "Stopping. Ctrl-C again stops at once.",
+    message: str = "Stopping. Ctrl-C again stops at once.",
 ) -> Iterator[Callable[[], bool]]:
     """Stop in good order at the first Ctrl-C (or SIGTERM), and print how to resume.
 
     Args:
         context: the context of the command.
         path: the run or file to resume, or None.
-        told: the message to print at once.
+        message: what to print at once.
     """
     signals = [signal.SIGINT]
 
@@ -268,7 +268,7 @@ def resumable(
         signals[:] = [signal.Signals(number)]
         # A launcher also uses SIGTERM to stop the other processes after a failure.
         if is_main_process() and (number == signal.SIGINT or process_count() == 1):
-            click.echo(told, err=True)
+            click.echo(message, err=True)
 
     try:
         with stop_on_signal(tell) as stop_requested:

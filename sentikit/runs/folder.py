@@ -294,9 +294,9 @@ class JsonLinesLog:
             self._stream.flush()
 
     def keep(self, step: int, epochs: int) -> None:
-        """Forget what will come again: what is after `step`, and half a line left by a kill.
+        """Delete records that will be written again: those after `step`, and half a line of a kill.
 
-        An epoch's record bears the number of its last step, but comes after its validation.
+        An epoch's record has the number of its last step, but is written after its validation.
 
         Args:
             step: optimizer steps done.
@@ -304,7 +304,7 @@ class JsonLinesLog:
         """
         if not self._path.exists():
             return
-        # Text may hold other characters that part lines, which JSON leaves as they are.
+        # Texts may contain other line separators, which JSON does not escape.
         *whole, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [
             f"{line}\n"

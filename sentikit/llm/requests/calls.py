@@ -115,7 +115,7 @@ class LLMMember:
         self._asking: dict[bytes, asyncio.Future[None]] = {}
         self._jitter = random.Random()  # noqa: S311 - jitter
         self._rejected_in_a_row = 0
-        self._any_answer = self._queue_said = False
+        self._any_answer = self._queue_reported = False
         self._secrets = tuple(secret_values())
         self.begin()
 
@@ -287,8 +287,8 @@ class LLMMember:
         if timeout is None or not self.pacer.timed_out(episode, answered, timeout):
             return
         self.patience.answered()
-        if self.pacer.limit < before and not self._queue_said:
-            self._queue_said = True
+        if self.pacer.limit < before and not self._queue_reported:
+            self._queue_reported = True
             self._say(
                 f"The server answers about {answered} calls in {timeout:g} s (llm.timeout), too "
                 f"few for {before} at a time. Calls that timed out are made again, "

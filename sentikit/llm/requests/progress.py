@@ -20,7 +20,7 @@ class RequestReporter:
         self._total, self.log = total, log
         self._bar = LiveBar()
         self._began = time.monotonic()
-        self._said: set[str] = set()
+        self._shown: set[str] = set()
         self._tally = Tally()
         self._summed_up = False
 
@@ -62,9 +62,9 @@ class RequestReporter:
         self._bar.update(line=line)
 
     def say(self, message: str) -> None:
-        if message in self._said:
+        if message in self._shown:
             return
-        self._said.add(message)
+        self._shown.add(message)
         if self.log is not None:
             self.log.write({"kind": "message", "message": message})
         self._bar.say(message)
