@@ -130,6 +130,7 @@ TEXT_COLUMNS = click.option(
     shell_complete=complete_column,
     help="The column of the texts, or a path such as review.text; several are joined.",
 )
+SHEET = click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )

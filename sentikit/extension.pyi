@@ -180,6 +180,7 @@ from sentikit.command_options import RATE as RATE
 from sentikit.command_options import RECIPE as RECIPE
 from sentikit.command_options import SETTINGS as SETTINGS
 from sentikit.command_options import OUTPUT as OUTPUT
+from sentikit.command_options import SHEET as SHEET
 from sentikit.command_options import TEXT_COLUMNS as TEXT_COLUMNS
 from sentikit.command_options import DEVICE as DEVICE
 from sentikit.command_options import THREADS as THREADS

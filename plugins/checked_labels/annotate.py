@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, TEXT_COLUMNS
+from sentikit.extension import FILE, SHEET, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +75,7 @@ _LABELS = "negative,neutral,positive"
     help="Instructions that annotators can unfold.",
 )
 @TEXT_COLUMNS
+@SHEET
 @click.option("--terminal", is_flag=True, help="Ask in the terminal instead of on a page.")
 @click.option(
     "--port",
@@ -146,7 +147,7 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
         raise InputError(f"--output {output} is the file to check. Choose another name.")
     written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
     refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
-    source = InputFile(file, None, given["text_columns"])
+    source = InputFile(file, None, given["text_columns"], given["sheet"])
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
     drawn = drawn_items(source, output, options)
     annotator = given["annotator"]
@@ -284,7 +285,10 @@ def _import(path: Path, output: Path) -> None:
     help="Take the rows of a labelled table with the lowest confidence instead. In our benchmark, "
     "training on them was worse than on random rows.",
 )
-def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> None:
+@SHEET
+def sample(
+    file: str, size: int, output: Path, seed: int, least_sure: bool, sheet: str | None
+) -> None:
     """Draw rows of a table, uniformly, for an LLM or for people to label.
 
     A cheap classifier learns the labels of such a sample; see docs/label-a-pile.md.
@@ -300,7 +304,7 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
     from .draws import uniform_draw
     from .pile import scan_pile
 
-    source = InputFile(file)
+    source = InputFile(file, sheet=sheet)
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
     if file == "-":

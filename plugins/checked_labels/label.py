@@ -16,6 +16,7 @@ from sentikit.extension import (
     MAX_COST,
     RATE,
     RESUME,
+    SHEET,
     TEXT_COLUMNS,
     complete_classifier,
     refuse_overlap,
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     "an existing file, but none with checks.",
 )
 @TEXT_COLUMNS
+@SHEET
 @MAX_COST
 @RESUME
 @DEVICE
@@ -145,7 +147,7 @@ def label(context: click.Context, /, **given: Any) -> None:
     members = {x: find_classifier(x, LoadingOptions(given["device"])) for x in named}
     for member in members.values():
         member.check_keys()
-    source = InputFile(given["file"], None, given["text_columns"])
+    source = InputFile(given["file"], None, given["text_columns"], given["sheet"])
     checked = read_checked(given["checked"]) if given["checked"] else None
     pile = scan_pile(source, checked.answers if checked else ())
     if pile.duplicates:
@@ -168,12 +170,8 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             "The pile is read several times, so it cannot come from a pipe. Save it in a file."
         )
-    if not Path(given["file"]).is_file():
-        raise InputError(f"{given['file']} does not exist. Check the path.")
     if output is not None:
         written_kind(output, given["file"])
-        if output.exists() and output.samefile(given["file"]):
-            raise InputError(f"--output {output} is the file to label. Choose another name.")
         _refuse_overlap(given, output)
     if queue := given["review_queue"]:
         written_kind(queue, given["file"])
@@ -207,9 +205,9 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
 
     checked, models = given["checked"], [*given["members"], given["agree_with"]]
     read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
+    refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
     for option, path in written:
         refuse_checks(option, path)
-    refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
 
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from sentikit.command_options import (
     FILE,
     LABEL_MAP,
     REVISION,
+    SHEET,
     TEXT_COLUMNS,
     complete_classifier,
     label_map_of,
@@ -50,7 +51,7 @@ _INPUT = (
         help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
         "file's suffix, text for a pipe.",
     ),
-    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook."),
+    SHEET,
     click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
     click.option(
         "--sql",

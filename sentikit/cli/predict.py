@@ -18,10 +18,10 @@ from sentikit.cli.options import (
     start_processes,
     warn,
 )
-from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
+from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
-from sentikit.files import refuse_unwritable
-from sentikit.processes.launching import resumable
+from sentikit.files import refuse_overlap
+from sentikit.processes.launching import command_arguments, resumable
 from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _MOST_SHARES = 6
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Default: standard output. Replaces an existing file and its certificate; compresses "
     "one named .gz.",
@@ -105,6 +105,7 @@ def predict(
         raise InputError("--resume needs --output, because standard output is not kept.")
     if source.piped:
         _refuse_for_pipe(nproc, batch)
+    _refuse_overlap(source, model, output)
     chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
     # Starting takes seconds, so a missing classifier and a malformed file are reported before.
     found = find_classifier(model, loading, warn)
@@ -138,7 +139,8 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
-        _forget_certificate(output, source.file)
+        if output is not None:
+            _certificate_of(output).unlink(missing_ok=True)
     _report(context, done, classifier, output)
 
 
@@ -165,13 +167,9 @@ def _refuse_without_llm(asks_llm: bool, resume: bool, batch: bool) -> None:
 def _kind_to_write(
     source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
 ) -> str:
-    """Return the kind of table to write; refuse an output that cannot be written."""
+    """Return the kind of table to write."""
     from sentikit.labelling.table_writer import written_kind
 
-    if output is not None and output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and _is_same(output, source.file):
-        raise InputError(f"--output {output} is the file to label. Choose another name.")
     if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
         raise InputError(
             f"--output {output}: {output.suffix} files cannot be written. Use .gz, as in "
@@ -182,15 +180,11 @@ def _kind_to_write(
         raise InputError("Parquet cannot go to standard output. Add --output FILE.parquet.")
     if spreadsheet_safe and kind not in ("csv", "tsv"):
         raise InputError(f"--spreadsheet-safe is for CSV and TSV, but the output is {kind}.")
-    if output is not None:
-        refuse_unwritable(output)
     return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
     """Run a plugin's command for an engine, ``predict-on-ENGINE``, with the given options."""
-    from click.core import ParameterSource
-
     from sentikit.errors import unknown_name
     from sentikit.registry import default_registry
 
@@ -201,19 +195,12 @@ def _predict_on(context: click.Context, engine: str) -> None:
         raise unknown_name("engine", engine, engines)
     command = registry.load("register_commands", before + engine)
     assert isinstance(command, click.Command)
-    own = {parameter.name: parameter for parameter in command.params}
-    typed = ["--", context.params["model"], context.params["file"]]
-    for parameter in context.command.params:
-        name, value = str(parameter.name), context.params.get(str(parameter.name))
-        given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-        if not given or name == "on" or isinstance(parameter, click.Argument):
-            continue
-        several = isinstance(value, tuple) and len(value) > 1
-        if name not in own or several:
-            raise InputError(f"{parameter.opts[-1]} cannot be used with --on {engine}.")
-        if value is not True:
-            typed.insert(0, str(value[0] if isinstance(value, tuple) else value))
-        typed.insert(0, own[name].opts[-1])
+    own = {option for parameter in command.params for option in parameter.opts}
+    typed = command_arguments(context, ["on"])[1:]
+    given = [word for word in typed[: typed.index("--")] if word.startswith("--")]
+    for option in given:
+        if option not in own or given.count(option) > 1:
+            raise InputError(f"{option} cannot be used with --on {engine}.")
     command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
@@ -315,12 +302,9 @@ def _certificate_of(output: Path) -> Path:
     return output.with_suffix(".certificate.json")
 
 
-def _forget_certificate(output: Path | None, file: str) -> None:
-    """Remove the certificate of an earlier table at `output`."""
-    stale = None if output is None else _certificate_of(output)
-    if stale is not None and stale.is_file() and not _is_same(stale, file):
-        stale.unlink()
-
-
-def _is_same(output: Path, file: str) -> bool:
-    return output.exists() and Path(file).is_file() and output.samefile(file)
+def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
+    """Refuse to replace what is read, or to remove it as the certificate of an earlier table."""
+    if output is not None:
+        written = [("--output", output), ("The certificate of --output,", _certificate_of(output))]
+        read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
+        refuse_overlap(written, read)

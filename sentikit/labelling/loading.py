@@ -84,16 +84,9 @@ def find_classifier(
     say: Callable[[str], None] | None = None,
     registry: Registry | None = None,
 ) -> FoundClassifier:
-    """Find a classifier, and refuse a missing one before any heavy import.
+    """Find a classifier, and refuse a missing one, a member or a device before any heavy import.
 
-    Args:
-        name: as for `load`.
-        options: how it will be loaded.
-        say: receives warnings about old keys; by default they are Python's.
-        registry: the registry of components.
-
-    Raises:
-        InputError: no classifier has that name, or a run, a member or a device is missing.
+    `say` gets warnings about old keys instead of Python.
     """
     check_device(options.device)
     return _Loader(registry or default_registry(), options, say or _warn).find(str(name))
@@ -152,7 +145,9 @@ class _Loader:
         try:
             return load_model(name, self._options, self._registry)
         except InputError as error:
-            raise (InputError(f"{error.message} {meant}") if meant else error) from error
+            if not meant:
+                raise
+            raise InputError(f"{error.message} {meant}") from error
 
     def _of_plugin(self, name: str) -> FoundClassifier:
         from sentikit.classifiers.plugin_classifier import untrained_classifier
