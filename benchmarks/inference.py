@@ -75,7 +75,7 @@ class ForPipeline(PreTrainedModel):
 
 def pipeline_arm(run: Path) -> Arm:
     """Return the pipeline at batch 32 in fp32."""
-    classifier = load_encoder(run, LoadingOptions("cpu", "fp32", whole=True))
+    classifier = load_encoder(run, LoadingOptions("cpu", "fp32", exportable=True))
     assert isinstance(classifier.predictor, sentikit.extension.TorchPredictor)
     model = classifier.predictor.model
     config = model.encoder.config

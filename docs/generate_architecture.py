@@ -1,4 +1,4 @@
-"""Draws the core's imports into docs/architecture.md; `--check` only compares."""
+"""The generator of the import drawing in docs/architecture.md; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands' own help; `--check` only says whether it is up to date."""
+"""The generator of docs/cli.md, from the commands' help; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes docs/compare.schema.json from the result types; `--check` only compares."""
+"""The generator of docs/compare.schema.json, from the result types; `--check` only compares."""
 
 from __future__ import annotations
 

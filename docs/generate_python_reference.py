@@ -1,4 +1,4 @@
-"""Writes docs/python.md from the public names' own docstrings; `--check` only compares."""
+"""The generator of docs/python.md, from docstrings of public names; `--check` only compares."""
 
 from __future__ import annotations
 

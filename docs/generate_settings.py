@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the schemas of recipes and plugins; `--check` only compares."""
+"""The generator of docs/settings.md, from schemas of the code; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the study's rows into docs/reproducing-the-study.md; `--check` only compares."""
+"""The generator of the table in docs/reproducing-the-study.md; `--check` only compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws docs/terminal.svg, the README's picture: real commands and what they print.
+"""The generator of docs/terminal.svg, the README's picture: real commands and their output.
 
 Trains the quickstart and the TF-IDF baseline on the embedded demo in a temporary folder; about a
 minute on two cores. The numbers in the picture are those of this machine's run.

@@ -1,4 +1,4 @@
-"""Finds the commands that the documentation shows and checks them against the real ones."""
+"""The commands that the documentation shows, checked against the real ones."""
 
 from __future__ import annotations
 

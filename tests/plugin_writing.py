@@ -1,4 +1,4 @@
-"""Writes third-party distributions as pip would lay them down, and a registry that finds them."""
+"""Third-party distributions as pip would install them, and a registry that finds them."""
 
 from __future__ import annotations
 

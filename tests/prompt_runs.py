@@ -1,4 +1,4 @@
-"""Runs a prompt recipe in a test and writes a run."""
+"""Prompt recipes run by tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs sentikit in separate processes, as users and launchers do, with a time limit on each."""
+"""Separate processes of sentikit, as users and launchers start them, each with a time limit."""
 
 from __future__ import annotations
 

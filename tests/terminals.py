@@ -1,4 +1,4 @@
-"""Runs commands on a pseudo-terminal."""
+"""Commands on a pseudo-terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adviser's prediction comes from a model, a run or a file, and belongs to the texts or not."""
+"""The adviser's prediction: from a model, a run or a file, refused if it is about other texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that keeps every answer."""
+"""The answer journal: one file with every answer."""
 
 from __future__ import annotations
 

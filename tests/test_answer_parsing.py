@@ -1,4 +1,4 @@
-"""Free text is a label only where it is plainly one."""
+"""Parsing of answers: free text is a label only if it clearly names one."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What the code may depend on, checked in its syntax trees."""
+"""The dependencies of the code, checked in its syntax trees."""
 
 from __future__ import annotations
 
 import ast
 import configparser
+import functools
 import inspect
 import re
 import sys
@@ -103,8 +104,13 @@ def module_name(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_of(file: Path) -> Iterator[Import]:
-    yield from _imports(file, ast.parse(file.read_text(encoding="utf-8")), True)
+def syntax_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports_of(file: Path) -> tuple[Import, ...]:
+    return tuple(_imports(file, syntax_of(file), True))
 
 
 def _imports(file: Path, node: ast.AST, at_load: bool) -> Iterator[Import]:
@@ -139,7 +145,7 @@ class TestArrows:
 
     def test_attributes_used_on_the_public_modules_are_public(self) -> None:
         for file in python_files(PLUGINS):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(syntax_of(file)):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                     assert node.value.id != "sentikit", f"{file}: import {node.attr} by name"
 
@@ -170,7 +176,7 @@ class TestArrows:
         named = [str(f) for f in all_imports(CORE) if f.module.startswith("sentikit.plugins")]
         assert named == []
         for file in python_files(CORE):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(syntax_of(file)):
                 text = node.value if isinstance(node, ast.Constant) else None
                 assert not (isinstance(text, str) and "sentikit.plugins." in text), file
 
@@ -362,7 +368,7 @@ class TestShape:
     def test_no_function_is_longer_than_the_limit(self) -> None:
         long = []
         for file in python_files(CORE) + python_files(PLUGINS):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(syntax_of(file)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     # What a docstring says is no reason to say less: only code counts.
                     body = node.body[1:] if ast.get_docstring(node) else node.body
@@ -376,7 +382,7 @@ class TestShape:
         # SystemExit is how SIGTERM comes, KeyboardInterrupt how Ctrl-C does.
         swallowing = []
         for file in python_files(CORE) + python_files(PLUGINS):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(syntax_of(file)):
                 if not (isinstance(node, ast.Try) and node.handlers):
                     continue
                 caught = [ast.unparse(one.type) if one.type else "" for one in node.handlers]
@@ -436,7 +442,7 @@ class TestForeignCode:
         calls = [
             (file, *found)
             for file in python_files(CORE) + python_files(PLUGINS)
-            for found in loading_calls(ast.parse(file.read_text(encoding="utf-8")))
+            for found in loading_calls(syntax_of(file))
         ]
         silent = [f"{file.relative_to(ROOT)}:{line}" for file, line, stated in calls if not stated]
         assert calls

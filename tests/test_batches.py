@@ -1,4 +1,4 @@
-"""Batches: every text once, of like length, the same on any machine and for any sharing."""
+"""Batches: every text once, of similar length, the same on any machine and for any sharing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, whenever a kill comes, and the best weights with them."""
+"""Checkpoints: complete or absent after a kill at any moment, with the best weights."""
 
 from __future__ import annotations
 

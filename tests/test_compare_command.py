@@ -1,4 +1,4 @@
-"""What `sentikit compare` accepts, refuses, prints and advises."""
+"""`sentikit compare`: inputs, refusals, output and advice."""
 
 from __future__ import annotations
 

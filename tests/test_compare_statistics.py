@@ -231,7 +231,9 @@ def test_an_invalid_answer_is_wrong_and_counts_as_its_own_label() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_row_order_changes_nothing_and_swapping_runs_signs_alone(data: st.DataObject) -> None:
+def test_row_order_changes_nothing_and_swapping_runs_changes_only_signs(
+    data: st.DataObject,
+) -> None:
     rows = st.tuples(st.integers(0, 2), st.integers(-1, 2), st.integers(-1, 2))
     table = np.array(data.draw(st.lists(rows, min_size=1, max_size=40)))
     order = np.array(data.draw(st.permutations(range(len(table)))))

@@ -134,7 +134,7 @@ def test_numbers_dates_and_nulls_become_text(server: Server) -> None:
         ("select 'a' as text; delete from reviews", "exactly one SELECT"),
     ],
 )
-def test_what_writes_or_is_no_text_is_refused_and_changes_nothing(
+def test_a_query_that_writes_or_returns_no_text_is_refused_and_changes_nothing(
     server: Server, query: str, sentence: str
 ) -> None:
     with pytest.raises(InputError) as refused:

@@ -1,4 +1,4 @@
-"""The README, the pages in docs and the CLI reference say what is true."""
+"""The README, the pages in docs and the CLI reference: commands, links, recipes and outputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from documented_commands import DocumentedCommand, commands_of, problems_of
+
+from sentikit.recipe.resolving import resolve_recipe
+from sentikit.recipe_checks import recipe_problems
+from sentikit.registry import default_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -109,6 +113,25 @@ Then `sentikit predict` and `sentikit runs shwo`, as `sentikit runs show RUN` sa
     ):
         assert len(found_problems) == bool(expected)
         assert expected in "".join(found_problems)
+
+
+def test_every_recipe_in_the_guides_is_valid() -> None:
+    """Blocks with a title are files; others may leave out the sections that they do not explain."""
+    fence = re.compile(r'^```yaml(?: title="([^"]*)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
+    guides = [page for page in PAGES if page.parent.name != "hooks"]
+    blocks = [(page.stem, *found) for page in guides for found in fence.findall(page.read_text())]
+    for _, title, body in blocks:
+        if title:
+            Path(title).write_text(body, encoding="utf-8")
+    for number, (page, title, body) in enumerate(blocks):
+        path = Path(title or f"{page}-{number}.yaml")
+        if not title:
+            base = "finetune-local-minimal" if "finetune:" in body else "b3-gpt-4o-mini-zero-shot"
+            complete = re.search("^(kind|extends):", body, re.MULTILINE)
+            path.write_text(body if complete else f"extends: {base}\n{body}", encoding="utf-8")
+        problems = recipe_problems(resolve_recipe(str(path)), default_registry())
+        assert list(map(str, problems)) == [], path
+    assert len(blocks) > 9
 
 
 def test_relative_links_in_the_documentation_resolve() -> None:

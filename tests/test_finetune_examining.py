@@ -1,4 +1,4 @@
-"""What a fine-tuning service would refuse is refused here first."""
+"""Refusals of training files that a fine-tuning service would refuse."""
 
 from __future__ import annotations
 

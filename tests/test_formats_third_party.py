@@ -1,4 +1,4 @@
-"""Formats of others: found by their folders, and unable to break what they have no part in."""
+"""Formats of plugins: recognised by their folders; a failing one affects nothing else."""
 
 from __future__ import annotations
 

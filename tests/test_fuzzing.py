@@ -1,4 +1,4 @@
-"""Files that a fuzzer wrote: whatever they hold, nothing fails but in a sentence."""
+"""Fuzzed files: whatever they contain, they are read or refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that a GPU never waits in: the mask, half-precision weights, seeds and recorded passes."""
+"""Training steps without a wait of the GPU: mask, half-precision weights, recorded passes."""
 
 from __future__ import annotations
 

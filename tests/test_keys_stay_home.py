@@ -1,4 +1,4 @@
-"""Keys: planted everywhere, and then searched for in all that a run leaves, prints and sends."""
+"""Keys: set everywhere, then searched for in everything that a run writes, prints and sends."""
 
 from __future__ import annotations
 

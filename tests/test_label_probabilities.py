@@ -1,4 +1,4 @@
-"""Label probabilities out of token log-probabilities, whatever the tokens' borders."""
+"""Label probabilities from token log-probabilities, wherever the tokens' borders are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes: started by us or by a launcher, they speak, stop and fail as one."""
+"""Several processes, started by us or by a launcher: they communicate, stop and fail together."""
 
 from __future__ import annotations
 

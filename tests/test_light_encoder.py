@@ -32,7 +32,7 @@ def test_the_light_backbone_gives_the_same_probabilities_as_transformers(
 ) -> None:
     folder = make_classifier(tmp_path / "model", architecture=architecture, pooling=pooling)
     light = load_encoder(folder, LoadingOptions("cpu", "fp32"))
-    whole = load_encoder(folder, LoadingOptions("cpu", "fp32", whole=True))
+    whole = load_encoder(folder, LoadingOptions("cpu", "fp32", exportable=True))
     assert isinstance(light.predictor.model.encoder, Bert)  # type: ignore[attr-defined]
     assert type(whole.predictor.model.encoder).__module__.startswith("transformers.")  # type: ignore[attr-defined]
     expected = whole.predict_proba(TEXTS)

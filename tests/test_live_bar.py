@@ -1,4 +1,4 @@
-"""The bar of long work: on a terminal it moves, elsewhere only messages are seen."""
+"""Progress bars: live on a terminal, only messages elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cascades and votes that ask a real server now: about what is needed, once, within a budget."""
+"""Live cascades and votes with a real server: only needed requests, once, within a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face hub, served by a stand-in that speaks the hub's API."""
+"""Datasets from the Hugging Face hub, served by a stand-in with the hub's API."""
 
 from __future__ import annotations
 

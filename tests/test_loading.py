@@ -1,4 +1,4 @@
-"""`sentikit.load` takes whatever stands for a classifier."""
+"""`sentikit.load`: every name and path that stands for a classifier."""
 
 from __future__ import annotations
 

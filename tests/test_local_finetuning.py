@@ -1,4 +1,4 @@
-"""``sentikit gpt-finetune`` with the provider ``local``: a tiny model learns in this process."""
+"""``sentikit gpt-finetune`` with the provider ``local``, on a tiny model in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input that no honest user gives: each ends in one sentence and exit code 2."""
+"""Malformed input of every kind: each ends in one sentence and exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personal data stays here: the strategy ``masked`` around another one."""
+"""The strategy ``masked``, which hides personal data from the strategy that it wraps."""
 
 from __future__ import annotations
 

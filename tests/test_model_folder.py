@@ -1,4 +1,4 @@
-"""The native model folder: what is damaged on the way is refused when it is loaded."""
+"""The native model folder: a damaged one is refused when it is loaded."""
 
 from __future__ import annotations
 

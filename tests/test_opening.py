@@ -1,4 +1,4 @@
-"""What the core does with any dataset: labels folded, splits chosen, sampled and held out."""
+"""The core's treatment of any dataset: labels, splits, samples and held-out examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Windows and macOS do differently, as far as Linux can imitate it."""
+"""Differences of Windows and macOS, as far as Linux can imitate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many calls run at a time, by a clock of the test's own."""
+"""The number of calls in flight, by a clock of the test's own."""
 
 from __future__ import annotations
 

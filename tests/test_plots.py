@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -94,12 +95,12 @@ def overlapping(drawing: Drawing) -> list[tuple[str, str]]:
     figure = paint(drawing, 1440)
     FigureCanvasAgg(figure).draw()
     shown = [text for text in figure.axes[0].texts if text.get_text() and not text.get_rotation()]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+    corners = np.array([text.get_window_extent().extents for text in shown])
+    low, high = corners[:, :2], corners[:, 2:]
+    overlap = ((low[:, None] <= high) & (low <= high[:, None])).all(axis=-1)
     return [
-        (one, other)
-        for number, (one, box) in enumerate(boxes)
-        for other, second in boxes[number + 1 :]
-        if box.overlaps(second)
+        (shown[one].get_text(), shown[other].get_text())
+        for one, other in np.argwhere(np.triu(overlap, 1))
     ]
 
 

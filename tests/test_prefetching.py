@@ -1,4 +1,4 @@
-"""Batches made ahead come in order, no more than asked for, with their errors in place."""
+"""Prefetching of batches: in order, within its limit, with errors in their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tokens cost, what is known of models, and counting offline."""
+"""Prices of tokens, facts about models, and counting offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reason before the label, answers in free text, and how sure an LLM is of either."""
+"""Rationales, answers in free text, and the confidence of an LLM."""
 
 from __future__ import annotations
 

@@ -429,7 +429,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(pq.read_table(path).to_pylist())
 
 
-def test_a_machine_without_ray_is_told_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     for command in (["predict-on-ray"], ["predict", "--on", "ray"]):
         done = CliRunner().invoke(cli, [*command, "runs/none", "x.parquet", "--output", "out"])

@@ -1,4 +1,4 @@
-"""Examples are the labelled texts most alike, and never give a label away."""
+"""Retrieval of examples: the most similar labelled texts, never one that reveals the label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules are what torch's are, as pure functions of the step."""
+"""Schedules: the same rates as torch's, as pure functions of the step."""
 
 from __future__ import annotations
 

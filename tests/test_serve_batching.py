@@ -50,7 +50,7 @@ def test_clients_that_ask_one_text_after_the_other_share_every_batch() -> None:
     assert sizes[1:4] == [8, 8, 8]
 
 
-def test_a_request_waits_for_no_client_that_stays_away() -> None:
+def test_a_request_does_not_wait_for_clients_that_do_not_return() -> None:
     async def work(batcher: Batcher, sizes: list[int]) -> None:
         first = asyncio.create_task(batcher.classify(["first"]))
         await asyncio.sleep(SECONDS / 2)

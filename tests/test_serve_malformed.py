@@ -1,4 +1,4 @@
-"""`sentikit serve` under requests that nobody in their right mind sends."""
+"""`sentikit serve` under malformed requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plugin of one file reaches: all of an example in its prompts, and the writer of runs."""
+"""Plugins of a single file: the example in its prompts, and the writer of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of strangers reaches no terminal as anything but text."""
+"""Untrusted text is printed to a terminal without escape sequences."""
 
 from __future__ import annotations
 

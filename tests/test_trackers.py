@@ -106,7 +106,7 @@ def log(run: Path = Path("run")) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_tracker_hears_of_the_run_from_start_to_end(
+def test_a_tracker_is_called_from_the_start_of_a_run_to_its_end(
     registry: Registry, tiny_recipe: Path
 ) -> None:
     run_diary(registry, tiny_recipe)

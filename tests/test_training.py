@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import signal
-import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from several_processes import SENTIKIT, end, start
+from several_processes import end, start
 
 import sentikit as toolkit
 from sentikit.cli import sentikit
@@ -279,7 +280,7 @@ def test_a_loss_that_turns_nan_at_once_is_an_error_with_advice(
     assert not Path("run/model").exists()
 
 
-def interactive(recipe: Path, typed: str, *settings: str) -> Result:
+def interactive(recipe: Path, typed: str | io.BufferedReader, *settings: str) -> Result:
     arguments = ["train", "--recipe", str(recipe), "--output", "run", "--interactive"]
     for setting in settings:
         arguments += ["--set", setting]
@@ -288,16 +289,20 @@ def interactive(recipe: Path, typed: str, *settings: str) -> Result:
 
 @pytest.mark.posix
 def test_ctrl_c_at_the_interactive_prompt_quits_at_once(tiny_recipe: Path) -> None:
-    words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--interactive"]
-    with start([*SENTIKIT, *words], stdin=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        while "type help" not in (line := process.stderr.readline()):
-            assert line
-        # Until it reads.
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-        assert "--resume" in process.stderr.read()
+    class Silent(io.FileIO):
+        """The end of a pipe that nobody writes to; Ctrl-C comes while it is read."""
+
+        def readinto(self, buffer: Any) -> int:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return super().readinto(buffer)
+
+    reading, writing = os.pipe()
+    with Silent(reading) as silent, open(writing, "wb"):
+        result = interactive(tiny_recipe, io.BufferedReader(silent))
+    assert result.exit_code == 130
+    assert "type help" in result.stderr
+    assert "--resume" in result.stderr
+    assert len(log("epoch")) == 1
 
 
 def test_the_metric_of_the_best_epoch_may_not_change_midway(tiny_recipe: Path) -> None:

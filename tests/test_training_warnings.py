@@ -1,4 +1,4 @@
-"""What training says of suspect data and of what its user changes on the way."""
+"""Warnings of training about suspicious data, and changes by the user."""
 
 from __future__ import annotations
 

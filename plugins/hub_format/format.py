@@ -59,12 +59,12 @@ class PublishedFormat(ModelFormat):
 
         repository = self.settings.push
         token = needed_token(repository) if repository else ""
-        remarks = self.write(source, folder)
+        notes = self.write(source, folder)
         write_card(_facts(source, repository, self.library), folder / "README.md")
         if not repository:
-            return [*remarks, "Read README.md before you publish it, and name a licence there."]
+            return [*notes, "Read README.md before you publish it, and name a licence there."]
         address = push(folder, repository, token, self.settings.private)
-        return [*remarks, f"Uploaded to {address}."]
+        return [*notes, f"Uploaded to {address}."]
 
 
 class HubFormat(PublishedFormat):

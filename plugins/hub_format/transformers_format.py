@@ -120,15 +120,15 @@ class TransformersFormat(PublishedFormat):
         tokenizer = classifier.tokenizer
         tokenizer.model_max_length = classifier.max_length
         tokenizer.save_pretrained(folder)
-        remarks = [_compare(source, folder)]
+        notes = [_compare(source, folder)]
         if classifier.scheme.threshold is not None:
-            remarks.append(
+            notes.append(
                 f"transformers predicts the likelier class; the threshold "
                 f"{classifier.scheme.threshold:g} is left to whoever reads the probabilities."
             )
         served = "serves" if model.encoder.config.model_type in SERVED else "does not serve"
-        remarks.append(f"text-embeddings-inference {served} classifiers of this architecture.")
-        return remarks
+        notes.append(f"text-embeddings-inference {served} classifiers of this architecture.")
+        return notes
 
 
 @contextlib.contextmanager

@@ -388,7 +388,7 @@ def _merged_strata(strata: Integers, rows: Integers) -> Integers:
 def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -> Estimate:
     random = np.random.default_rng(0)
     width = classes + 1  # the last column is for rows without a label
-    whole = np.zeros((1, classes * width))
+    total = np.zeros((1, classes * width))
     resampled = np.zeros((_RESAMPLES, classes * width))
     for part in parts:
         predicted, truth = part.pairs.T
@@ -398,10 +398,10 @@ def _macro_f1(parts: list[_Stratum], classes: int, level: float, checked: int) -
         drawn = part.weights + part.spread * (drawn - part.weights)
         member = np.zeros((n, classes * width))
         member[np.arange(n), truth * width + predicted % width] = part.share
-        whole += part.weights @ member
+        total += part.weights @ member
         resampled += drawn @ member
     # With few checked rows, the weight of a rarely drawn row may become negative.
-    (value,) = np.clip(macro_f1(whole.reshape(-1, classes, width)), 0, 1)
+    (value,) = np.clip(macro_f1(total.reshape(-1, classes, width)), 0, 1)
     scores = np.clip(macro_f1(resampled.reshape(-1, classes, width)), 0, 1)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(low), float(high), level, "macro_f1", checked=checked)

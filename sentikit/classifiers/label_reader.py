@@ -48,13 +48,13 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
     ``Label:``, ``Sentiment:`` or ``Answer:`` on a separate line; all such lines must agree.
     Everything else is invalid: other words, another language, two labels, nothing.
     """
-    whole = _exact(answer, classes)
-    if whole is not None:
-        return whole
+    label = _exact(answer, classes)
+    if label is not None:
+        return label
     text = _unwrapped(answer)
-    whole = _exact(plain_label(text), classes)
-    if whole is not None:
-        return whole
+    label = _exact(plain_label(text), classes)
+    if label is not None:
+        return label
     lines = [_FIELD_LINE.fullmatch(line) for line in text.splitlines()]
     named = {_exact(plain_label(match["answer"]), classes) for match in lines if match}
     return named.pop() if len(named) == 1 else None

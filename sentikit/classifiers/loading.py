@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadingOptions:
-    """Options for loading a model: those of `sentikit.load`, and `whole`.
+    """Options for loading a model; `exportable` asks for transformers' own backbone.
 
-    With `whole`, the backbone is built from transformers' classes, which an export needs, instead
-    of lighter ones that compute the same.
+    Otherwise, a lighter one that computes the same may be built.
     """
 
     device: str = "auto"
@@ -43,7 +42,7 @@ class LoadingOptions:
     calibrated: bool = False
     revision: str | None = None
     label_map: Mapping[str, str] | None = None
-    whole: bool = False
+    exportable: bool = False
 
 
 def load_model(
@@ -64,7 +63,9 @@ def load_model(
     elif saved_format(folder) == MODEL_FORMAT:
         from sentikit.classifiers.model_folder import load_native
 
-        classifier = load_native(folder, options.device, options.precision, registry, options.whole)
+        classifier = load_native(
+            folder, options.device, options.precision, registry, options.exportable
+        )
     elif options.calibrated:
         raise InputError(f"{folder} is not an encoder and cannot be calibrated. Leave it out.")
     else:
@@ -147,7 +148,7 @@ def export_model(
     description = ModelDescription.read(found) if is_native else None
     if description is not None and label_map is not None:
         raise InputError(f"{found} defines its classes. Leave out the label map.")
-    in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, whole=True)
+    in_fp32 = LoadingOptions("cpu", "fp32", label_map=label_map, exportable=True)
     source = ExportSource(
         Path(path), found, description, partial(load_encoder, found, in_fp32, registry)
     )

@@ -92,7 +92,7 @@ def refuse_damaged(folder: Path, inside: str) -> None:
 
 
 def load_native(
-    folder: Path, device: str, precision: str, registry: Registry, whole: bool = False
+    folder: Path, device: str, precision: str, registry: Registry, exportable: bool = False
 ) -> EncoderClassifier:
     description = ModelDescription.read(folder)
     if precision == "int8":
@@ -103,13 +103,13 @@ def load_native(
     from sentikit.classifiers.torch_model import SentimentModel, TorchPredictor
 
     refuse_damaged(folder, "encoder/")
-    tokenizer, backbone = _restored(folder, description, registry, whole)
+    tokenizer, backbone = _restored(folder, description, registry, exportable)
     head = _head(folder, description, registry)
     try:
         layers = head.build_on(backbone.config, len(description.classes))
     except AttributeError:
         # A plugin's head may use attributes that only transformers' configuration has.
-        tokenizer, backbone = _restored(folder, description, registry, whole=True)
+        tokenizer, backbone = _restored(folder, description, registry, exportable=True)
         layers = head.build_on(backbone.config, len(description.classes))
     model = SentimentModel(backbone, layers, description.pooling)
     set_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
@@ -126,7 +126,7 @@ def load_native(
 
 
 def _restored(
-    folder: Path, description: ModelDescription, registry: Registry, whole: bool
+    folder: Path, description: ModelDescription, registry: Registry, exportable: bool
 ) -> tuple[Any, Any]:
     """Return the tokenizer and the backbone, without values for its weights."""
     if description.encoder.get("trust_remote_code"):
@@ -139,7 +139,7 @@ def _restored(
     encoder_class = _encoder_class(description.encoder.get("name", ""), registry)
     common = encoder_class.restore.__func__ is Encoder.restore.__func__  # type: ignore[attr-defined]
     try:
-        if common and not whole:
+        if common and not exportable:
             refuse_impossible_sizes(inner, folder / WEIGHTS)
             tokenizer, backbone = FastTokenizer(inner), encoder_class.restore_light(inner)
             if backbone is not None:

@@ -89,8 +89,8 @@ def align_runs(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in placed], axis=0))
     if not len(kept):
         raise InputError("The runs have no text in common. Give runs on the same data.")
-    whole = len(kept) == len(base.examples)
-    examples = base.examples if whole else base.examples.select(kept)
+    complete = len(kept) == len(base.examples)
+    examples = base.examples if complete else base.examples.select(kept)
     runs = [
         _selected(table.in_classes(classes, base.name), name, rows[kept])
         for table, name, rows in zip(tables, display_names(tables), placed, strict=True)
@@ -120,8 +120,8 @@ def align_runs(
 def _selected(table: RunTable, name: str, rows: Rows) -> RunTable:
     """Return the compared rows of a run, without the columns that are not compared."""
     run = replace(table, name=name, path=table.name, raw=None, tokens=None)
-    whole = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
-    return run if whole else run.select(rows)
+    complete = len(rows) == len(table) and np.array_equal(rows, np.arange(len(rows)))
+    return run if complete else run.select(rows)
 
 
 def reference_run(tables: Sequence[RunTable]) -> RunTable:

@@ -198,8 +198,8 @@ def _jackknife(
 ) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
     """Return a run's scores, and its scores without one row of each cell, (cells,)."""
     rows, n = statistics.rows(cells.gold, cells.labels[run]), cells.examples
-    whole = cells.counts @ rows
-    return statistics.values(whole, n), statistics.values(whole - rows, max(1, n - 1))
+    total = cells.counts @ rows
+    return statistics.values(total, n), statistics.values(total - rows, max(1, n - 1))
 
 
 def _subtract(runs: Sequence[tuple[Floats, ...]]) -> tuple[Floats, ...]:

@@ -211,7 +211,7 @@ def judge_cascade(
         explanation: with `asked`, one sentence on a chosen threshold; "" if it was given.
     """
     encoder, llm = ensemble.members
-    whole = asked is None
+    complete = asked is None
     notes: list[str] = []
     points: tuple[CurvePoint, ...] = ()
     best = None
@@ -233,8 +233,8 @@ def judge_cascade(
         threshold, explanation = choice.threshold, explanation or "Set by the user."
         cost = None if llm.cost is None else np.nan_to_num(llm.cost)
     labels = np.where(asked, llm.answers.labels, encoder.answers.labels)
-    members = ensemble.members if whole else (encoder,)
-    names = display_names(members) if whole else [encoder.name]
+    members = ensemble.members if complete else (encoder,)
+    names = display_names(members) if complete else [encoder.name]
     return JudgedCascade(
         encoder=encoder.name,
         llm=llm.name,
@@ -245,7 +245,7 @@ def judge_cascade(
         rows=len(ensemble),
         calls=int(asked.sum()),
         cost=_per_thousand(cost, asked),
-        llm_cost=_per_thousand(cost, ensemble.has_text) if whole else None,
+        llm_cost=_per_thousand(cost, ensemble.has_text) if complete else None,
         scores=score_ensemble(
             ensemble, labels, dict(zip(names, members, strict=True)), choice.resampling
         ),

@@ -88,8 +88,8 @@ class Prices(TierPrices):
             + _of(_or(prices.cache_writes, prices.prompt), usage.cache_writes)
         )
         tokens_out = _of(prices.completion, usage.completion)
-        whole = tokens_in * Decimal(str(long.prompt)) + tokens_out * Decimal(str(long.completion))
-        return round(whole * factor)
+        total = tokens_in * Decimal(str(long.prompt)) + tokens_out * Decimal(str(long.completion))
+        return round(total * factor)
 
     @property
     def free(self) -> bool:

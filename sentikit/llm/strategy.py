@@ -34,8 +34,8 @@ def training_line(messages: Sequence[Message], label: str) -> str:
     The format is that of https://platform.openai.com/docs/guides/supervised-fine-tuning; characters
     outside ASCII are escaped, as in the study's files.
     """
-    whole = [message.to_json() for message in [*messages, Message("assistant", label)]]
-    return json.dumps({"messages": whole}) + "\n"
+    conversation = [message.to_json() for message in [*messages, Message("assistant", label)]]
+    return json.dumps({"messages": conversation}) + "\n"
 
 
 @dataclass(frozen=True)

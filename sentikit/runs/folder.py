@@ -305,10 +305,10 @@ class JsonLinesLog:
         if not self._path.exists():
             return
         # Texts may contain other line separators, which JSON does not escape.
-        *whole, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
+        *lines, _half = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [
             f"{line}\n"
-            for line, record in zip(whole, map(json.loads, whole), strict=True)
+            for line, record in zip(lines, map(json.loads, lines), strict=True)
             if record.get("step", 0) <= step
             and (record["kind"] != "epoch" or record["epoch"] <= epochs)
         ]

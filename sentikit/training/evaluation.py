@@ -56,8 +56,8 @@ class CrossEntropy:
 
         device = logits.device
         if self._moved is None or self._moved[0].device != device:
-            whole = (torch.from_numpy(self.gold), torch.from_numpy(self.class_weights))
-            self._moved = tuple(tensor.to(device) for tensor in whole)
+            tensors = (torch.from_numpy(self.gold), torch.from_numpy(self.class_weights))
+            self._moved = tuple(tensor.to(device) for tensor in tensors)
         gold, class_weights = self._moved
         (rows,) = pinned((torch.from_numpy(micro_batch.rows),), device)
         losses = functional.cross_entropy(
