@@ -229,7 +229,13 @@ from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
-from sentikit.assurance.job import PileJob as PileJob
+from sentikit.labelling.file_job import FileRows as FileRows
+from sentikit.labelling.file_job import cache_of as cache_of
+from sentikit.labelling.job import label_rows as label_rows
+from sentikit.labelling.job import say_estimate as say_estimate
+from sentikit.llm.prices import usd as usd
+from sentikit.llm.requests.progress import RequestReporter as RequestReporter
+from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format

@@ -26,11 +26,12 @@ from sentikit.extension import (
 
 if TYPE_CHECKING:
     from sentikit import Classifier
-    from sentikit.extension import FoundClassifier, LabellingOptions, Labels, PileJob
+    from sentikit.extension import FoundClassifier, LabellingOptions, Labels
 
     from .certification import Labelling, Matched
     from .combination import Combination
     from .pile import Pile
+    from .pile_job import PileJob
 
 
 @click.command(
@@ -234,8 +235,6 @@ def _run(
     """Load the members, label the pile and certify what can be."""
     import numpy as np
 
-    from sentikit.extension import PileJob
-
     from .certification import (
         Labelling,
         certifying_look,
@@ -246,6 +245,7 @@ def _run(
     )
     from .checked import read_checked
     from .combination import combine, combined, fitted
+    from .pile_job import PileJob
 
     named = given["agree_with"]
     members = {name: classifiers[name].load() for name in given["members"]}

@@ -58,7 +58,9 @@ def _path_from(folder: Path, file: Path) -> str:
         return os.path.abspath(file)
 
 
-def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
+def label_rows(
+    classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession
+) -> None:
     """Classify rows, which can be iterated several times, and pass the results to `sink`."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
@@ -312,7 +314,7 @@ def label_run(
             stack.enter_context(_Tracking(trackers, tracked, session))
         chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            label(chosen, rows, partial(steps.add, writer), session)
+            label_rows(chosen, rows, partial(steps.add, writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
