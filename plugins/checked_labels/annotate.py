@@ -26,7 +26,7 @@ _LABELS = "negative,neutral,positive"
     "  sentikit annotate reviews.csv --for labelled.csv --output accuracy.csv\n"
     "  sentikit annotate queue.csv --output checked-queue.csv --annotator Ada"
 )
-@click.argument("file", metavar="[FILE]", required=False)
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path())
 @click.option(
     "--output",
     type=FILE,
@@ -266,7 +266,7 @@ def _import(path: Path, output: Path) -> None:
     "  sentikit sample reviews.csv --size 2000 --output sample.csv\n"
     "  sentikit sample labelled.csv --size 500 --least-sure --output unsure.csv"
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @click.option(
     "--size", type=click.IntRange(min=1), required=True, metavar="N", help="Rows to draw."
 )

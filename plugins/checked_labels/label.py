@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "  sentikit label reviews.csv --with runs/minilm --checked checked.csv --output labelled.csv\n"
     "  sentikit label reviews.csv --with runs/minilm --agree-with runs/llm --output labelled.csv"
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @click.option(
     "--with",
     "members",

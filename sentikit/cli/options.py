@@ -42,7 +42,7 @@ DATASET_SETTINGS = click.option(
     help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
 _INPUT = (
-    click.argument("file", metavar="[FILE|-]", default="-"),
+    click.argument("file", metavar="[FILE|-]", default="-", type=click.Path()),
     TEXT_COLUMNS,
     click.option(
         "--input-format",
