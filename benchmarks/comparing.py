@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit import Examples, Labelling, RunTable, read_run
+from sentikit import Examples, read_run
 from sentikit.comparison.alignment import AlignedRuns, align_runs
 from sentikit.comparison.bootstrap import Resampling, estimate_pair
 from sentikit.comparison.counts import count_cells
 from sentikit.comparison.judgement import CompareOptions, compare_aligned
+from sentikit.extension import Labelling, RunTable
 
 CLASSES = ("negative", "neutral", "positive")
 ROWS, RUNS, RESAMPLES = 6_530, 24, 10_000

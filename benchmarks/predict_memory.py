@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sentikit import Classifier, Example, InputError, LabelScheme, Prediction, Usage
-from sentikit.extension import Answer, ChatRequest, LLMBackend, RejectedError
+from sentikit import Classifier, Example, InputError, LabelScheme, Prediction
+from sentikit.extension import Answer, ChatRequest, LLMBackend, RejectedError, Usage
 
 LABELS = ("negative", "neutral", "positive")
 SECONDS = 0.001

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from io import StringIO
 from pathlib import Path
@@ -49,7 +50,8 @@ def draw() -> str:
 
 
 def _run(command: str, folder: str) -> str:
-    environment = os.environ | {"COLUMNS": str(_WIDTH), "NO_COLOR": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "COLUMNS": str(_WIDTH), "NO_COLOR": "1"}
     done = subprocess.run(  # noqa: S602 - the commands of this file
         command,
         shell=True,

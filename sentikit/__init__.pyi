@@ -5,27 +5,21 @@ from sentikit.labelling.loading import load as load
 from sentikit.classifiers.classifier import Classifier as Classifier
 from sentikit.classifiers.classifier import Example as Example
 from sentikit.classifiers.prediction import Prediction as Prediction
-from sentikit.classifiers.prediction import Usage as Usage
 from sentikit.classifiers.loading import export_model as export_model
 
 # Training
 from sentikit.training.estimator import train as train
 from sentikit.training.estimator import SentimentClassifier as SentimentClassifier
-from sentikit.training.job import TrainedRun as TrainedRun
 
 # Data
 from sentikit.datasets.opening import open_dataset as open_dataset
-from sentikit.datasets.opening import OpenedDataset as OpenedDataset
 from sentikit.datasets.examples import Examples as Examples
 from sentikit.datasets.labels import LabelScheme as LabelScheme
 
 # Runs, comparison and reports
 from sentikit.labelling.evaluation import evaluate as evaluate
 from sentikit.labelling.prompting import prompt as prompt
-from sentikit.runs.writer import FinishedRun as FinishedRun
 from sentikit.runs.reading import read_run as read_run
-from sentikit.runs.table import RunTable as RunTable
-from sentikit.runs.table import Labelling as Labelling
 from sentikit.comparison.comparison import compare as compare
 from sentikit.comparison.judgement import Comparison as Comparison
 from sentikit.ensembles.cascade import cascade as cascade
@@ -46,12 +40,8 @@ from sentikit.assurance.monitor import Monitor as Monitor
 # Errors
 from sentikit.errors import SentikitError as SentikitError
 from sentikit.errors import InputError as InputError
-from sentikit.stopping import Interrupted as Interrupted
 
 # Plugins
 from sentikit.hookspecs import hookimpl as hookimpl
-
-# What plugin authors need beside these
-from sentikit import extension as extension
 
 __version__: str

@@ -18,8 +18,6 @@ def listed_names(module_file: str) -> dict[str, str]:
 
 
 def imported(module: str, name: str) -> Any:
-    if module == "sentikit":
-        return importlib.import_module(f"sentikit.{name}")
     return getattr(importlib.import_module(module), name)
 
 

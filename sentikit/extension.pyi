@@ -23,6 +23,7 @@ from sentikit.keys import may_hold_a_key as may_hold_a_key
 from sentikit.keys import parsed_address as parsed_address
 
 # register_datasets
+from sentikit.datasets.opening import OpenedDataset as OpenedDataset
 from sentikit.datasets.opening import DatasetLoader as DatasetLoader
 from sentikit.datasets.examples import ExamplesBuilder as ExamplesBuilder
 from sentikit.datasets.rows import RecordRows as RecordRows
@@ -80,6 +81,7 @@ from sentikit.devices import choose_precision as choose_precision
 from sentikit.devices import cpu_threads as cpu_threads
 
 # register_llm_backends
+from sentikit.classifiers.prediction import Usage as Usage
 from sentikit.llm.backend import LLMBackend as LLMBackend
 from sentikit.llm.backend import BackendSession as BackendSession
 from sentikit.llm.backend import ChatRequest as ChatRequest
@@ -93,7 +95,6 @@ from sentikit.llm.backend import RejectedError as RejectedError
 from sentikit.llm.backend import RetryableError as RetryableError
 from sentikit.llm.backend import BatchBackend as BatchBackend
 from sentikit.llm.backend import BatchStatus as BatchStatus
-
 from sentikit.llm.prices import listed_models as listed_models
 from sentikit.llm.prices import model_facts as model_facts
 
@@ -168,6 +169,11 @@ from sentikit.ensembles.cascade import CurvePoint as CurvePoint
 from sentikit.ensembles.cascade import JudgedCascade as JudgedCascade
 
 # register_commands
+from sentikit.stopping import Interrupted as Interrupted
+from sentikit.training.job import TrainedRun as TrainedRun
+from sentikit.runs.writer import FinishedRun as FinishedRun
+from sentikit.runs.table import RunTable as RunTable
+from sentikit.runs.table import Labelling as Labelling
 from sentikit.runs.folder import LabelledSplit as LabelledSplit
 from sentikit.runs.folder import RunFolder as RunFolder
 from sentikit.runs.folder import choose_run_folder as choose_run_folder

@@ -158,7 +158,7 @@ def _unusable_settings(settings: Any) -> str:
     if not (isinstance(settings, type) and issubclass(settings, ComponentSettings)):
         return "has a class Settings that is no subclass of sentikit.extension.ComponentSettings"
     if "name" in settings.model_fields:
-        return "has a setting called 'name', which a recipe's section holds already"
+        return "has a setting called 'name', which a recipe's section already has"
     try:
         settings.model_rebuild()
     except Exception as error:

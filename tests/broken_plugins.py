@@ -264,7 +264,7 @@ CASES = [
         "settings-name",
         OFFER,
         "",
-        (SHOW, "has a setting called 'name', which a recipe's section holds already"),
+        (SHOW, "has a setting called 'name', which a recipe's section already has"),
         1,
         "class Settings(ComponentSettings):\n        name: str = 'x'",
     ),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sentikit import InputError, Usage
-from sentikit.extension import Answer
+from sentikit import InputError
+from sentikit.extension import Answer, Usage
 from sentikit.llm.requests.journal import AnswerJournal, BatchPart, Record, request_key
 
 ANSWER = Answer(

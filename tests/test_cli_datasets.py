@@ -140,9 +140,10 @@ class TestRefusals:
         assert run(*words, "--set", 'dataset.label="# Stars"').exit_code == 0
 
     def test_a_missing_required_setting_is_named(self) -> None:
-        assert "path: a value is missing: repository id, as owner/name" in refused("show", "hub")
+        message = refused("show", "hub")
+        assert "path: a value is missing: repository id, such as owner/name" in message
         message = refused("show", "files")
-        assert message.startswith("Error: name at least one file, as --set dataset.train=FILE")
+        assert message.startswith("Error: name at least one file: --set dataset.train=FILE")
         assert "(it is" not in message
 
     def test_a_path_for_a_dataset_without_one_is_refused(self) -> None:

@@ -34,7 +34,7 @@ from sentikit.plugins.plugin_kit.examination import COMPONENT_CHECKS
 from tiny_models import make_encoder
 from torch import nn
 
-from sentikit import Examples, InputError, SentikitError, Usage
+from sentikit import Examples, InputError, SentikitError
 from sentikit.extension import (
     ComponentSettings,
     DatasetLoader,
@@ -47,6 +47,7 @@ from sentikit.extension import (
     ResultColumns,
     ResultFormat,
     Tracker,
+    Usage,
 )
 from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS

@@ -73,7 +73,7 @@ class TestSplits:
         assert [len(dataset.split(split)) for split in dataset.splits] == [8, 2]
 
     def test_a_dataset_without_any_file_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"at least one file, as --set dataset\.train=FILE"):
+        with pytest.raises(InputError, match=r"at least one file: --set dataset\.train=FILE"):
             sentikit.open_dataset(section(text="review"))
 
     def test_a_misspelt_key_gets_a_suggestion(self) -> None:

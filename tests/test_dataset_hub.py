@@ -12,6 +12,7 @@ import pytest
 
 import sentikit
 from sentikit.errors import InputError
+from sentikit.extension import OpenedDataset
 
 CARD = """---
 dataset_info:
@@ -49,7 +50,7 @@ def write_parquet(path: Path, **columns: list[Any]) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def opened(path: Path, **section: Any) -> sentikit.OpenedDataset:
+def opened(path: Path, **section: Any) -> OpenedDataset:
     return sentikit.open_dataset({"name": "hub", "path": str(path), **section})
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import sentikit
 from sentikit.errors import InputError
+from sentikit.extension import OpenedDataset
 
 PATHS = {"sst": "trees", "dynasent": "dynasent"}
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def mixture(*parts: dict[str, Any], **options: Any) -> sentikit.OpenedDataset:
+def mixture(*parts: dict[str, Any], **options: Any) -> OpenedDataset:
     return sentikit.open_dataset({"name": "mixture", "parts": list(parts), **options})
 
 

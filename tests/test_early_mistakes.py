@@ -90,7 +90,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
         (f"RUN {FILES} test=nested.jsonl", "Name a field inside it: text.a"),
         (f"RUN {FILES} test=texts.csv --set 'label_map={{good: great}}'", "'great' is not a class"),
-        (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a blank behind a colon"),
+        (f"RUN {FILES} test=texts.csv --set label_map={{good:bad}}", "a space after a colon"),
         (f"RUN {FILES} test=texts.csv --set nope=1", "nope: unknown key"),
         (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
         ("RUN --dataset demo --set labels=[a,b]", "The model's classes are negative"),

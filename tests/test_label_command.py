@@ -418,7 +418,7 @@ class TestBadInput:
         row = next(n for n in range(ROWS) if n not in drawn)
         append_answer(checked, Check(pile.texts[row], pile.gold[row], row=row))
         message = self.label(pile, run, checked)
-        assert f"1 answers about rows that were not drawn, as row {row} (" in message
+        assert f"1 answers about rows that were not drawn, such as row {row} (" in message
 
     def test_a_pile_that_changed_after_the_draw_is_refused(
         self, pile: Pile, run: Callable[..., Result]
@@ -571,7 +571,7 @@ class TestEstimateAndMonitor:
         labelled = self.with_column(pile, run, "date", ["2026-01-19", "03/04/2026"])
         words = ["estimate", labelled, "--checked", pile.folder / "checked.csv", "--by"]
         message = failure(run(*words, "date:month"))
-        assert "line 3 has '03/04/2026', which is no date as 2026-03-14" in message
+        assert "line 3 has '03/04/2026', which is not a date such as 2026-03-14" in message
         assert "Did you mean 'month'?" in failure(run(*words, "date:mnoth"))
         assert "Did you mean 'date'?" in failure(run(*words, "dat:month"))
         assert run(*words, "date").exit_code == 0

@@ -358,7 +358,7 @@ class TestWithoutNetwork:
             with LoadingProcess(hub, tmp_path / "cache", HF_HUB_OFFLINE="1") as process:
                 assert process.rows("train", **section)[0][0] == "second"
                 message, exit_code = process.refusal("train", **pinned)
-        assert "cannot be had offline" in message
+        assert "is not available offline" in message
         assert exit_code == 2
 
 

@@ -14,8 +14,8 @@ from sentikit.plugins.gpt_finetune.job import FineTuning, FineTuningOptions, _Le
 from several_processes import SENTIKIT, run, start, wait_for_steps
 from tiny_language_models import make_language_model
 
-from sentikit import InputError, Interrupted, export_model, load
-from sentikit.extension import read_weights
+from sentikit import InputError, export_model, load
+from sentikit.extension import Interrupted, read_weights
 from sentikit.finetuning.recipe import finetune_components
 from sentikit.labelling.prompting import run_prompt
 from sentikit.labelling.rows import LabellingOptions

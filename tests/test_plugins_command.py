@@ -233,7 +233,7 @@ class TestNew:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
-            ("Film Club", "Use lower-case words joined by '-', as 'film-club'."),
+            ("Film Club", "Use lower-case words joined by '-', such as 'film-club'."),
             ("film_club", "as 'film-club'"),
             ("../film", "as 'film'"),
             ("3", "as 'film-club'"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sentikit import InputError, Usage
-from sentikit.extension import ChatRequest, Message
+from sentikit import InputError
+from sentikit.extension import ChatRequest, Message, Usage
 from sentikit.llm.prices import Prices, describe_cost, listed_models, model_facts, picodollars, usd
 from sentikit.llm.requests.budget import TokenCounter
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentikit import InputError, RunTable, hookimpl, read_run
-from sentikit.extension import ResultColumns, ResultFormat
+from sentikit import InputError, hookimpl, read_run
+from sentikit.extension import ResultColumns, ResultFormat, RunTable
 from sentikit.plugin_sources import PluginSource, installed_plugins
 from sentikit.registry import Registry
 

@@ -167,7 +167,7 @@ def test_overrides_are_split_at_the_first_equals_sign() -> None:
         ("training.schedule=", "Error: --set training.schedule: must be a section of"),
         ("dataset=", "Error: --set dataset: must be a section of 'key: value', not null.\n"),
         ("training.lr=", "Error: --set training.lr: Input should be a valid number (it is null)"),
-        ("dataset.name=files", "Error: --set dataset: name at least one file, as --set dataset.t"),
+        ("dataset.name=files", "Error: --set dataset: name at least one file: --set dataset.t"),
         ("head=3", "Error: --set head: must be a section of 'key: value', not 3.\n"),
     ],
 )

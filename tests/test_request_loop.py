@@ -24,7 +24,7 @@ from llm_fixtures import (
     serving,
 )
 
-from sentikit import InputError, SentikitError, Usage
+from sentikit import InputError, SentikitError
 from sentikit.extension import (
     Answer,
     BackendSession,
@@ -32,6 +32,7 @@ from sentikit.extension import (
     FatalError,
     LLMBackend,
     RetryableError,
+    Usage,
 )
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.calls import title_of

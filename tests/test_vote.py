@@ -14,10 +14,11 @@ from ensemble_runs import LABELS, sure, write_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentikit import Labelling, read_run
+from sentikit import read_run
 from sentikit.cli.vote import vote as vote_command
 from sentikit.ensembles.vote import count_votes
 from sentikit.errors import InputError
+from sentikit.extension import Labelling
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
 

@@ -53,7 +53,7 @@ _LABELS = "negative,neutral,positive"
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Draw the same number for each value of a column, or for each period, as date:month.",
+    help="Draw the same number for each value of a column, or for each period, such as date:month.",
 )
 @click.option(
     "--annotator",
@@ -120,7 +120,7 @@ def _labels(spelled: str) -> list[str]:
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
         raise InputError(
-            "--labels needs two to nine different names, as negative,neutral,positive."
+            "--labels needs two to nine different names, such as negative,neutral,positive."
         )
     return labels
 
@@ -140,7 +140,7 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
     if given["decide"]:
         return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
     if file is None or file == "-":
-        raise InputError("Name the FILE with the texts to check, as reviews.csv.")
+        raise InputError("Name the FILE with the texts to check, such as reviews.csv.")
     if given["labelled"] and given["by"]:
         raise InputError("--for and --by are mutually exclusive. Give one of them.")
     if Path(file).exists() and output.exists() and output.samefile(file):

@@ -61,7 +61,7 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     if undrawn := checked.undrawn():
         row = "no row" if undrawn[0].row is None else f"row {undrawn[0].row}"
         raise InputError(
-            f"{name} holds {len(undrawn)} answers about rows that were not drawn, as {row} "
+            f"{name} holds {len(undrawn)} answers about rows that were not drawn, such as {row} "
             f"({quoted(undrawn[0].text)}), so it certifies nothing. Remove them, or draw again "
             f"with: sentikit annotate {pile.source.file} --size N"
         )

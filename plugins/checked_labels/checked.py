@@ -278,7 +278,7 @@ def _fold(check: Check, scheme: LabelScheme, name: str) -> Check:
     known = scheme.class_of(check.label)
     if known is None:
         raise InputError(
-            f"{name}: {quoted(check.label)} is no label. "
+            f"{name}: {quoted(check.label)} is not a label. "
             f"{did_you_mean(check.label, scheme.classes)}"
         )
     predicted = None if check.predicted is None else scheme.class_of(check.predicted)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     "--by",
     metavar="COLUMN",
     multiple=True,
-    help="Estimate each group of a column, or each period of dates, as date:month (also :week, "
-    ":quarter, :year); repeatable.",
+    help="Estimate each group of a column, or each period of dates, such as date:month (also "
+    ":week, :quarter, :year); repeatable.",
 )
 @click.option(
     "--level",

@@ -30,8 +30,8 @@ def watch(
     """
     if checked.fingerprint() == record["checked_file"]["fingerprint"]:
         raise InputError(
-            f"{checked.path} is the file that the certificate rests on; it cannot test it. Check "
-            "new texts."
+            f"{checked.path} is the file that the certificate is based on, so it cannot test it. "
+            "Check new texts."
         )
     if not checked.is_uniform:
         raise InputError(

@@ -166,7 +166,7 @@ def _check_options(given: dict[str, Any]) -> None:
     if given["plan"] and given["checked"]:
         raise InputError("--plan does not read checks. Leave --checked out.")
     if output is None and not given["plan"]:
-        raise InputError("Name the table to write: --output OUT, as labelled.csv.")
+        raise InputError("Name the table to write: --output OUT, such as labelled.csv.")
     if given["file"] == "-":
         raise InputError(
             "The pile is read several times, so it cannot come from a pipe. Save it in a file."

@@ -153,7 +153,7 @@ def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], st
         day = cell if isinstance(cell, date) else _date(str(cell).strip())
         if day is None:
             raise InputError(
-                f"--by {name}: line {where} has {quoted(str(cell))}, which is no date as "
+                f"--by {name}: line {where} has {quoted(str(cell))}, which is not a date such as "
                 "2026-03-14 or 2026-03-14T09:30. Write the column so."
             )
         week = day.isocalendar()

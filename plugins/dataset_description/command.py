@@ -12,7 +12,8 @@ from sentikit import InputError
 from sentikit.extension import print_table
 
 if TYPE_CHECKING:
-    from sentikit import Examples, OpenedDataset
+    from sentikit import Examples
+    from sentikit.extension import OpenedDataset
 
     from .description import DatasetDescription, SourceDescription, SplitDescription
 
@@ -31,7 +32,7 @@ _EXCERPT = 80
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set one key of the dataset section, as 'label_map={good: positive}'; repeatable.",
+    help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(name: str, path: str | None, settings: tuple[str, ...], as_json: bool) -> None:
@@ -88,7 +89,7 @@ def _show(description: DatasetDescription) -> None:
         texts = "1 text" if leak.texts == 1 else f"{leak.texts:,} texts"
         click.echo(
             f"{leak.first} and {leak.second} share {texts} (in {leak.second}: {leak.examples:,} of "
-            f"the examples), as {_excerpt(leak.example)!r}."
+            f"the examples), such as {_excerpt(leak.example)!r}."
         )
 
 

@@ -65,7 +65,7 @@ class Files(DatasetLoader):
         def _names_a_file(self) -> Files.Settings:
             if not any(getattr(self, split) for split in SPLITS):
                 raise ValueError(
-                    "name at least one file, as --set dataset.train=FILE (or validation, test)"
+                    "name at least one file: --set dataset.train=FILE (or validation, test)"
                 )
             return self
 

@@ -42,7 +42,7 @@ _NOT_AGAIN = ["output", "resume", "no_wait", "cancel", "prepare_only"]
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one value of the recipe, as finetune.epochs=3; repeatable.",
+    help="Change one value of the recipe, such as finetune.epochs=3; repeatable.",
 )
 @OUTPUT
 @click.option("--prepare-only", is_flag=True, help="Write and check the files; start no job.")
@@ -140,7 +140,7 @@ def _prepare(context: click.Context, job: FineTuning, path: Path, as_json: bool)
 
 def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:
     """Raise an interruption if the user stopped while a job was running."""
-    from sentikit import Interrupted
+    from sentikit.extension import Interrupted
 
     if stopped and not finished.model:
         raise Interrupted
@@ -156,8 +156,7 @@ def _resumable(
     context: click.Context, job: FineTuning, path: Path, is_main_process: bool
 ) -> Iterator[Callable[[], bool]]:
     """Stop cleanly at the first Ctrl-C or SIGTERM, and print how to resume."""
-    from sentikit import Interrupted
-    from sentikit.extension import stop_on_signal
+    from sentikit.extension import Interrupted, stop_on_signal
 
     def tell(number: int) -> None:
         if is_main_process and job.trains_here:

@@ -188,7 +188,7 @@ class SplitExaminer:
         if most is not None and self._bytes > most:
             found.append(
                 f"the split {self.split!r} makes a file of {self._bytes:,} bytes, and the provider "
-                f"takes {most:,}. Learn from fewer (dataset.sample)"
+                f"takes {most:,}. Use fewer examples (dataset.sample)"
             )
         return found
 

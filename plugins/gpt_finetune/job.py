@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentikit import InputError, Interrupted
+from sentikit import InputError
 from sentikit.extension import (
     FatalError,
     FineTunedModel,
     FineTuningJob,
+    Interrupted,
     LiveBar,
     RejectedError,
     RunFolder,

@@ -72,7 +72,7 @@ class HubDataset(DatasetLoader):
     class Settings(ComponentSettings):
         """The dataset and its columns."""
 
-        path: str = Field(description="repository id, as owner/name, or a local folder")
+        path: str = Field(description="repository id, such as owner/name, or a local folder")
         config: str | None = Field(None, description="configuration, if there are several")
         revision: str | None = Field(None, description="branch, tag, commit, refs/convert/parquet")
         text: str | None = Field(None, description="column of the texts")

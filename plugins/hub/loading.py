@@ -79,7 +79,7 @@ def _load(repository: str, config: str | None, revision: str | None, split: str)
         # Offline, datasets uses the version that it loaded last.
         raise InputError(
             f"The dataset {repository!r} was last loaded at revision {builder.hash}; {revision} "
-            "cannot be had offline. Load it once with a network, or ask for the other revision."
+            "is not available offline. Load it once with a network, or ask for the other revision."
         )
     builder.download_and_prepare()
     if split not in builder.info.splits:

@@ -30,7 +30,7 @@ class PublishedFormat(ModelFormat):
         """Options of ``sentikit export``."""
 
         push: str | None = Field(
-            None, description="also upload to this repository of the hub, as owner/name"
+            None, description="also upload to this repository of the hub, owner/name"
         )
         private: bool = Field(False, description="with --push: make a new repository private")
 

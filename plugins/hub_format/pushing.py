@@ -27,7 +27,8 @@ def needed_token(repository: str) -> str:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise InputError(
-            f"--push {repository!r} is not a repository name. Write owner/name, as jane/reviews."
+            f"--push {repository!r} is not a repository name. Write owner/name, such as "
+            "jane/reviews."
         ) from error
     if "/" not in repository:
         raise InputError(f"--push {repository!r} lacks the owner. Write owner/name.")

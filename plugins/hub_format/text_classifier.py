@@ -165,7 +165,7 @@ def _meant(labels: Sequence[str], name: str) -> list[str]:
     """Return the class of each label, by its name."""
     if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
-            f"{name} names its classes {', '.join(labels)}, which does not tell what they mean. "
+            f"{name} names its classes {', '.join(labels)}, which do not say what they mean. "
             "See its model card, and map them: --label-map LABEL_0=negative,…, in Python "
             f"label_map={{{labels[0]!r}: 'negative', …}}."
         )

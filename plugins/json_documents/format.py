@@ -94,7 +94,7 @@ class JsonDocument:
                 found += 1
             if begun and not found:
                 raise InputError(
-                    f"{self._name}: no list of rows is in it. A JSON file holds an array of "
+                    f"{self._name}: it has no list of rows. A JSON file holds an array of "
                     "objects, or an object with one such list."
                 )
 

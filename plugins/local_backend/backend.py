@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentikit import Usage
 from sentikit.extension import (
     Answer,
     BackendSession,
@@ -15,6 +14,7 @@ from sentikit.extension import (
     ComponentSettings,
     LLMBackend,
     RejectedError,
+    Usage,
 )
 
 from .settings import LocalSettings

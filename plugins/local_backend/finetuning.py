@@ -99,7 +99,7 @@ class LocalFineTuner(FineTuner):
         if job.validation is None:
             raise InputError(
                 "The provider 'local' keeps the epoch that is best on validation. Name the split "
-                "as finetune.validation, or set dataset.validation_holdout, as 10%."
+                "as finetune.validation, or set dataset.validation_holdout, such as 10%."
             )
         learnt = job.engine.broadcast(session.recall(_LEARNT))
         if learnt is None:

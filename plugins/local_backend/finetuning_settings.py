@@ -18,7 +18,7 @@ class LoraSettings(ComponentSettings):
         0.0, ge=0, lt=1, description="dropout of the adapter's inputs, in training"
     )
     targets: str | list[str] = Field(
-        "all-linear", description="all-linear, or names of layers, as [q_proj, v_proj]"
+        "all-linear", description="all-linear, or names of layers, such as [q_proj, v_proj]"
     )
 
 
@@ -30,7 +30,7 @@ class LocalFineTuningSettings(LoopSettings):
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     template: dict[str, Any] = Field(
-        default_factory=dict, description="more keys for the chat template, as enable_thinking"
+        default_factory=dict, description="more keys for the chat template, such as enable_thinking"
     )
     lora: LoraSettings = Field(default_factory=LoraSettings, description="the adapter's size")
     lr: float = Field(2e-4, gt=0, description="learning rate")

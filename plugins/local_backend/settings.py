@@ -27,5 +27,5 @@ class LocalSettings(ComponentSettings):
     )
     batch_tokens: int = Field(8192, ge=1, description="tokens of prompts scored together at most")
     template: dict[str, Any] = Field(
-        default_factory=dict, description="more keys for the chat template, as enable_thinking"
+        default_factory=dict, description="more keys for the chat template, such as enable_thinking"
     )

@@ -39,7 +39,7 @@ class Masked(PromptStrategy):
             description="kinds to mask: email, url, iban, card, ssn, ip, handle, phone",
         )
         regions: tuple[str, ...] = Field(
-            ("US",), description="regions of telephone numbers without country code, as US, DE"
+            ("US",), description="regions of telephone numbers without country code, such as US"
         )
 
     settings: Settings

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentikit import Examples, OpenedDataset, open_dataset
-from sentikit.extension import ExamplesBuilder, Rows, read_rows
+from sentikit import Examples, open_dataset
+from sentikit.extension import ExamplesBuilder, OpenedDataset, Rows, read_rows
 
 REPOSITORY = "jbeno/sentiment_merged"
 SPLITS = ("train", "validation", "test")

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from sentikit import Examples, InputError, OpenedDataset, open_dataset
-from sentikit.extension import ComponentSettings, DatasetLoader
+from sentikit import Examples, InputError, open_dataset
+from sentikit.extension import ComponentSettings, DatasetLoader, OpenedDataset
 
 SPLITS = ("train", "validation", "test")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import openai
 
-from sentikit import Usage
 from sentikit.extension import (
     BackendError,
     BackendSession,
@@ -21,6 +20,7 @@ from sentikit.extension import (
     Message,
     RejectedError,
     RetryableError,
+    Usage,
 )
 
 from .bodies import API, WITH_REASONING, Abilities, Guarantee, Prompt

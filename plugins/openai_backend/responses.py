@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sentikit import Usage
-from sentikit.extension import RateLimit
+from sentikit.extension import RateLimit, Usage
 
 #: No call has more tokens; a larger count is an error.
 _MOST_TOKENS = 10**9

@@ -87,7 +87,7 @@ class ServerSettings(ComponentSettings):
         default_factory=dict, description="more headers, as they are; null leaves one out"
     )
     query: dict[str, str] = Field(
-        default_factory=dict, description="query parameters, as Azure's api-version"
+        default_factory=dict, description="query parameters, such as Azure's api-version"
     )
 
     @property
@@ -100,7 +100,7 @@ class ServerSettings(ComponentSettings):
         except ValueError as error:
             raise InputError(
                 f"The environment variable {_VARIABLE} {error}, not {os.environ[_VARIABLE]!r}. "
-                f"Set it right, unset it, or give {self.section}.base_url."
+                f"Correct it, unset it, or give {self.section}.base_url."
             ) from error
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sentikit import InputError, SentikitError, Usage
+from sentikit import InputError, SentikitError
 from sentikit.extension import (
     Answer,
     ChatRequest,
@@ -26,6 +26,7 @@ from sentikit.extension import (
     Registry,
     TrackedRun,
     Tracker,
+    Usage,
     did_you_mean,
     disabled_plugins,
     find_hardware,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sentikit import Prediction, Usage
+from sentikit import Prediction
 from sentikit.extension import (
     BackendError,
     ChatRequest,
@@ -22,6 +22,7 @@ from sentikit.extension import (
     PromptInput,
     PromptStrategy,
     RetrievedExample,
+    Usage,
     answer_problem,
     default_registry,
 )

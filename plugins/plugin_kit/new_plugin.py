@@ -86,7 +86,8 @@ def _package_name(name: str, registry: Registry) -> str:
         likely = "-".join(re.findall(r"[a-z0-9]+", name.lower())).lstrip("0123456789-")
         hint = likely if _NAME.fullmatch(likely) else "film-club"
         raise InputError(
-            f"A plugin cannot be called {name!r}. Use lower-case words joined by '-', as {hint!r}."
+            f"A plugin cannot be called {name!r}. Use lower-case words joined by '-', such as "
+            f"{hint!r}."
         )
     if any(report.name == name for report in registry.reports()):
         raise InputError(f"There is a plugin named {name!r} already. Choose another name.")

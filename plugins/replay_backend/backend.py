@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from sentikit import RunTable, Usage, read_run
+from sentikit import read_run
 from sentikit.extension import (
     Answer,
     BackendSession,
@@ -19,6 +19,8 @@ from sentikit.extension import (
     ComponentSettings,
     LLMBackend,
     RejectedError,
+    RunTable,
+    Usage,
 )
 
 # Replaces a recorded probability of 0, whose logarithm is not finite.

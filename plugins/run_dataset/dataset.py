@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from sentikit import Examples, InputError, RunTable, read_run
-from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder
+from sentikit import Examples, InputError, read_run
+from sentikit.extension import ComponentSettings, DatasetLoader, ExamplesBuilder, RunTable
 
 
 class RunPredictions(DatasetLoader):

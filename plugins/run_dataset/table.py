@@ -14,7 +14,7 @@ from sentikit import InputError, SentikitError
 from sentikit.extension import atomic_writer, cell_text, complete_classifier, refuse_overlap
 
 if TYPE_CHECKING:
-    from sentikit import OpenedDataset, RunTable
+    from sentikit.extension import OpenedDataset, RunTable
 
 KINDS = (".csv", ".jsonl", ".parquet")
 

@@ -227,7 +227,7 @@ def parse_overrides(
             if value[name] is None and ":" in str(name):
                 spaced = str(name).replace(":", ": ")
                 raise InputError(
-                    f"--set {key.strip()}: YAML needs a blank behind a colon: {{{spaced}}}."
+                    f"--set {key.strip()}: YAML needs a space after a colon: {{{spaced}}}."
                 )
         assign(result, keys, value)
     return result

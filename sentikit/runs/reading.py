@@ -383,8 +383,8 @@ def scheme_of(
                 return scheme
         raise InputError(
             f"{rows.name}: none of the labels in {columns.label!r} is a sentiment "
-            f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, as positive; or, "
-            "where they are classes of your own, add a column 'gold' that names each class at "
+            f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, such as positive; "
+            "or, where they are classes of your own, add a column 'gold' that names each class at "
             "least once."
         )
     spelled = {label.casefold() for label in gold.spellings}
