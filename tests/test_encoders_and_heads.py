@@ -133,6 +133,22 @@ def test_pickled_weights_are_refused(tmp_path: Path, tiny_recipe: Path) -> None:
     assert "safetensors" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "encoder", ["{name: transformers, model: ./model, ", "{name: electra-base, path: ./model, "]
+)
+def test_a_revision_of_a_local_encoder_is_refused(
+    tmp_path: Path, tiny_recipe: Path, encoder: str
+) -> None:
+    make_encoder(tmp_path / "model")
+    words = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--set"]
+    result = CliRunner().invoke(sentikit, [*words, f"encoder={encoder}revision: v2}}"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "Error: The encoder ./model is local. Leave out encoder.revision, which is for the hub."
+    )
+    assert not Path("run").exists()
+
+
 def _first_layer(weights: dict[str, torch.Tensor]) -> str:
     """Return a tensor in the middle of the encoder, not one that has a default."""
     return next(name for name in weights if "layer" in name and weights[name].ndim == 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sentikit.cli import sentikit as command
 
 LINEAR: dict[str, Any] = {"name": "linear"}
 NATIVE: dict[str, Any] = {"name": "native"}
+MLP: dict[str, Any] = {"name": "mlp", "width": 8}
 
 
 def pipeline_probabilities(folder: Path) -> list[list[float]]:
@@ -48,8 +51,9 @@ def test_transformers_gives_the_same_probabilities_as_the_exported_model(
 @pytest.mark.parametrize(
     ("made", "advice"),
     [
-        ({"pooling": "mean"}, "head.pooling=cls"),
-        ({"pooling": "cls", "head": {"name": "mlp", "width": 8}}, "head={name: native}"),
+        ({"pooling": "mean"}, "'head={name: native}' or --set 'head={name: linear, pooling: cls}'"),
+        ({"pooling": "mean", "head": MLP}, "'head={name: linear, pooling: cls}'. Or export it"),
+        ({"pooling": "cls", "head": MLP}, "head={name: native}"),
         ({"architecture": "modernbert", "pooling": "cls"}, "Train on one of bert, camembert"),
     ],
 )
@@ -90,3 +94,40 @@ def test_the_native_head_reads_the_first_token_and_no_other_pooling(tiny_recipe:
     card = Path("out/README.md").read_text()
     assert "library_name: transformers" in card
     assert 'pipeline("text-classification", "OWNER/NAME")' in card
+
+
+_WITHOUT_SENTIKIT = """
+import json, sys
+from importlib.abc import MetaPathFinder
+
+class NoSentikit(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "sentikit":
+            raise ImportError("sentikit cannot be imported here")
+
+sys.meta_path.insert(0, NoSentikit())
+from transformers import pipeline
+classify = pipeline("text-classification", sys.argv[1], top_k=None, device="cpu")
+print(json.dumps(classify(json.loads(sys.argv[2]), truncation=True)))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_import_sentikit_gets_the_same_probabilities(tmp_path: Path) -> None:
+    model = make_classifier(tmp_path / "model", architecture="bert", head=NATIVE, pooling="cls")
+    words = [sys.executable, "-m", "sentikit", "export", str(model), "out"]
+    done = subprocess.run(
+        [*words, "--format", "transformers"], capture_output=True, text=True, check=True
+    )
+    # Only the folder: libraries that are imported meanwhile have their say on standard error.
+    assert done.stdout == "out\n"
+    found = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_SENTIKIT, "out", json.dumps(TEXTS)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    classifier = sentikit.load(model, device="cpu", precision="fp32")
+    rows = [{one["label"]: one["score"] for one in row} for row in json.loads(found.stdout)]
+    shares = [[row[label] for label in classifier.labels] for row in rows]
+    np.testing.assert_allclose(shares, classifier.predict_proba(TEXTS), atol=1e-5)

@@ -149,6 +149,14 @@ def test_a_folder_that_is_no_local_model_is_refused(
         ask(local(where), ask_about(["text"]), tmp_path, options=RequestOptions())
 
 
+def test_a_revision_of_a_local_model_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        ask(local(model, revision="v2"), ask_about(["text"]), tmp_path)
+    assert caught.value.message == (
+        f"llm.model {model} is local. Leave out llm.revision, which is for the hub."
+    )
+
+
 def test_a_model_whose_tensors_do_not_match_its_config_is_refused_by_name(tmp_path: Path) -> None:
     folder = make_language_model(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")

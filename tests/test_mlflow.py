@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.posix, pytest.mark.filterwarnings("ignore")]
 
 
 def test_mlflow_logs_training_and_its_model_loads_and_serves_without_pickle(
@@ -48,22 +50,31 @@ def test_mlflow_logs_training_and_its_model_loads_and_serves_without_pickle(
     model = described.parent
     assert not [path for path in model.rglob("*") if path.suffix in (".pkl", ".pickle", ".bin")]
     texts = ["I love it", "not worth a cent"]
-    table = mlflow.pyfunc.load_model(str(model)).predict(pd.DataFrame({"text": texts}))
+    loaded = mlflow.pyfunc.load_model(str(model))
+    table = loaded.predict(pd.DataFrame({"text": texts}))
     assert list(table["predicted_label"]) == sentikit.load("run").predict(texts)
-    assert _invoked(model, texts) == list(table["predicted_label"])
+    # Spark gives only one number where the columns of the output are not declared.
+    assert loaded.metadata.signature.outputs.input_names() == list(table.columns)
+    empty = loaded.predict(pd.DataFrame({"text": [None, "I love it", " "]}))
+    assert list(empty["predicted_label"].isna()) == [True, False, True]
+    assert list(empty.iloc[1, 1:]) == pytest.approx(list(table.iloc[0, 1:]), abs=1e-5)
+    assert empty.iloc[0].isna().all()
+    assert _invoked(model, [*texts, ""]) == [*table["predicted_label"], None]
 
 
-def _invoked(model: Path, texts: list[str]) -> list[str]:
-    """Return the labels that MLflow's own scoring server gives."""
+def _invoked(model: Path, texts: list[str]) -> list[str | None]:
+    """Return the labels that `mlflow models serve` gives."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = (
-        "import sys, uvicorn, mlflow; from mlflow.pyfunc import scoring_server; "
-        "uvicorn.run(scoring_server.init(mlflow.pyfunc.load_model(sys.argv[1])), "
-        "port=int(sys.argv[2]))"
+    words = ["models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port)]
+    # It starts uvicorn by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words],
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
     )
-    server = subprocess.Popen([sys.executable, "-c", code, str(model), str(port)])
     body = json.dumps({"dataframe_records": [{"text": text} for text in texts]}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", body, {"content-type": "application/json"}
@@ -78,5 +89,5 @@ def _invoked(model: Path, texts: list[str]) -> list[str]:
                 time.sleep(0.1)
         raise AssertionError("the scoring server did not start")
     finally:
-        server.kill()
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait()

@@ -72,6 +72,24 @@ def test_an_arrow_table_gets_the_columns_that_predict_writes(trained_run: Path) 
         Labeller(str(trained_run))(labelled)
 
 
+def test_columns_are_joined_and_paths_lead_into_structs(trained_run: Path) -> None:
+    from sentikit.ray import Labeller
+
+    bodies = ["not worth a cent", "good food", None]
+    review = pa.array([{"title": "A table", "body": body} for body in bodies])
+    table = pa.table({"title": ["I love it", None, " "], "review": review})
+    columns = ("title", "review.body")
+    found = Labeller(str(trained_run), columns)(table)
+    joined = pa.table({"text": ["I love it\nnot worth a cent", "good food", None]})
+    expected = Labeller(str(trained_run))(joined)
+    added = expected.column_names[1:]
+    assert found.select(added).to_pylist() == expected.select(added).to_pylist()
+    assert found["predicted_label"].to_pylist()[2] is None
+    assert Labeller(str(trained_run), columns)(table.slice(0, 0)).column_names == found.column_names
+    with pytest.raises(InputError, match=r"'review' holds .* Name a field inside it: review.title"):
+        Labeller(str(trained_run), "review")(table)
+
+
 STUB = '''
 """The classifier `stub`: slow by the part, it notes what it is given and where it runs."""
 import json, os, time
@@ -156,7 +174,32 @@ def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
     assert len(shares) == 2
     assert min(shares) > 0.4
     assert "sk-kept-at-home" not in json.dumps(notes)
-    assert {path.name for path in Path("out").iterdir()} == {"job.json", *contents(Path("out"))}
+    left = {path.name for path in Path("out").iterdir()}
+    assert left == {".lock", "job.json", *contents(Path("out"))}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stub")
+def test_a_job_that_runs_is_not_resumed_by_a_second_command() -> None:
+    write_texts(Path("one.parquet"), [f"text {number}" for number in range(12_000)])
+    command = ["stub", "one.parquet", "--output", "out"]
+    with subprocess.Popen(
+        [*SENTIKIT, "predict-on-ray", *command], stderr=subprocess.PIPE, text=True
+    ) as first:
+        while not contents(Path("out")):
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = on_ray(*command, "--resume")
+        assert first.poll() is None
+        assert first.stderr is not None
+        said = first.stderr.read()
+    assert second.returncode == 2
+    assert second.stderr == (
+        "Error: out is in use by another sentikit process. Wait for it, or choose another "
+        "--output.\n"
+    )
+    assert first.returncode == 0, said
+    assert len(contents(Path("out"))) == 12
 
 
 @pytest.mark.slow
@@ -178,7 +221,7 @@ def test_workers_that_always_die_end_the_job_with_one_sentence(
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
-    assert not list(Path("out").glob(".*"))
+    assert {path.name for path in Path("out").glob(".*")} == {".lock"}
     if dies == "labelling":
         monkeypatch.delenv("STUB_DIES")
         kept = contents(Path("out"))
@@ -197,7 +240,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_folder_stays_free
     assert done.returncode == 2
     assert "empty is neither a run nor a model folder" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not list(Path("out").iterdir())
+    assert not Path("out").exists()
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(trained_run: Path) -> None:
@@ -250,6 +293,27 @@ def test_a_refusal_keeps_the_job_of_paid_answers(
         labelling.run(job, 1, None, False, lambda: False)
     monkeypatch.setattr(labelling, "_label", lambda *_: 0)
     assert labelling.run(job, 1, None, True, lambda: False).parts == 1
+
+
+def test_a_running_job_is_locked_against_a_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentikit.plugins.ray_data import labelling
+
+    write_texts(tmp_path / "one.parquet", ["a"])
+    monkeypatch.setattr(labelling, "_cluster", lambda *_: nullcontext())
+    job = job_of(tmp_path / "one.parquet")
+
+    def label(*_: object) -> int:
+        for resume in (True, False):
+            with pytest.raises(InputError, match="out is in use by another sentikit process"):
+                labelling.run(job, 1, None, resume, lambda: False)
+        return 0
+
+    monkeypatch.setattr(labelling, "_label", label)
+    labelling.run(job, 1, None, False, lambda: False)
+    monkeypatch.setattr(labelling, "_label", lambda *_: 0)
+    labelling.run(job, 1, None, True, lambda: False)
 
 
 def test_starts_of_killed_jobs_do_not_count_as_deaths_of_workers(
@@ -444,7 +508,8 @@ def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
         (["run", "one.parquet", "--text-column", "body"], "one.parquet has no column 'body'"),
         (
             ["run", "nested.parquet"],
-            "the column 'text' has values of type struct",
+            "the column 'text' has values of type struct<body: string> instead of texts. Name a "
+            "field inside it: text.body.",
         ),
         (["run", "none.parquet"], "none.parquet does not exist."),
         (["run", "folder"], "folder holds no .parquet file."),
@@ -487,6 +552,16 @@ def test_input_other_than_parquet_is_refused_on_ray(
     assert done.returncode == 2
     assert "is not Parquet" in done.stderr
     assert not Path("labelled").exists()
+
+
+def test_predict_on_ray_passes_on_every_text_column(trained_run: Path) -> None:
+    pq.write_table(pa.table({"title": ["A"], "body": ["a text"]}), "one.parquet")
+    words = ["predict", str(trained_run), "one.parquet", "--on", "ray", "--output", "out"]
+    for columns, unknown in ((("titel", "body"), "titel"), (("title", "bode"), "bode")):
+        given = [word for column in columns for word in ("--text-column", column)]
+        done = CliRunner().invoke(cli, [*words, *given])
+        assert done.exit_code == 2
+        assert f"has no column {unknown!r} for the text. Did you mean" in done.stderr
 
 
 def test_predict_on_an_unknown_engine_names_the_known_one() -> None:

@@ -8,6 +8,7 @@ scaled into the linear part of tanh, or shifted to where GELU and ReLU return th
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ TOLERANCE = 1e-5
 #: (https://github.com/huggingface/text-embeddings-inference).
 SERVED = frozenset(
     {"bert", "camembert", "deberta-v2", "distilbert", "modernbert", "roberta", "xlm-roberta"}
+)
+_FITTING_HEADS = (
+    "Train with --set 'head={name: native}' or --set 'head={name: linear, pooling: cls}'."
 )
 _SCALE = 2.0**-12
 _SHIFT = 32.0
@@ -106,7 +110,8 @@ class TransformersFormat(PublishedFormat):
             InputError: no architecture of transformers computes the same.
             SentikitError: the written model gives different probabilities.
         """
-        with _no_bars():
+        # Saving may import DeepSpeed, which writes its warnings to standard output.
+        with _no_bars(), contextlib.redirect_stdout(sys.stderr):
             return self._write(source, folder)
 
     def _write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -156,8 +161,7 @@ def _architecture(source: ExportSource, model: SentimentModel) -> _Architecture:
     if model.pooling != "cls":
         raise InputError(
             f"transformers' {kind} classifiers read the first token, and {source.path} pools by "
-            f"{model.pooling}. Train with --set head.pooling=cls, or --set 'head={{name: native}}'."
-            f" {elsewhere}"
+            f"{model.pooling}. {_FITTING_HEADS} {elsewhere}"
         )
     return _ARCHITECTURES[kind]
 
@@ -204,9 +208,8 @@ def _layers(
     if fits and isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear):
         return hidden.state_dict(), output.state_dict()
     raise InputError(
-        f"transformers has no classifier with the head of {source.path}. Train with --set "
-        "'head={name: native}' or --set 'head={name: linear, pooling: cls}'. Or export it with "
-        "--format onnx or hub."
+        f"transformers has no classifier with the head of {source.path}. {_FITTING_HEADS} Or "
+        "export it with --format onnx or hub."
     )
 
 

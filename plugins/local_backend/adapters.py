@@ -23,7 +23,7 @@ import torch
 from sentikit import InputError
 from sentikit.extension import folder_writer, read_json, read_weights, write_json, write_weights
 
-from .loading import ModelSource, load_model, load_tokenizer
+from .loading import ModelSource, load_model, load_tokenizer, named_source
 
 if TYPE_CHECKING:
     from .finetuning_settings import LoraSettings
@@ -108,7 +108,7 @@ def load_answering_model(settings: LocalSettings, dtype: torch.dtype) -> tuple[A
         InputError: no such model, an adapter of another one, or peft is missing.
         SentikitError: the hub cannot be reached.
     """
-    source = ModelSource(settings.model, settings.revision, "llm.model")
+    source = named_source(settings.model, settings.revision, "llm.model")
     if source.path is None or not is_adapter(source.path):
         return load_model(source, dtype), load_tokenizer(source)
     folder = source.path
@@ -128,7 +128,7 @@ def model_fingerprint(settings: LocalSettings) -> str:
     Raises:
         InputError: an adapter's configuration is damaged.
     """
-    source = ModelSource(settings.model, settings.revision, "llm.model")
+    source = named_source(settings.model, settings.revision, "llm.model")
     if source.path is None or not is_adapter(source.path):
         return source.fingerprint()
     return f"{source.fingerprint()} {base_of(source.path, settings.base).fingerprint()}"

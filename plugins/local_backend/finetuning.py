@@ -142,9 +142,9 @@ class LocalFineTuner(FineTuner):
 
     @property
     def _source(self) -> ModelSource:
-        from .loading import ModelSource
+        from .loading import named_source
 
-        return ModelSource(self.settings.model, self.settings.revision, "finetune.model")
+        return named_source(self.settings.model, self.settings.revision, "finetune.model")
 
     def _speech(self) -> tuple[Any, Conversation]:
         """Return the conversation format, loaded once."""

@@ -58,6 +58,19 @@ class ModelSource:
         return digest.hexdigest()
 
 
+def named_source(name: str, revision: str | None, key: str) -> ModelSource:
+    """Return the place of the model that a recipe names.
+
+    Raises:
+        InputError: a revision of a local model, which would be ignored.
+    """
+    source = ModelSource(name, revision, key)
+    if revision is not None and source.path is not None and source.path.exists():
+        other = f"{key.removesuffix('.model')}.revision"
+        raise InputError(f"{key} {name} is local. Leave out {other}, which is for the hub.")
+    return source
+
+
 def load_config(source: ModelSource) -> Any:
     """Load a model's configuration.
 

@@ -29,7 +29,7 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
         model_input: Any,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Return the label and each class's probability, one row per text.
+        """Return the label and each class's probability, one row per text; none without text.
 
         Args:
             context: of the model.
@@ -38,26 +38,32 @@ class SentikitModel(PythonModel):  # type: ignore[misc, unused-ignore]
         """
         import pandas as pd
 
-        predictions = list(self._classifier.classify(_texts(model_input)))
-        table = pd.DataFrame({"predicted_label": [row.label for row in predictions]})
+        texts = _texts(model_input)
+        predictions = iter(self._classifier.classify([text for text in texts if text.strip()]))
+        rows = [next(predictions) if text.strip() else None for text in texts]
+        table = pd.DataFrame({"predicted_label": [row.label if row else None for row in rows]})
         for label in self._classifier.labels:
-            table[f"probability_{label}"] = [
-                None if row.probabilities is None else row.probabilities[label]
-                for row in predictions
-            ]
-        return table
+            shares = [row.probabilities if row else None for row in rows]
+            table[f"probability_{label}"] = [one[label] if one else None for one in shares]
+        # MLflow answers requests with JSON, which has no NaN.
+        known = table.notna()
+        return table if known.all(axis=None) else table.astype(object).where(known, None)
 
 
 def _texts(model_input: Any) -> list[str]:
+    """Return the texts, "" for missing ones."""
+    import pandas as pd
+
     columns = getattr(model_input, "columns", None)
-    if columns is None:
-        return [str(text) for text in model_input]
-    if "text" not in columns and len(columns) != 1:
+    if columns is not None and "text" not in columns and len(columns) != 1:
         raise InputError(
             f"The input has the columns {', '.join(map(str, columns))}; one of them must be "
             "named text."
         )
-    return [str(text) for text in model_input["text" if "text" in columns else columns[0]]]
+    given = model_input
+    if columns is not None:
+        given = model_input["text" if "text" in columns else columns[0]]
+    return ["" if pd.isna(text) else str(text) for text in given]
 
 
 set_model(SentikitModel())

@@ -108,18 +108,28 @@ class MlflowTracker(Tracker):
 def save_pyfunc(model: Path, folder: Path) -> None:
     """Write a model folder as an MLflow pyfunc model, without pickled files.
 
+    Its signature names the columns of the output, which Spark needs to return them all.
+
     Args:
         model: anything that `sentikit.load` takes.
         folder: of the MLflow model; it must not exist.
     """
     from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    from sentikit import __version__
+    from sentikit import __version__, load
 
+    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "predicted_label")]
+    columns += [
+        ColSpec(DataType.double, f"probability_{label}")
+        for label in load(model, device="cpu").labels
+    ]
     pyfunc.save_model(
         str(folder),
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"model": str(model.resolve())},
+        signature=ModelSignature(outputs=Schema(columns)),
         pip_requirements=[f"sentikit=={__version__}"],
     )
 

@@ -9,7 +9,10 @@ import click
 
 from sentikit import InputError
 from sentikit.extension import (
-    FiniteRange,
+    DEVICE,
+    MAX_COST,
+    RESUME,
+    TEXT_COLUMNS,
     complete_classifier,
     resumable,
     typed_command,
@@ -29,7 +32,7 @@ from sentikit.extension import (
     metavar="DIR",
     help="The folder of the labelled parts.",
 )
-@click.option("--text-column", "text_columns", metavar="C", help="The column of the texts.")
+@TEXT_COLUMNS
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Actors.")
 @click.option(
     "--rows-per-part",
@@ -37,28 +40,21 @@ from sentikit.extension import (
     help="Rows per output file; a killed worker repeats one. Default: 1/256 of the rows, from "
     "1,024 to 100,000.",
 )
-@click.option(
-    "--max-cost",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="USD",
-    help="Cost ceiling in USD for all workers together.",
-)
+@MAX_COST
 @click.option(
     "--address",
     metavar="HOST:PORT",
     help="Address of a cluster; default: start one on this machine.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
-@click.option(
-    "--resume", is_flag=True, help="Keep finished parts; label the rest and parts with failed rows."
-)
+@DEVICE
+@RESUME
 @click.pass_context
 def predict_on_ray(
     context: click.Context,
     classifier: str,
     path: Path,
     output: Path,
-    text_columns: str | None,
+    text_columns: tuple[str, ...],
     workers: int,
     rows_per_part: int | None,
     max_cost: float | None,
@@ -69,7 +65,8 @@ def predict_on_ray(
     """Label the Parquet files at PATH with X, one classifier per Ray Data actor.
 
     The output is a folder of Parquet files, one per part, in the order of the input. It does not
-    depend on the number of workers.
+    depend on the number of workers, which share one --max-cost. --resume keeps finished parts, and
+    labels the rest and parts with failed rows.
     """
     if importlib.util.find_spec("ray") is None:
         raise InputError(
@@ -84,7 +81,7 @@ def predict_on_ray(
         classifier=classifier,
         path=path,
         output=output,
-        text_column=text_columns,
+        text_column=text_columns[0] if len(text_columns) == 1 else text_columns or None,
         rows_per_part=rows_per_part,
         max_cost=max_cost,
         device=device,

@@ -16,11 +16,11 @@ imported here: the class works on any Arrow table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sentikit import Example, InputError, load
-from sentikit.extension import AddedColumns, Session, find_column, set_threads
+from sentikit.extension import AddedColumns, Rows, Session, set_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,12 +28,38 @@ if TYPE_CHECKING:
     from sentikit import Prediction
 
 
+class TableRows(Rows):
+    """The rows of an Arrow table."""
+
+    def __init__(self, table: pa.Table, name: str = "the table") -> None:
+        super().__init__(name, table.column_names)
+        self._table = table
+
+    def fields(self, column: str) -> tuple[str, ...] | None:
+        """Return the fields of a struct."""
+        import pyarrow as pa
+
+        kind = self._table.schema.field(column).type
+        return tuple(field.name for field in kind) if pa.types.is_struct(kind) else None
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row and its values."""
+        known = {name: self._table.column(name).to_pylist() for name in columns}
+        yield from enumerate(zip(*(known[name] for name in columns), strict=True), 1)
+
+
+def chosen(text_column: str | Sequence[str] | None) -> Sequence[str]:
+    """Return the chosen columns, none if they are to be found by their names."""
+    return [text_column] if isinstance(text_column, str) else text_column or ()
+
+
 class Labeller:
     """A callable that adds a classifier's labels to Arrow tables, in the columns of `predict`.
 
     Args:
         classifier: anything that `sentikit.load` takes.
-        text_column: the column of the texts; None: one with a common name.
+        text_column: the column of the texts, or a path such as ``review.text``; several are
+            joined; None: one with a common name.
         device: auto, cpu, cuda, …
         threads: CPU threads of torch; one, since every core has its own actor.
 
@@ -44,7 +70,7 @@ class Labeller:
     def __init__(
         self,
         classifier: str,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         device: str = "auto",
         threads: int | None = 1,
     ) -> None:
@@ -66,17 +92,18 @@ class Labeller:
             session: journal and budget for LLMs.
 
         Raises:
-            InputError: there is no column of texts, or one of the added columns exists.
+            InputError: there is no column of texts, one holds other values, or one of the added
+                columns exists.
         """
         import pyarrow as pa
 
-        wanted = self._text_column
-        column = find_column(table.column_names, wanted, "text", "the table", "text_column")
+        given = TableRows(table)
+        columns = given.find_text_columns(chosen(self._text_column), "text_column")
         names = self._added.names(nested=False)
         if taken := [name for name in table.column_names if name in names]:
             raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
-        texts = table.column(column).cast(pa.large_string()).to_pylist()
-        predictions = list(self._predictions([text or "" for text in texts], session))
+        texts = [text for _, text, _ in given.texts(columns)] if table.num_rows else []
+        predictions = list(self._predictions(texts, session))
         self.failed += sum(one is not None and one.error is not None for one in predictions)
         rows = [self._added.values(one, nested=False) for one in predictions]
         for name in names:

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import LiveBar, atomic_writer, disk_errors, find_column, spent_usd
+from sentikit.extension import (
+    LiveBar,
+    RunFolder,
+    atomic_writer,
+    disk_errors,
+    spent_usd,
+)
 
-from .labeller import Labeller
+from .labeller import Labeller, TableRows, chosen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +33,7 @@ _BATCH = 8192
 #: Unless they are chosen, rows of a part follow from the rows of the input, never from the number
 #: of workers: so many parts that no worker is left without work long before the others.
 _PARTS, _FEWEST_ROWS, _MOST_ROWS = 256, 1024, 100_000
-_JOB, _CACHE, _STARTS = "job.json", "answers.sqlite", ".starts"
+_JOB, _CACHE, _STARTS, _LOCK = "job.json", "answers.sqlite", ".starts", ".lock"
 #: Most deaths of a worker's process at the same part, or at the start.
 _MOST_DEATHS = 3
 #: Metadata key of a part: the number of failed rows.
@@ -44,7 +50,7 @@ class Job:
         classifier: whatever `sentikit.load` takes.
         path: a Parquet file, or a folder of them.
         output: the folder of the parts.
-        text_column: the column of the texts, or None.
+        text_column: the column or columns of the texts, or None.
         rows_per_part: rows of one output file, or None: as fits the rows of the input.
         max_cost: USD for all workers together, or None.
         device: of every actor.
@@ -53,7 +59,7 @@ class Job:
     classifier: str
     path: Path
     output: Path
-    text_column: str | None
+    text_column: str | tuple[str, ...] | None
     rows_per_part: int | None
     max_cost: float | None
     device: str
@@ -114,28 +120,34 @@ def run(
         stop_requested: whether to stop after the next finished part.
 
     Raises:
-        InputError: the input is not Parquet or has no texts, the classifier cannot be loaded, or
-            the output belongs to another job.
+        InputError: the input is not Parquet or has no texts, the classifier cannot be loaded, the
+            output belongs to another job, or another process labels into it.
         SentikitError: a part failed, or the budget is spent; finished parts are kept.
         KeyboardInterrupt: a stop was requested.
     """
     parts = parts_of(job)
-    todo = _open_job(job, parts, resume)
     failed = 0
-    if todo:
-        # A killed job cannot clean up, and its starts are not deaths of workers.
-        _clean(job.output, ".part-*.attempts")
-        try:
-            with _cluster(address, workers):
-                failed = _label(job, todo, workers, stop_requested)
-        except InputError:
-            _clean(job.output)
-            if not resume and [path.name for path in job.output.iterdir()] == [_JOB]:
-                (job.output / _JOB).unlink()  # The corrected command can use the same folder.
-            raise
-        finally:
-            _clean(job.output)
+    with RunFolder(job.output).locked():
+        todo = _open_job(job, parts, resume)
+        if todo:
+            # A killed job cannot clean up, and its starts are not deaths of workers.
+            _clean(job.output, ".part-*.attempts")
+            try:
+                with _cluster(address, workers):
+                    failed = _label(job, todo, workers, stop_requested)
+            except InputError:
+                _clean(job.output)
+                if not resume and _files(job.output) == [_JOB]:
+                    (job.output / _JOB).unlink()  # The corrected command can use the same folder.
+                raise
+            finally:
+                _clean(job.output)
     return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
+
+
+def _files(output: Path) -> list[str]:
+    """Return the names of what a job keeps in its folder."""
+    return [path.name for path in output.iterdir() if path.name != _LOCK]
 
 
 def _clean(output: Path, parts: str = ".part-*") -> None:
@@ -238,7 +250,7 @@ def parts_of(job: Job) -> list[Part]:
     return [Part(number, *span) for number, span in enumerate(spans)]
 
 
-def _rows_of(file: Path, text_column: str | None) -> int:
+def _rows_of(file: Path, text_column: str | tuple[str, ...] | None) -> int:
     """Return the number of rows of a file.
 
     Raises:
@@ -255,11 +267,14 @@ def _rows_of(file: Path, text_column: str | None) -> int:
             f"{file} is not Parquet, which is all that Ray labels here. Write it as Parquet, or "
             "leave --on ray out."
         ) from error
-    column = find_column(schema.names, text_column, "text", str(file), "--text-column COLUMN")
-    if pa.types.is_nested(kind := schema.field(column).type):
-        raise InputError(
-            f"{file}: the column {column!r} has values of type {kind} instead of texts."
-        )
+    table = TableRows(schema.empty_table(), str(file))
+    for column in table.find_text_columns(chosen(text_column), "--text-column COLUMN"):
+        if column in schema.names and pa.types.is_nested(kind := schema.field(column).type):
+            inner = ", ".join(f"{column}.{field}" for field in table.fields(column) or ())
+            raise InputError(
+                f"{file}: the column {column!r} has values of type {kind} instead of texts."
+                + (f" Name a field inside it: {inner}." if inner else "")
+            )
     return int(rows)
 
 
@@ -278,11 +293,10 @@ def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
     )
     known = job.output / _JOB
     if not resume:
-        if job.output.exists() and any(job.output.iterdir()):
+        if _files(job.output):
             raise InputError(
                 f"--output {job.output} is not empty. Resume with --resume, or choose another one."
             )
-        job.output.mkdir(parents=True, exist_ok=True)
         with atomic_writer(known) as stream:
             stream.write(described)
     elif not known.is_file() or known.read_text(encoding="utf-8") != described:

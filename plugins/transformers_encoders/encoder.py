@@ -62,6 +62,14 @@ class _Pretrained(_Light):
         return AutoConfig.for_model(model_type, **sizes)
 
 
+def _refuse_revision(model: str, revision: str | None) -> None:
+    """Refuse a revision of a local folder, which transformers would ignore."""
+    if revision is not None and Path(model).expanduser().is_dir():
+        raise InputError(
+            f"The encoder {model} is local. Leave out encoder.revision, which is for the hub."
+        )
+
+
 class TransformersEncoder(_Pretrained):
     """Any encoder of transformers: BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and more."""
 
@@ -79,6 +87,7 @@ class TransformersEncoder(_Pretrained):
 
     def _source(self) -> PretrainedSource:
         chosen = self.settings
+        _refuse_revision(chosen.model, chosen.revision)
         return PretrainedSource(
             chosen.model, chosen.revision, chosen.trust_remote_code, "encoder.trust_remote_code"
         )
@@ -114,7 +123,9 @@ class _Electra(_Pretrained):
     settings: Settings
 
     def _source(self) -> PretrainedSource:
-        return PretrainedSource(self.settings.path or self.hub_id, self.settings.revision)
+        place = self.settings.path or self.hub_id
+        _refuse_revision(place, self.settings.revision)
+        return PretrainedSource(place, self.settings.revision)
 
 
 class ElectraSmall(_Electra):

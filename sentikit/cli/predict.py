@@ -198,9 +198,8 @@ def _predict_on(context: click.Context, engine: str) -> None:
     own = {option for parameter in command.params for option in parameter.opts}
     typed = command_arguments(context, ["on"])[1:]
     given = [word for word in typed[: typed.index("--")] if word.startswith("--")]
-    for option in given:
-        if option not in own or given.count(option) > 1:
-            raise InputError(f"{option} cannot be used with --on {engine}.")
+    if foreign := [option for option in given if option not in own]:
+        raise InputError(f"{foreign[0]} cannot be used with --on {engine}.")
     command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
