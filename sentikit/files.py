@@ -11,10 +11,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from sentikit.errors import InputError, SentikitError
+from sentikit.errors import InputError, SentikitError, nearest
 
 #: Errors about files, even if a library raises them without a file name.
 _REFUSALS = (
@@ -26,6 +27,8 @@ _REFUSALS = (
 )
 #: Errors of the disk, which have no file name while an open file is written.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+#: Most files of a folder that are compared with a misspelled name.
+_MOST_COMPARED = 2_000
 #: Folders whose files are devices and open files of processes.
 _SYSTEM = (("/", "dev"), ("/", "proc"))
 
@@ -59,9 +62,18 @@ def _refused(error: OSError, path: Path) -> Path:
     return path if own or named.name.startswith(f".{path.name}.") else named
 
 
+def missing_file(path: Path) -> InputError:
+    """Return the error for a file that does not exist, with files of similar names beside it."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    files = {file.stem: str(file) for file in islice(beside, _MOST_COMPARED) if file.is_file()}
+    meant = " or ".join(files[stem] for stem in nearest(path.stem, files))
+    advice = f"Did you mean {meant}?" if meant else "Check the path."
+    return InputError(f"{path} does not exist. {advice}")
+
+
 def _explain(error: OSError, path: Path) -> SentikitError:
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{path} does not exist. Check the path.")
+        return missing_file(path)
     if isinstance(error, IsADirectoryError):
         return InputError(f"{path} is a folder, a file is needed.")
     if isinstance(error, NotADirectoryError | FileExistsError):

@@ -137,7 +137,6 @@ def _target_problem(hook: str, target: Any) -> str:
 
 
 def _misfit(hook: str, part: Any) -> str:
-    """Return why an imported component does not suit the hook."""
     if hook == "register_commands":
         return "" if isinstance(part, click.Command) else "must be a click command"
     from sentikit import extension

@@ -121,6 +121,8 @@ class Registry:
         matches = self._matches(hook, name)
         if not matches:
             listed = "All are in: sentikit recipes list." if hook == "register_recipes" else ""
+            if hook == "register_datasets" and os.path.isfile(name):
+                listed = f"For a table, use the dataset 'files' with --set test={name} or train=."
             advice = f"{listed} {self.advice()}".strip()
             raise unknown_name(kind, name, self.names(hook), advice)
         if len(matches) > 1:

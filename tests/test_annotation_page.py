@@ -215,6 +215,23 @@ class TestBrowser:
             assert state["done"] == 1
         assert [a["label"] for a in answers(output)] == ["negative", "positive"]
 
+    def test_one_person_cannot_answer_in_two_servers_at_once(self, tmp_path: Path) -> None:
+        output = tmp_path / "checked.csv"
+        items = [Item(row, text) for row, text in enumerate(TEXTS)]
+        first, second = (Annotation(items, output, LABELS, repeats=0) for _ in range(2))
+        other = Annotation(items, output, LABELS, annotator="Ada", repeats=0)
+        with first.session():
+            first.answer(0, False, "positive", "checked", "", False)
+            with pytest.raises(InputError, match="checked by you in another sentikit annotate"):
+                second.session().__enter__()
+            with other.session():
+                assert other.state()["done"] == 0
+        with second.session():
+            assert second.state()["done"] == 1
+        assert sorted(path.name for path in tmp_path.iterdir() if "lock" not in path.name) == [
+            "checked.csv"
+        ]
+
     def test_the_page_says_when_the_server_has_stopped(self, tmp_path: Path) -> None:
         with browser(tmp_path / "b") as page:
             with serving(tmp_path / "checked.csv") as server:

@@ -709,6 +709,20 @@ class TestPlugins:
         assert "dataset film-reviews: The dataset 'film-reviews' of plugin 'film' cannot" in message
         assert "head film-reviews: The head 'film-reviews'" in message
 
+    def test_a_plugin_that_a_busy_machine_once_loads_slowly_passes(
+        self, site: SitePackages, tmp_path: Path
+    ) -> None:
+        once = tmp_path / "once"
+        busy = "import pathlib, sys, time\n"
+        busy += f"once = pathlib.Path({str(once)!r})\n"
+        # Only the measuring process has been started by `-c`.
+        busy += "if sys.argv[0] == '-c' and not once.exists():\n    once.touch()\n"
+        busy += "    time.sleep(0.5)\n"
+        site.add_plugin("film", busy + REVIEWS)
+        site.add_module("film_parts", PART_MODULE)
+        check_plugin("film")
+        assert once.exists()
+
     def test_a_plugin_that_registers_nothing_is_refused(self, site: SitePackages) -> None:
         site.add_plugin("film", REVIEWS.replace("    register(", "    print("))
         with pytest.raises(AssertionError, match="it registers nothing"):

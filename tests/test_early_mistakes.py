@@ -57,6 +57,8 @@ PROMPT = "--recipe current-zero-shot --set dataset.name=files"
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (
         ("RUN gone.csv", "gone.csv does not exist"),
+        ("RUN txts.csv", "txts.csv does not exist. Did you mean texts.csv?"),
+        ("texts.csv RUN", "is a run. Give a file."),
         ("RUN texts.csv --text-column txet", "no column 'txet' for the text. Did you mean 'text'?"),
         ("RUN bars.csv --text-column text", "no column 'text' for the text. Known: body, label"),
         ("RUN stars.csv", "which column holds the text? It has 'stars'"),
@@ -85,6 +87,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("RUN --dataset dmeo", "Did you mean 'demo'?"),
+        ("RUN --dataset texts.csv", "use the dataset 'files' with --set test=texts.csv"),
         (f"RUN {FILES} test=gone.csv", "gone.csv does not exist"),
         (f"RUN {FILES} test=texts.csv --set text=nope", "no column 'nope' for the text"),
         (f"RUN {FILES} test=texts.csv --set label=nope", "no column 'nope' for the label"),
@@ -153,6 +156,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "label": (
         ("gone.csv --with RUN --output o.csv", "gone.csv does not exist"),
+        ("txts.csv --with RUN --output o.csv", "txts.csv does not exist. Did you mean texts.csv?"),
         ("texts.csv --with runs/gone --output o.csv", "runs/gone does not exist"),
         ("late.csv --with tfidf --output o.csv", "The recipe 'tfidf' has no finished run"),
         ("late.csv --with RUN --agree-with tfidf --output o.csv", "'tfidf' has no finished run"),

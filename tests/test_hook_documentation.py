@@ -138,6 +138,12 @@ def test_a_plugins_fine_tuned_model_is_prompted_with_the_messages_it_was_trained
     assert run(f"{prompt} --set strategy.name=minimal --output runs/asked") == 0
 
 
+def test_a_plugin_can_start_with_most_kinds_of_component() -> None:
+    pages = {path.stem.removeprefix("register_") for path in (DOCS / "hooks").glob("*.md")}
+    offered = {"prompt_strategies", *(f"{kind}s" for kind in KINDS if kind != "prompt_strategy")}
+    assert pages - offered == {"engines", "formats", "recipes", "result_formats"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_plugins_new_of_a_kind_writes_the_example_of_its_hooks_page(kind: str) -> None:
     assert CliRunner().invoke(sentikit, ["plugins", "new", PLUGIN, "--kind", kind]).exit_code == 0

@@ -298,6 +298,13 @@ def test_missing_models_and_files_are_named(model: Path, tmp_path: Path) -> None
     assert "neither a run nor a model" in predict("empty", typed="x\n").stderr
 
 
+def test_the_runs_of_a_folder_are_named_when_it_is_given_in_place_of_one(model: Path) -> None:
+    for name in ("one", "two"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "manifest.json").write_text("{}")
+    assert "Did you mean runs/one or runs/two?" in predict("runs", typed="x\n").stderr
+
+
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for kind, status, message in (

@@ -341,6 +341,7 @@ class TestWithoutNetwork:
             message, exit_code = process.refusal("train", name="tweet")
         assert exit_code == 1
         assert "'mteb/tweet_sentiment_extraction' is not on this machine" in message
+        assert "Unset HF_HUB_OFFLINE, or download the files" in message
 
     def test_another_cached_revision_never_replaces_the_requested_one_offline(
         self, tmp_path: Path

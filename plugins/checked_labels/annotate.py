@@ -113,7 +113,9 @@ def annotate(file: str | None, output: Path, **given: Any) -> None:
     elif given["agreement"]:
         _agreement(output, _labels(given["labels"]))
     else:
-        _ask(_annotation(file, output, given), given["terminal"], given["port"])
+        annotation = _annotation(file, output, given)
+        with annotation.session():
+            _ask(annotation, given["terminal"], given["port"])
 
 
 def _labels(spelled: str) -> list[str]:
@@ -162,12 +164,23 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
 
     with AnnotationServer(annotation, port or 0) as server:
         annotation.begin()
-        click.echo(f"Open: {server.address}\nEvery answer is saved at once. Ctrl-C ends.", err=True)
+        click.echo(f"Open: {server.address}", err=True)
+        if annotation.twice:
+            click.echo(_twice(annotation), err=True)
+        click.echo("Every answer is saved at once. Ctrl-C ends.", err=True)
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             state = annotation.state()
             click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+
+
+def _twice(annotation: Annotation) -> str:
+    total = annotation.state()["total"]
+    return (
+        f"{total:,} questions: {total - annotation.twice:,} texts, {annotation.twice:,} of them "
+        "twice, which shows whether you answer alike."
+    )
 
 
 def _ask_here(annotation: Annotation) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from sentikit import InputError
+from sentikit.extension import disk_errors
 
 from .checked import Check, read_checked, write_draw
 from .checked_files import append_answer
@@ -53,11 +57,44 @@ class Annotation:
         self._paces: list[float] = []
         self._shown: tuple[tuple[int, bool], float] | None = None
 
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Keep this annotator from answering in two places at once, where texts come twice.
+
+        Raises:
+            InputError: another process asks the same annotator for the same file.
+        """
+        person = sha256(self.annotator.encode()).hexdigest()[:8]
+        place = self._output.with_name(f".{self._output.name}.{person}.lock")
+        try:
+            with disk_errors(self._output):
+                self._output.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(place).acquire(blocking=False)
+        except Timeout as error:
+            who = f"--annotator {self.annotator}" if self.annotator else "you"
+            raise InputError(
+                f"{self._output} is being checked by {who} in another sentikit annotate. Continue "
+                "there or end it; another person gives another --annotator NAME."
+            ) from error
+        with lock:
+            self._answers = self._read()
+            try:
+                yield
+            finally:
+                # Windows cannot remove an open file, so there the empty file stays.
+                with contextlib.suppress(OSError):
+                    place.unlink()
+
     def begin(self) -> None:
         """Write how the texts were drawn beside the checked file, for whoever continues it."""
         if self._record is not None:
             write_draw(self._output, self._record)
             self._record = None
+
+    @property
+    def twice(self) -> int:
+        """The number of texts that are asked a second time."""
+        return sum(again for _, again in self._order)
 
     def state(self) -> dict[str, Any]:
         """Return what the page shows: the next text, progress and pace, but no prediction."""

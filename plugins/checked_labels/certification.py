@@ -125,7 +125,7 @@ def describe_need(
     checks = len(correct)
     accuracy = (int(correct.sum()) + 0.5) / (checks + 1)
     pile = np.resize(confidence, min(rows, _MOST_PLANNED))
-    numbers = [checks, *(more for more in _MORE if more > checks)][:3]
+    numbers = [checks, *(more for more in _MORE if more > 1.2 * checks)][:3]
     forecasts = [
         f"{row['checks']:,} checks {row[f'{target:g}']:.0%}"
         for row in plan(pile, accuracy, [target], level, numbers)
@@ -256,7 +256,8 @@ def _sentence(certificate: Certificate, file: str) -> str:
     if not certificate.accepted:
         return (
             f"Nothing of {file} is certified at accuracy {certificate.target:g} and level {level} "
-            f"with {certificate.checked} checks."
+            f"with {certificate.checked} checks. Use a better classifier, add one with --with, "
+            "check more new texts, or ask for less with --accuracy or --level."
         )
     return (
         f"{certificate.accepted:,} of {certificate.rows:,} rows of {file} "

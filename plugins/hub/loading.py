@@ -290,17 +290,23 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> Sentiki
 
 def _absence(error: Exception, repository: str, revision: str | None) -> SentikitError | None:
     """Return the error for a missing network and an empty cache."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     transport = any(ancestor.__name__ == "TransportError" for ancestor in type(error).__mro__)
     absent = (ConnectionError, errors.LocalEntryNotFoundError)
     if not transport and not isinstance(error, absent):
         return None
+    advice = "download the files elsewhere and give their folder (dataset.path)"
+    if constants.HF_HUB_OFFLINE:
+        advice = f"Unset HF_HUB_OFFLINE, or {advice}."
+    else:
+        advice = (
+            f"Without a network, {advice}; if this machine has loaded it before, set "
+            "HF_HUB_OFFLINE=1."
+        )
     return SentikitError(
         f"The dataset {repository!r} is not on this machine and the Hugging Face hub cannot be "
-        f"reached ({_first_line(error)}). Without a network, download the files elsewhere and "
-        "give their folder (dataset.path); if this machine has loaded it before, set "
-        "HF_HUB_OFFLINE=1."
+        f"reached ({_first_line(error)}). {advice}"
     )
 
 

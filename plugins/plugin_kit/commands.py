@@ -52,7 +52,7 @@ def check(name: str | None, as_json: bool) -> None:
     "--kind",
     metavar="KIND",
     help="One component: classifier, command, dataset, encoder, head, llm_backend, metric, "
-    "prompt_strategy or tracker; default: a dataset, a head and a command.",
+    "prompt_strategy, report, table_format or tracker; default: a dataset, a head and a command.",
 )
 def new(name: str, output: Path | None, kind: str | None) -> None:
     """Create a plugin to start from, with tests."""

@@ -117,6 +117,8 @@ HEAVY_MODULES = (
 
 #: Seconds in which a plugin must load, and those after which the kit gives up.
 QUICK, PATIENT = 0.3, 20.0
+#: Further measurements of a plugin that is slow.
+_REPEATS = 2
 
 _MEASURE = """
 import json, sys, threading, time
@@ -220,7 +222,8 @@ def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]
     """Load plugins in new interpreters; return the measurements by location.
 
     Each has ``seconds``, the ``heavy`` modules it imports, and the ``threads`` it leaves. A plugin
-    that does not finish loading is missing.
+    that does not finish loading is missing. A slow one is measured up to three times, and its least
+    seconds count: the machine may have been busy.
     """
     together: list[str] = []
     alone: list[str] = []
@@ -229,6 +232,12 @@ def measure_loading(reports: Iterable[PluginReport]) -> dict[str, dict[str, Any]
     measured = _measured(together) if together else {}
     for location in alone:
         measured |= _measured([location])
+    for location in [*together, *alone]:
+        for _ in range(_REPEATS):
+            if not QUICK < measured.get(location, {"seconds": 0.0})["seconds"] < 10 * QUICK:
+                break
+            again = _measured([location]).get(location, measured[location])
+            measured[location] = min(measured[location], again, key=lambda found: found["seconds"])
     return measured
 
 

@@ -35,6 +35,8 @@ KINDS = {
     "llm_backend": "an LLM backend",
     "metric": "a metric",
     "prompt_strategy": "a prompt strategy",
+    "report": "a report",
+    "table_format": "a table format",
     "tracker": "a tracker",
 }
 

@@ -169,7 +169,6 @@ def _recorded(
     aim: Aim,
     llm_cost: float | None,
 ) -> ResolvedRecipe:
-    """Return the recipe of a cascade of two recorded runs."""
     from sentikit.labelling.ensembles import recorded_recipe
 
     if len(runs) != 2:

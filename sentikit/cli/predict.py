@@ -204,7 +204,6 @@ def _predict_on(context: click.Context, engine: str) -> None:
 
 
 def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
-    """Print the estimated cost of the LLMs."""
     from sentikit.labelling.file_job import FileRows, cache_of
     from sentikit.labelling.job import estimate
 
@@ -297,7 +296,6 @@ def _summary(done: TableWriter, output: Path | None) -> str:
 
 
 def _certificate_of(output: Path) -> Path:
-    """Return the default path of a labelled table's certificate."""
     return output.with_suffix(".certificate.json")
 
 

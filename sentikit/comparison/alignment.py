@@ -184,12 +184,11 @@ def _different_texts(
         f"{table.name} and {base.name} are over different texts: {len(missing):,} of "
         f"{len(base.examples):,} {what} of {base.name} are not in {table.name}, and {len(extra):,} "
         f"of {len(table):,} the other way round. The first is row {row + 1} of {owner}, {shown}. "
-        "Use --intersect to compare the texts they share."
+        "Use --intersect to compare the texts they share, or evaluate the runs on one split."
     )
 
 
 def _dataset_of(tables: Sequence[RunTable]) -> str:
-    """Return the dataset and split that the first manifest names."""
     for table in tables:
         described = table.manifest.get("dataset") or {}
         if described.get("dataset"):

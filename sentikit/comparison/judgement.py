@@ -215,7 +215,6 @@ def _judge(
 def _pairs(
     findings: Sequence[RunFindings], baseline: str | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the pairs to compare, and a note if they are not all pairs."""
     names = [found.name for found in findings]
     if baseline is None and len(names) <= MOST_FOR_ALL_PAIRS:
         return list(itertools.combinations(names, 2)), []
@@ -269,7 +268,6 @@ def _sample_sizes(
 
 
 def _warnings(aligned: AlignedRuns) -> list[str]:
-    """Return warnings about weaknesses of the data."""
     warnings = []
     if len(aligned) < 100:
         warnings.append(f"{len(aligned)} texts are few: the intervals are wide and approximate.")

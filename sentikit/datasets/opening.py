@@ -320,7 +320,6 @@ class OpenedDataset:
         encoded: pa.DictionaryArray,
         classes: Sequence[str | None],
     ) -> None:
-        """Refuse a label without a class in the selected rows."""
         unknown = pa.array([name is None for name in classes]).take(encoded.indices)
         wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
         if not len(wrong):
@@ -408,7 +407,6 @@ def check_dataset(
 
 
 def _unknown_classes(options: DatasetOptions, prefix: Path) -> list[Problem]:
-    """Return the problems of the threshold and the label map."""
     try:
         scheme = options.scheme
     except InputError as error:

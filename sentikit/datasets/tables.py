@@ -17,6 +17,7 @@ from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
 from sentikit.datasets.rows import RecordRows, Rows, TableFormat
 from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
+from sentikit.files import missing_file
 from sentikit.registry import default_registry
 
 #: Suffixes of the formats that are read without a plugin.
@@ -122,7 +123,7 @@ def format_of(path: Path) -> str:
     if path.is_dir():
         raise InputError(f"{path} is a folder. Give a file.")
     if not path.exists():
-        raise InputError(f"{path} does not exist. Check the path.")
+        raise missing_file(path)
     if found:
         raise InputError(f"{path}: compressed {found} files are not supported. Unpack it first.")
     if suffix in _OTHER_SPREADSHEETS:
@@ -160,7 +161,8 @@ def _text_files(path: Path) -> list[Path] | None:
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
         if not found:
-            raise InputError(f"{path} is a folder without .txt files. Give a file.")
+            what = "run" if (path / "manifest.json").is_file() else "folder without .txt files"
+            raise InputError(f"{path} is a {what}. Give a file.")
         return found
     if not any(character in str(path) for character in "*?[") or path.exists():
         return None

@@ -284,7 +284,6 @@ def _fine_tuner(registry: Registry, raw: Any) -> tuple[dict[str, Any], list[Prob
 def _engine(
     registry: Registry, values: Mapping[str, Any], fine_tuner: FineTuner | None
 ) -> tuple[Any, list[Problem]]:
-    """Make the engine if the fine-tuner trains on this machine."""
     raw = values.get("engine")
     if fine_tuner is None:
         return None, []

@@ -189,7 +189,6 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
 
 
 def _section(name: str, choice: DatasetChoice, scheme: LabelScheme | None) -> dict[str, Any]:
-    """Return the dataset section: the user's, or the run's own."""
     if choice.dataset is None:
         run = RunFolder(Path(name).expanduser())
         recipe = run.manifest.get("recipe", {}) if run.status else {}

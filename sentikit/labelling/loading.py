@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -104,6 +105,15 @@ def refuse_missing_model(components: PromptComponents) -> None:
         raise InputError(missing)
 
 
+@contextmanager
+def _suggested(meant: str) -> Iterator[None]:
+    """Add the runs that may be meant to an error."""
+    try:
+        yield
+    except InputError as error:
+        raise (InputError(f"{error.message} {meant}") if meant else error) from error.__cause__
+
+
 class _Loader:
     """Loads a classifier and its members with the same options."""
 
@@ -133,21 +143,18 @@ class _Loader:
 
     def _model(self, name: str) -> FoundClassifier:
         path = Path(name).expanduser()
-        meant = "" if path.exists() else near_runs(path)
-        if meant and any(path.parent.glob(f"*/{MANIFEST}")):
+        meant = near_runs(path)
+        if meant and not path.exists() and any(path.parent.glob(f"*/{MANIFEST}")):
             raise InputError(f"{name} does not exist. {meant}")
         # A model on the hub is looked for only when it is loaded.
         if path.exists() or not (is_hub_id(name) or hub_model(name, self._registry)):
-            find_model_folder(name, self._registry, self._options.revision)
+            with _suggested(meant):
+                find_model_folder(name, self._registry, self._options.revision)
         return FoundClassifier(partial(self._load_model, name, meant))
 
     def _load_model(self, name: str, meant: str) -> Classifier:
-        try:
+        with _suggested(meant):
             return load_model(name, self._options, self._registry)
-        except InputError as error:
-            if not meant:
-                raise
-            raise InputError(f"{error.message} {meant}") from error
 
     def _of_plugin(self, name: str) -> FoundClassifier:
         from sentikit.classifiers.plugin_classifier import untrained_classifier
@@ -260,7 +267,6 @@ class _Loader:
         return FoundClassifier(load_members, tuple(backends))
 
     def _refuse_options(self, name: str) -> None:
-        """Refuse options that are only for encoders."""
         if self._options.calibrated:
             raise InputError(f"{name} is not an encoder and cannot be calibrated. Leave it out.")
         if self._options.label_map is not None:

@@ -84,7 +84,6 @@ def check_strategy_components(
 def _check_needs(
     values: Mapping[str, Any], strategy: PromptStrategy, options: StrategyOptions, splits: set[str]
 ) -> list[Problem]:
-    """Check that the recipe gives a strategy what it needs."""
     section = values.get("strategy") or {}
     name, needs, examples = section.get("name"), strategy.needs(), options.examples
     found = {}

@@ -195,7 +195,10 @@ class RunFolder:
 
 
 def near_runs(path: Path) -> str:
-    """Return a question that names existing runs with a similar path, or ""."""
+    """Return a question that names the runs in a folder, else runs with a similar path, or ""."""
+    if path.is_dir():
+        held = sorted(str(entry.parent) for entry in path.glob(f"*/{MANIFEST}"))[:3]
+        return f"Did you mean {' or '.join(held)}?" if held else ""
     beside = [*RUNS.glob(f"*/{MANIFEST}"), *path.parent.glob(f"*/{MANIFEST}")]
     runs = {entry.parent.name: str(entry.parent) for entry in beside}
     meant = " or ".join(runs[name] for name in nearest(path.name, runs))

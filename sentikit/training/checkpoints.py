@@ -166,7 +166,6 @@ class CheckpointFolder:
         return self.folder / f"{_BEST_PREFIX}{epoch:05d}.safetensors"
 
     def _prune_best(self, epoch: int) -> None:
-        """Remove best weights that neither `epoch` nor a checkpoint names."""
         named = {self._best(epoch)}
         for path in self._found():
             with contextlib.suppress(InputError):

@@ -72,7 +72,6 @@ def train(
 def _resolved(
     recipe: str | Path | Mapping[str, Any], settings: Mapping[str, Any]
 ) -> ResolvedRecipe:
-    """Resolve a recipe and apply the settings given as keyword arguments."""
     if isinstance(recipe, Mapping):
         resolved = resolve_values(recipe, "recipe", "the recipe")
     else:

@@ -162,7 +162,6 @@ def _train_classifier(
 
 
 def _plan(components: TrainData, splits: Splits) -> RunPlan:
-    """Return the plan of the run, which predicts the last split."""
     prints = {
         name: describe_split(
             components.dataset_for(name).name,
@@ -365,7 +364,6 @@ class _Job:
         return TrainedRun(self.folder.path, results, state.best_epoch)
 
     def _calibrated(self, logits: NDArray[np.float32], temperature: float | None) -> dict[str, Any]:
-        """Return the calibration after temperature scaling."""
         if temperature is None:
             return {}
         gold = self.components.dataset.scheme.numbers(self.writer.plan.split.examples.labels)

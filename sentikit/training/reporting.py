@@ -128,7 +128,6 @@ class EpochDialogue:
         return decision
 
     def _run_command(self, words: list[str], decision: Decision, memory: Callable[[], str]) -> bool:
-        """Run a command; return whether the dialogue is over."""
         command, *values = words
         if command == "continue":
             decision.silent_epochs = int(_change("epochs", values, command)) if values else 1
