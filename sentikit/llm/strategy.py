@@ -157,6 +157,10 @@ class PromptStrategy(Component, ABC):
         """Return the label in an answer, or None if the answer is invalid."""
         return parse_label(answer, classes)
 
+    def counts(self) -> Mapping[str, Any]:
+        """Return counts over the different prompts so far, for the run's manifest; no texts."""
+        return {}
+
 
 #: Parses an answer's text: returns one of the labels, or None if the answer is invalid.
 LabelReader = Callable[[str, Sequence[str]], str | None]
