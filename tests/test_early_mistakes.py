@@ -206,6 +206,18 @@ def tables() -> None:
     Path("labelled.csv").write_text(f"{labelled}\nI love it,positive,0.1,0.2,0.7\n")
 
 
+def run_all(commands: list[list[str]], reports: Path) -> None:
+    """Run commands with PROGRAM, which writes what each of them did into a folder."""
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(reports)],
+        input=json.dumps(commands),
+        text=True,
+        timeout=600,
+        check=True,
+        env={**os.environ, "OPENAI_API_KEY": "none-is-asked"},
+    )
+
+
 @pytest.mark.parametrize("command", MISTAKES)
 def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
     command: str, trained_run: Path, tables: None, tmp_path_factory: pytest.TempPathFactory
@@ -216,19 +228,15 @@ def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported
         [command, *(str(trained_run) if w == "RUN" else w for w in shlex.split(words))]
         for words, _ in MISTAKES[command]
     ]
-    environment = {**os.environ, "OPENAI_API_KEY": "none-is-asked"}
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(reports)],
-        input=json.dumps(typed),
-        text=True,
-        timeout=600,
-        check=True,
-        env=environment,
-    )
+    run_all(typed, reports)
     for number, (words, sentence) in enumerate(MISTAKES[command]):
         output = (reports / f"{number}<stdout>").read_text()
         message = (reports / f"{number}<stderr>").read_text().splitlines()
         code, seconds, modules = json.loads((reports / f"{number}.json").read_text())
+        if seconds > MOST_SECONDS:
+            # A busy machine takes more of the processor for the same work: measure once more.
+            run_all([typed[number]], again := tmp_path_factory.mktemp("again"))
+            seconds = min(seconds, json.loads((again / "0.json").read_text())[1])
         heavy = sorted(set(HEAVY) & set(modules))
         sentences = [line for line in message if line.startswith("Error: ")]
         if (
