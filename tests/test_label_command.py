@@ -18,9 +18,9 @@ from sentikit.plugins.checked_labels.certification import describe_task
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
+from sentikit.plugins.checked_labels.pile_job import PileJob
 
 from sentikit import InputError, read_run
-from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
@@ -489,7 +489,7 @@ class TestBadInput:
     def test_an_unwritable_output_of_label_is_reported_first(
         self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sentikit.assurance.job.PileJob.ask", None)
+        monkeypatch.setattr("sentikit.plugins.checked_labels.pile_job.PileJob.ask", None)
         rows = rows_of(pile.path)
         with pile.path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*rows[0], column])

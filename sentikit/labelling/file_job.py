@@ -79,13 +79,6 @@ def label_file(
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
-    if options.resume and not asks:
-        raise InputError(
-            "There is nothing to resume, because only answers of LLMs are kept and this "
-            "classifier uses none. Leave out --resume."
-        )
-    if options.batch and not asks:
-        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)
@@ -134,7 +127,7 @@ def _label_by_llms(
     options: LabellingOptions,
     writer: TableWriter,
 ) -> _State | None:
-    from sentikit.labelling.job import label, say_estimate
+    from sentikit.labelling.job import label_rows, say_estimate
     from sentikit.llm.requests.progress import RequestReporter
     from sentikit.llm.session import RequestSession
     from sentikit.llm.settings import Limits
@@ -154,7 +147,7 @@ def _label_by_llms(
             state.begin(identity)
         with reporter:
             try:
-                label(classifier, given, writer.add, session)
+                label_rows(classifier, given, writer.add, session)
             except Interrupted as stopped:
                 stopped.resumable = state is not None
                 raise
@@ -163,10 +156,12 @@ def _label_by_llms(
     return state
 
 
-def cache_of(classifier: Classifier) -> Path:
+def cache_of(*classifiers: Classifier) -> Path:
+    """Return the file of answers that the recipe of an LLM names, or the default one."""
     from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 
-    named = (model.components.llm_options.cache for model in language_models(classifier))
+    models = [model for one in classifiers for model in language_models(one)]
+    named = (model.components.llm_options.cache for model in models)
     return next((path for path in named if path is not None), DEFAULT_CACHE)
 
 

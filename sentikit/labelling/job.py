@@ -58,7 +58,9 @@ def _path_from(folder: Path, file: Path) -> str:
         return os.path.abspath(file)
 
 
-def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
+def label_rows(
+    classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession
+) -> None:
     """Classify rows, which can be iterated several times, and pass the results to `sink`."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
@@ -312,12 +314,13 @@ def label_run(
             stack.enter_context(_Tracking(trackers, tracked, session))
         chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            label(chosen, rows, partial(steps.add, writer), session)
+            label_rows(chosen, rows, partial(steps.add, writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
         costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
-        finished = writer.finish(costs=costs, **_requests(session), **results)
+        facts = _requests(session) | _prompt_counts(chosen)
+        finished = writer.finish(costs=costs, **facts, **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -354,6 +357,13 @@ def _requests(session: RequestSession) -> dict[str, Any]:
             "service_tiers": tally.service_tiers,
         }
     }
+
+
+def _prompt_counts(classifier: Classifier) -> dict[str, Any]:
+    """Return the manifest's key about the prompts, if a strategy counts something."""
+    strategies = [model.components.strategy for model in language_models(classifier)]
+    counted = [dict(counts) for strategy in strategies if (counts := strategy.counts())]
+    return {"prompts": counted} if counted else {}
 
 
 def refuse_changed(

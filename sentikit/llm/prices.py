@@ -36,6 +36,7 @@ _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 
 
 def usd(picodollars: int) -> float:
+    """Convert millionths of a millionth of a dollar to dollars."""
     return picodollars / PICODOLLARS
 
 

@@ -156,6 +156,10 @@ class PromptStrategy(Component, ABC):
         """Return the label in an answer, or None if the answer is invalid."""
         return parse_label(answer, classes)
 
+    def counts(self) -> Mapping[str, Any]:
+        """Return counts over the different prompts so far, for the run's manifest; no texts."""
+        return {}
+
 
 def _warn_of_old_name(old: str, new: str) -> None:
     warnings.warn(
