@@ -107,7 +107,7 @@ from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
 from sentikit.finetuning.recipe import FinetuneComponents as FinetuneComponents
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
-from sentikit.llm.requests.budget import TokenCounter as TokenCounter
+from sentikit.llm.prices import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text

@@ -46,9 +46,13 @@ class FileRows:
             for where, row in rows:
                 yield Row(Example(text(where, row), columns=row))
 
-    def pauses(self) -> bool:
-        """Return whether a pipe has no further row for a moment."""
-        stream: object = sys.stdin.buffer if self.source.piped else None
+    @property
+    def pauses(self) -> Callable[[], bool] | None:
+        """Whether a pipe has no further row for a moment; None for a file, which never pauses."""
+        return self._pauses if self.source.piped else None
+
+    def _pauses(self) -> bool:
+        stream: object = sys.stdin.buffer
         # Windows cannot tell.
         if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
             return False
