@@ -84,18 +84,18 @@ def complete_column(
         if given and Path(given).is_file():
             try:
                 with read_rows(Path(given)) as rows:
-                    return _completions(rows.columns, incomplete)[:-1]
+                    return _completions(rows.columns, incomplete)
             except SentikitError:
                 break
     return []
 
 
 def _completions(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
-    """Return the names that begin as typed; the shell adds files where there are none."""
+    """Return the names that begin as typed, or let the shell offer files where there are none."""
     from click.shell_completion import CompletionItem
 
     found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [*found, CompletionItem(incomplete, type="file")]
+    return found or [CompletionItem(incomplete, type="file")]
 
 
 #: The type of an option that names a file.
@@ -130,6 +130,7 @@ TEXT_COLUMNS = click.option(
     shell_complete=complete_column,
     help="The column of the texts, or a path such as review.text; several are joined.",
 )
+SHEET = click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )

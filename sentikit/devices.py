@@ -35,10 +35,32 @@ def find_hardware() -> Hardware:
     return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def check_device_name(wanted: str) -> None:
-    """Refuse an unknown device name, without importing torch."""
+def check_device(wanted: str) -> None:
+    """Refuse an unknown device, or a GPU on a machine without a driver, without importing torch."""
     if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d{1,3})?", wanted):
         raise InputError(f"--device {wanted!r} is not a device. Use cpu, cuda, cuda:0, … or mps.")
+    if wanted.startswith("cuda") and "torch" not in sys.modules and not _may_have_gpus():
+        raise _no_gpu(wanted, 0)
+
+
+def _may_have_gpus() -> bool:
+    """Return whether the driver of a GPU is there; torch calls those of AMD CUDA devices too."""
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+        return True
+    import ctypes
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _no_gpu(wanted: str, gpus: int) -> InputError:
+    return InputError(
+        f"--device {wanted}: this machine has {gpus} CUDA devices. "
+        "Use --device cpu, or leave out the option."
+    )
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -47,7 +69,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
     Raises:
         InputError: the device is unknown or not available.
     """
-    check_device_name(wanted)
+    check_device(wanted)
     import torch
 
     gpus = torch.cuda.device_count()
@@ -56,10 +78,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
         wanted = "cuda" if torch.cuda.is_available() else other
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise InputError(
-            f"--device {wanted}: this machine has {gpus} CUDA devices. "
-            "Use --device cpu, or leave out the option."
-        )
+        raise _no_gpu(wanted, gpus)
     if device.type == "cuda" and device.index is None:
         # Slurm may show each process only its own GPU, so the rank may exceed their number.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)

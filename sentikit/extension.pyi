@@ -107,7 +107,7 @@ from sentikit.finetuning.fine_tuner import FineTuningLimits as FineTuningLimits
 from sentikit.finetuning.fine_tuner import FineTunedModel as FineTunedModel
 from sentikit.finetuning.recipe import FinetuneComponents as FinetuneComponents
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
-from sentikit.llm.requests.budget import TokenCounter as TokenCounter
+from sentikit.llm.prices import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text
@@ -186,6 +186,7 @@ from sentikit.command_options import RATE as RATE
 from sentikit.command_options import RECIPE as RECIPE
 from sentikit.command_options import SETTINGS as SETTINGS
 from sentikit.command_options import OUTPUT as OUTPUT
+from sentikit.command_options import SHEET as SHEET
 from sentikit.command_options import TEXT_COLUMNS as TEXT_COLUMNS
 from sentikit.command_options import DEVICE as DEVICE
 from sentikit.command_options import THREADS as THREADS
@@ -206,7 +207,9 @@ from sentikit.terminal import usd_text as usd_text
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.settings import Limits as Limits
-from sentikit.labelling.loading import refuse_missing as refuse_missing
+from sentikit.classifiers.loading import LoadingOptions as LoadingOptions
+from sentikit.labelling.loading import FoundClassifier as FoundClassifier
+from sentikit.labelling.loading import find_classifier as find_classifier
 from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind
@@ -232,7 +235,13 @@ from sentikit.datasets.tables import InputFile as InputFile
 
 # register_commands, texts that people check
 from sentikit.assurance.estimates import confidence_strata as confidence_strata
-from sentikit.assurance.job import PileJob as PileJob
+from sentikit.labelling.file_job import FileRows as FileRows
+from sentikit.labelling.file_job import cache_of as cache_of
+from sentikit.labelling.job import label_rows as label_rows
+from sentikit.labelling.job import say_estimate as say_estimate
+from sentikit.llm.prices import usd as usd
+from sentikit.llm.requests.progress import RequestReporter as RequestReporter
+from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format

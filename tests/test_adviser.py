@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import sentikit
 from sentikit import InputError, extension
 from sentikit.classifiers.classifier import Session
 from sentikit.labelling.prompting import split_to_label
-from sentikit.llm.classifier import LLMClassifier, label_reader, split_context
+from sentikit.llm.classifier import LLMClassifier, split_context
 from sentikit.llm.context import ContextSource, Memory
 from sentikit.llm.session import RequestSession
-from sentikit.llm.strategy import PromptInput
+from sentikit.llm.strategy import PromptInput, label_reader
 from sentikit.registry import default_registry
 from sentikit.runs.writer import SplitRows
 
@@ -203,7 +204,9 @@ class Collected:
     async def begin(self) -> None:
         """No batch is awaited."""
 
-    def add(self, row: int, key: bytes, request: extension.ChatRequest) -> None:
+    def add(
+        self, row: int, key: bytes, request: extension.ChatRequest, sent: Mapping[str, Any]
+    ) -> None:
         self.requests.append(request)
 
 
@@ -271,13 +274,10 @@ def test_a_strategys_parser_may_return_only_labels_of_the_scheme() -> None:
         def parse(self, answer: str, classes: Any) -> str | None:
             return {"yes": "positive", "no": "banana"}[answer]
 
-    components = make_components(dataset=files("test.csv"), llm=LLM)
-    read = label_reader(
-        components.__class__(**{**components.__dict__, "strategy": Odd(Odd.Settings())})
-    )
+    read = label_reader(Odd(Odd.Settings()), "odd")
     assert read("yes", ("negative", "positive")) == "positive"
     assert read("no", ("negative", "positive")) is None
-    with pytest.raises(sentikit.SentikitError, match="failed to read 'maybe': KeyError"):
+    with pytest.raises(sentikit.SentikitError, match="'odd' failed to read 'maybe': KeyError"):
         read("maybe", ("negative", "positive"))
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from click.testing import CliRunner
 from sentikit.plugins.checked_labels.agreement import (
@@ -295,7 +296,8 @@ class TestSample:
         [
             (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
-            (["--size", "5", "--output", "p.csv"], "is another file"),
+            (["--size", "5", "--output", "p.csv"], "p.csv is also read or written by this command"),
+            (["--size", "5", "--output", "p.csv/s.csv"], "p.csv/s.csv cannot be written"),
             (["--size", "5", "--least-sure", "--output", "s.csv"], "no column 'confidence'"),
         ],
     )
@@ -307,6 +309,68 @@ class TestSample:
         result = CliRunner().invoke(sentikit, ["sample", "p.csv", *words])
         assert result.exit_code == 2
         assert message in result.stderr
+
+    @pytest.mark.parametrize("option", ["--output", "--review-queue"])
+    def test_checks_by_people_are_not_replaced_by_a_sample_or_a_labelled_table(
+        self, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_pile(Path("p.csv"))
+        words = ["annotate", "p.csv", "--size", "9", "--terminal", "--output", "c.csv"]
+        assert CliRunner().invoke(sentikit, words, input="1q").exit_code == 0
+        before = Path("c.csv").read_bytes()
+        Path("run.csv").write_text("text,label\n")
+        other = ["--output", "l.csv"] if option == "--review-queue" else []
+        for words in (
+            ["sample", "p.csv", "--size", "5", "--output", "c.csv"],
+            ["label", "p.csv", "--with", "run.csv", *other, option, "c.csv"],
+        ):
+            refused = CliRunner().invoke(sentikit, words)
+            assert refused.exit_code == 2
+            assert "c.csv holds checks by people and would be replaced" in refused.stderr
+        assert Path("c.csv").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "command",
+        [["sample"], ["label"], ["runs", "table"], ["predict"], ["datasets", "suspects"]],
+    )
+    def test_the_help_says_that_an_output_is_replaced(self, command: list[str]) -> None:
+        shown = " ".join(CliRunner().invoke(sentikit, [*command, "--help"]).output.split())
+        assert "Replaces an existing file" in shown
+
+
+def test_label_annotate_and_sample_read_the_named_sheet_of_a_workbook_and_folders_of_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    book = openpyxl.Workbook()
+    book.create_sheet("Notes").append(["nothing"])
+    reviews = book.create_sheet("Reviews")
+    for text in ("text", "film 1", "film 2"):
+        reviews.append([text])
+    book.save("p.xlsx")
+    Path("texts").mkdir()
+    for n in (1, 2):
+        Path(f"texts/{n}.txt").write_text(f"film {n}")
+    Path("run.csv").write_text(
+        "text,gold,label\nfilm 1,neutral,positive\nfilm 2,neutral,negative\n"
+    )
+    commands = (
+        (["sample", "--size", "2"], ""),
+        (["label", "--with", "run.csv"], ""),
+        (["annotate", "--size", "2", "--terminal"], "13"),
+    )
+    for pile in (["p.xlsx", "--sheet", "Reviews"], ["texts"], ["texts/*.txt"]):
+        for number, (command, keys) in enumerate(commands):
+            words = [*command, *pile, "--output", f"{len(pile)}{number}{pile[0][-3:]}.csv"]
+            words[-1] = words[-1].replace("*", "")
+            done = CliRunner().invoke(sentikit, words, input=keys)
+            assert done.exit_code == 0, done.output
+            with Path(words[-1]).open() as stream:
+                assert {row["text"] for row in csv.DictReader(stream)} == {"film 1", "film 2"}
+    several = CliRunner().invoke(sentikit, ["sample", "p.xlsx", "--size", "1", "--output", "s.csv"])
+    assert several.exit_code == 2
+    assert "'Notes', 'Reviews'. Name one (--sheet" in several.stderr
 
 
 class TestAgreement:

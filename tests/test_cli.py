@@ -319,6 +319,12 @@ class TestCompletion:
         site.add_plugin("film", COMMAND_PLUGIN.format(name="plug", summary="Its module is gone."))
         assert self.complete("sentikit pl") == ["plugins", "plug"]
 
+    def test_where_no_name_fits_the_shell_offers_files(self) -> None:
+        # What was typed comes back, and the shell replaces it by the names of files.
+        assert self.complete("sentikit predict films") == ["films"]
+        for command in ("predict runs/quick", "label", "annotate", "sample"):
+            assert self.complete(f"sentikit {command} films") == ["films"]
+
     def test_completion_offers_subcommands_and_options(self) -> None:
         assert self.complete("sentikit plugins l") == ["list"]
         assert self.complete("sentikit plugins list --js") == ["--json"]
@@ -330,12 +336,11 @@ class TestCompletion:
         Path("runs/quick").mkdir(parents=True)
         Path("runs/quick/manifest.json").write_text("{}")
         Path("films.csv").write_text("id,title,body\n1,Alien,fine\n")
-        # The last one is what was typed, in whose place the shell puts files.
-        assert self.complete("sentikit predict runs/q") == ["runs/quick", "runs/q"]
-        assert self.complete("sentikit serve runs/q") == ["runs/quick", "runs/q"]
-        assert self.complete("sentikit evaluate tfid") == ["tfidf", "tfid"]
-        assert self.complete("sentikit train --recipe quick") == ["quickstart", "quick"]
-        assert self.complete("sentikit recipes show quick") == ["quickstart", "quick"]
+        assert self.complete("sentikit predict runs/q") == ["runs/quick"]
+        assert self.complete("sentikit serve runs/q") == ["runs/quick"]
+        assert self.complete("sentikit evaluate tfid") == ["tfidf"]
+        assert self.complete("sentikit train --recipe quick") == ["quickstart"]
+        assert self.complete("sentikit recipes show quick") == ["quickstart"]
         columns = "sentikit predict runs/quick films.csv --text-column "
         assert self.complete(columns) == ["id", "title", "body"]
         assert self.complete(f"{columns}t") == ["title"]
@@ -366,6 +371,24 @@ class TestCompletion:
             timeout=60,
         )
         assert (done.stdout, done.stderr) == ("show suspects\n", "")
+
+    @pytest.mark.posix
+    def test_bash_offers_names_and_otherwise_files(self) -> None:
+        script = (
+            'compopt() { echo "$@"; }\neval "$(_SENTIKIT_COMPLETE=bash_source sentikit)"\n'
+            "for word in quick none; do\n"
+            "COMP_WORDS=(sentikit train --recipe $word) COMP_CWORD=3 COMPREPLY=()\n"
+            '_sentikit_completion sentikit $word --recipe; echo "${COMPREPLY[@]}"\ndone\n'
+        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr) == ("quickstart\n-o default\n\n", "")
 
 
 def test_the_version_option_prints_the_version() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from click.testing import CliRunner
+from llm_fixtures import serving
+from prompt_commands import write_recipe
 from sentikit.plugins.plugin_kit.checks import check_plugin
 
 from sentikit import InputError, SentikitError, open_dataset
@@ -55,6 +60,17 @@ def test_a_column_whose_name_ends_in_password_may_be_compared() -> None:
     assert opened(query).split("test", labelled=False).texts == ["One"]
 
 
+def test_a_url_with_a_port_before_an_at_sign_is_no_password() -> None:
+    Path("users.csv").write_text("text,url\nOne,http://x.example:8080/a@b\n")
+    for condition in (
+        "url = 'http://x.example:8080/a@b'",
+        "url like 'http://x.example:8080%' and url like '%@%'",
+        "url||'@'='http://x.example:8080/a@b'||'@'",
+    ):
+        query = f"select text from 'users.csv' where {condition}"
+        assert opened(query).split("test", labelled=False).texts == ["One"]
+
+
 def test_files_are_read_by_their_names() -> None:
     Path("a.csv").write_text("title,body\nOne,two\nThree,four\n")
     query = "select * from 'a.csv' where title <> 'One'"
@@ -73,6 +89,8 @@ def test_files_are_read_by_their_names() -> None:
         "attach 'other.db' as other",
         "pragma user_version = 3",
         "create table other as select 1",
+        "explain select body as text from reviews",
+        "/* a plan */ -- only\nexplain select body as text from reviews",
         "",
     ],
 )
@@ -80,7 +98,7 @@ def test_anything_but_a_single_select_is_refused_and_changes_nothing(
     query: str, database: str
 ) -> None:
     before = Path(database).read_bytes()
-    assert "exactly one SELECT" in refusal(query or " ", database=database)
+    assert "exactly one SELECT" in refusal(query, database=database)
     assert Path(database).read_bytes() == before
     assert not Path("other.db").exists()
 
@@ -92,14 +110,82 @@ def test_writing_a_file_from_a_query_is_refused() -> None:
 
 def test_no_extension_is_fetched_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    assert "cannot be run" in refusal("select * from 'https://example.invalid/a.csv'")
+    said = refusal("select * from 'https://example.invalid/a.csv'")
+    assert "It needs DuckDB's extension 'httpfs', which is not fetched by itself." in said
     assert not list(Path.cwd().rglob("*.duckdb_extension*"))
 
 
-def test_a_missing_table_is_named(database: str) -> None:
-    message = refusal("select * from reviewz", database=database)
-    assert "The query cannot be run" in message
-    assert "reviewz" in message
+@pytest.mark.parametrize(
+    ("query", "missing", "near"),
+    [
+        ("select * from reviewz", "reviewz", "reviews"),
+        ("select bdy as text from reviews", "bdy", "body"),
+        ("select r.labl as text from reviews r", "labl", "label"),
+    ],
+)
+def test_a_missing_table_or_column_is_named_with_the_nearest_names(
+    query: str, missing: str, near: str, database: str
+) -> None:
+    message = refusal(query, database=database)
+    assert message.startswith("The query cannot be run: ")
+    assert missing in message
+    assert message.endswith(f"Did you mean '{near}'?")
+
+
+def test_a_missing_column_of_a_file_is_named_with_the_nearest_one() -> None:
+    Path("a.csv").write_text("title,body\nOne,two\n")
+    assert "Did you mean 'title'?" in refusal("select titel as text from 'a.csv'")
+
+
+def test_a_query_cannot_load_an_extension() -> None:
+    query = "select load_extension('other') as text"
+    connection = sqlite3.connect("shop.sqlite")
+    connection.execute("create table reviews (body varchar)")
+    connection.close()
+    assert "it cannot load an extension" in refusal(query, database="shop.sqlite")
+
+
+def test_a_database_that_breaks_halfway_is_said_in_a_sentence_and_the_job_resumes() -> None:
+    def make() -> None:
+        connection = sqlite3.connect("shop.sqlite")
+        connection.execute("create table reviews (text varchar)")
+        # Larger than SQLite's memory, and than what is read ahead.
+        rows = [(f"I love film {number}{' very much' * 200}",) for number in range(3000)]
+        connection.executemany("insert into reviews values (?)", rows)
+        connection.commit()
+        connection.close()
+
+    make()
+    query = ["--sql", "select text from reviews", "--database", "shop.sqlite"]
+    with serving() as s:
+        words = ["predict", write_recipe(s.url, ["I love it"]), *query, "--output", "out.csv"]
+
+        def damage() -> None:
+            while s.server.calls < 100:
+                time.sleep(0.01)
+            os.truncate("shop.sqlite", 20_000)
+
+        breaking = threading.Thread(target=damage)
+        breaking.start()
+        broken = CliRunner().invoke(sentikit, words)
+        breaking.join()
+        paid = s.server.calls
+        assert broken.exit_code == 1, broken.output
+        assert "Error: The database failed while it was read: " in broken.stderr
+        assert "Traceback" not in broken.stderr
+        assert not Path("out.csv").exists()
+        again = CliRunner().invoke(sentikit, [*words, "--resume"])
+        assert again.exit_code == 1, again.output
+        assert "The database failed while it was read" in again.stderr
+        Path("shop.sqlite").unlink()
+        make()
+        resumed = CliRunner().invoke(sentikit, [*words, "--resume"])
+        calls = s.server.calls
+    assert resumed.exit_code == 0, resumed.output
+    assert "3,000 of 3,000 rows labelled" in resumed.stderr
+    # Paid answers are not asked again; a few calls find out that the server still answers.
+    assert 100 < paid < 3000
+    assert calls <= 3000 + 10
 
 
 def test_python_variables_are_not_queried_as_tables() -> None:

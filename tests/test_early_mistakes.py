@@ -71,6 +71,12 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("RUN texts.csv --output x.xlsx", ".xlsx files cannot be written"),
         ("RUN texts.csv --resume", "--resume needs --output"),
         ("RUN texts.csv --device tpu", "'tpu' is not a device"),
+        ("RUN texts.csv --device cuda:9", "this machine has 0 CUDA devices"),
+        ("RUN texts.csv --resume --output o.csv", "There is nothing to resume"),
+        ("RUN texts.csv --batch", "--batch is for LLMs"),
+        ("tfidf late.csv", "The recipe 'tfidf' has no finished run at runs/tfidf"),
+        ("stopped late.csv", "stopped has no model yet: its status is interrupted"),
+        ("vote.yaml late.csv", "runs/gone does not exist"),
         ("RUN texts.csv --label-map LABEL_0=negative", "defines its classes"),
         ("RUN texts.csv --on nowhere", "no engine named 'nowhere'"),
         ("runs/gone texts.csv", "runs/gone does not exist"),
@@ -92,6 +98,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         (f"RUN {FILES} test=texts.csv --split tset", "has no split 'tset'"),
         ("RUN --dataset demo --set labels=[a,b]", "The model's classes are negative"),
         ("RUN --dataset demo --output bars.csv/x", "bars.csv/x cannot be written"),
+        ("RUN --dataset demo --device cuda:9", "this machine has 0 CUDA devices"),
         ("runs/gone --dataset demo", "runs/gone does not exist"),
     ),
     "train": (
@@ -109,6 +116,14 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("--recipe quickstart --output bars.csv/x", "bars.csv/x cannot be written"),
         ("--recipe quickstart --device tpu", "'tpu' is not a device"),
+        ("--recipe quickstart --device cuda:9", "this machine has 0 CUDA devices"),
+        (f"{TRAIN} --set dataset.train=gone.csv --dry-run", "gone.csv does not exist"),
+        (f"{TRAIN} --set dataset.test=texts.csv --dry-run", "has no split 'train'"),
+        ("--recipe quickstart --set encoder.nope=1", "encoder.nope: unknown key"),
+        ("--recipe quickstart --set head.nope=1", "head.nope: unknown key"),
+        ("--recipe quickstart --set training.lr=fast", "training.lr: Input should be a valid"),
+        ("--recipe quickstart --set engine.name=nope", "no engine named 'nope'"),
+        ("--recipe tfidf --set classifier.nope=1", "classifier.nope: unknown key"),
     ),
     "prompt": (
         ("--recipe nope", "no recipe named 'nope'"),
@@ -143,6 +158,9 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("gone.csv --with RUN --output o.csv", "gone.csv does not exist"),
         ("txts.csv --with RUN --output o.csv", "txts.csv does not exist. Did you mean texts.csv?"),
         ("texts.csv --with runs/gone --output o.csv", "runs/gone does not exist"),
+        ("late.csv --with tfidf --output o.csv", "The recipe 'tfidf' has no finished run"),
+        ("late.csv --with RUN --agree-with tfidf --output o.csv", "'tfidf' has no finished run"),
+        ("late.csv --with RUN --device cuda:9 --output o.csv", "has 0 CUDA devices"),
         ("texts.csv --with RUN --output o.csv --text-column nope", "no column 'nope'"),
         ("texts.csv --with RUN --output o.csv --checked gone.csv", "gone.csv does not exist"),
         ("nested.jsonl --with RUN --output o.csv", "Name a field inside it: text.a"),
@@ -177,6 +195,8 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("runs/gone", "runs/gone does not exist"),
         ("quickstart", "has no finished run at runs/quickstart"),
         ("RUN --device tpu", "'tpu' is not a device"),
+        ("RUN --device cuda:9", "this machine has 0 CUDA devices"),
+        ("tfidf", "The recipe 'tfidf' has no finished run"),
         ("RUN --host 0.0.0.0", "Set SENTIKIT_SERVE_KEY"),
     ),
     "runs": (
@@ -186,9 +206,21 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
+#: As `MISTAKES`, on a machine without a key.
+MISSING_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
+    "predict": (
+        ("current-zero-shot texts.csv --format csv", "There is no key for OpenAI"),
+        ("cascade.yaml texts.csv", "There is no key for OpenAI"),
+    ),
+    "evaluate": (("cascade.yaml --dataset demo", "There is no key for OpenAI"),),
+    "prompt": ((f"{PROMPT} --set dataset.test=texts.csv", "There is no key for OpenAI"),),
+    "label": (("late.csv --with cascade.yaml --output o.csv", "There is no key for OpenAI"),),
+    "serve": (("current-zero-shot", "There is no key for OpenAI"),),
+}
+
 
 @pytest.fixture
-def tables() -> None:
+def files(trained_run: Path) -> None:
     Path("texts.csv").write_text("text,label\nI love it,positive\nbad,negative\n")
     Path("bars.csv").write_text("body|label|stars\nI love it|positive|3\nbad|negative|1\n")
     Path("stars.csv").write_text("stars\n5\n3\n")
@@ -203,20 +235,38 @@ def tables() -> None:
             "\n".join(["text,gold,label", *(f"{row},positive" for row in rows)])
         )
     labelled = "text,predicted_label,probability_negative,probability_neutral,probability_positive"
+    Path("stopped").mkdir()
+    Path("stopped/manifest.json").write_text('{"kind": "train", "status": "interrupted"}')
+    members = [str(trained_run), "current-zero-shot"]
+    cascade = {"kind": "cascade", "cascade": {"members": members, "thresholds": [0.9]}}
+    Path("cascade.yaml").write_text(json.dumps(cascade))
+    vote = {"kind": "vote", "vote": {"members": [str(trained_run), "runs/gone"]}}
+    Path("vote.yaml").write_text(json.dumps(vote))
     Path("labelled.csv").write_text(f"{labelled}\nI love it,positive,0.1,0.2,0.7\n")
 
 
-@pytest.mark.parametrize("command", MISTAKES)
+@pytest.mark.parametrize(
+    ("command", "mistakes", "key"),
+    [
+        *((command, mistakes, "none-is-asked") for command, mistakes in MISTAKES.items()),
+        *((command, mistakes, "") for command, mistakes in MISSING_KEYS.items()),
+    ],
+)
 def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported(
-    command: str, trained_run: Path, tables: None, tmp_path_factory: pytest.TempPathFactory
+    command: str,
+    mistakes: tuple[tuple[str, str], ...],
+    key: str,
+    trained_run: Path,
+    files: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     wrong, before = [], sorted(Path().rglob("*"))
     reports = tmp_path_factory.mktemp("reports")
     typed = [
         [command, *(str(trained_run) if w == "RUN" else w for w in shlex.split(words))]
-        for words, _ in MISTAKES[command]
+        for words, _ in mistakes
     ]
-    environment = {**os.environ, "OPENAI_API_KEY": "none-is-asked"}
+    environment = {**os.environ, "OPENAI_API_KEY": key}
     subprocess.run(
         [sys.executable, "-c", PROGRAM, str(reports)],
         input=json.dumps(typed),
@@ -225,7 +275,7 @@ def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported
         check=True,
         env=environment,
     )
-    for number, (words, sentence) in enumerate(MISTAKES[command]):
+    for number, (words, sentence) in enumerate(mistakes):
         output = (reports / f"{number}<stdout>").read_text()
         message = (reports / f"{number}<stderr>").read_text().splitlines()
         code, seconds, modules = json.loads((reports / f"{number}.json").read_text())

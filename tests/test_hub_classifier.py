@@ -375,3 +375,44 @@ def test_a_short_name_may_be_a_member_and_a_folder_of_that_name_comes_first(
     assert sentikit.load("electra-base-sentiment").predict(TEXTS) == sentikit.load(folder).predict(
         TEXTS
     )
+
+
+@pytest.mark.slow
+def test_commands_take_hub_names_as_classifier_encoder_and_adviser_without_progress_bars(
+    tmp_path: Path, tiny_encoder: Path, tiny_recipe: Path
+) -> None:
+    mood = make_text_classifier(tmp_path / "mood", POLARITY)
+    repositories = {
+        "jane/mood": Repository({"main": files_of(mood)}),
+        "jane/encoder": Repository({"main": files_of(tiny_encoder)}),
+    }
+    Path("texts.csv").write_text(f"text,label\n{TEXT},neutral\n")
+    dataset = "dataset={name: files, test: texts.csv}"
+    adviser = ["strategy.name=template", "strategy.adviser=jane/mood"]
+    adviser += ["strategy.user='{text}: {adviser.label}'", dataset]
+    encoder = ["encoder={name: transformers, model: jane/encoder}", "training.epochs=1"]
+    with serve(repositories) as hub:
+        variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache")}
+
+        def run(*words: str, settings: list[str]) -> subprocess.CompletedProcess[str]:
+            given = [word for setting in settings for word in ("--set", setting)]
+            return subprocess.run(
+                [sys.executable, "-m", "sentikit", *words, *given],
+                env=os.environ | variables | {"OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+            )
+
+        predicted = run("predict", "jane/mood", "texts.csv", settings=[])
+        shown = run("prompt", "--recipe", "current-zero-shot", "--show", "1", settings=adviser)
+        trained = run("train", "--recipe", str(tiny_recipe), "--output", "run", settings=encoder)
+    (label,) = sentikit.load(mood, device="cpu").predict([TEXT])
+    assert f",{label}," in predicted.stdout
+    assert "Fetching" not in predicted.stderr
+    assert f"{TEXT}: {label}" in shown.stdout, shown.stderr
+    assert trained.returncode == 0, trained.stderr
+    assert sentikit.load("run", device="cpu").predict([TEXT])[0] in (
+        "negative",
+        "neutral",
+        "positive",
+    )

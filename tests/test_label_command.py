@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 from ensemble_runs import sure, write_results
 from sentikit.plugins.checked_labels.annotation import Annotation
-from sentikit.plugins.checked_labels.certification import describe_task
+from sentikit.plugins.checked_labels.certification import describe_need, describe_task
 from sentikit.plugins.checked_labels.checked import Check, read_checked, write_draw
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
+from sentikit.plugins.checked_labels.pile_job import PileJob
 
 from sentikit import InputError, read_run
-from sentikit.assurance.job import PileJob
 from sentikit.cli import sentikit
 from sentikit.datasets.tables import InputFile
 from sentikit.runs.recorded import RecordedClassifier
@@ -238,6 +238,19 @@ class TestLabel:
         assert re.findall(r"([\d,]+) checks", line) == ["300", "500", "1,000"]
         assert shares == sorted(shares)
         assert shares[0] < shares[2]
+
+    def test_more_checks_are_forecast_only_if_they_are_clearly_more(self) -> None:
+        confidence, right = np.linspace(0.4, 1, 299), np.arange(299) % 4 > 0
+        forecast = describe_need(confidence, right, 2000, 0.7, 0.9)
+        assert re.findall(r"([\d,]+) checks", forecast) == ["299", "500", "1,000"]
+
+    def test_a_certificate_of_nothing_says_what_to_do(
+        self, pile: Pile, run: Callable[..., Result], tmp_path: Path
+    ) -> None:
+        words = ["label", pile.path, "--with", pile.encoder, "--checked", pile.check()]
+        result = run(*words, "--accuracy", 0.999, "--output", tmp_path / "o.csv")
+        assert "is certified at accuracy 0.999" in result.stdout
+        assert "Use a better classifier, add one with --with, check more" in result.stdout
 
     def test_a_plan_needs_no_checks_and_grows_with_them(
         self, pile: Pile, run: Callable[..., Result]
@@ -489,7 +502,7 @@ class TestBadInput:
     def test_an_unwritable_output_of_label_is_reported_first(
         self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sentikit.assurance.job.PileJob.ask", None)
+        monkeypatch.setattr("sentikit.plugins.checked_labels.pile_job.PileJob.ask", None)
         rows = rows_of(pile.path)
         with pile.path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*rows[0], column])

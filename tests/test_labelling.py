@@ -25,6 +25,7 @@ from click.testing import CliRunner, Result
 
 import sentikit as toolkit
 from sentikit.classifiers.encoder_classifier import FIRST_WINDOW, EncoderClassifier
+from sentikit.classifiers.plugin_classifier import MODEL_FORMAT
 from sentikit.cli import sentikit
 from sentikit.labelling.table_writer import written_kind
 
@@ -142,13 +143,19 @@ def test_unusable_tables_are_refused_and_nothing_is_written(
     assert not Path("out.csv").exists()
 
 
+def unloadable_model() -> None:
+    """Write a model folder that is recognised and cannot be loaded."""
+    Path("unloadable").mkdir()
+    Path("unloadable/config.json").write_text(json.dumps({"format": MODEL_FORMAT}))
+
+
 @pytest.mark.parametrize(
     ("content", "expected"), [(b"text\n", "has no rows"), (b"text\ncaf\xe9\n", "is not UTF-8")]
 )
 def test_a_table_without_a_readable_row_is_refused_before_the_model_is_loaded(
     content: bytes, expected: str
 ) -> None:
-    Path("unloadable").mkdir()
+    unloadable_model()
     Path("in.csv").write_bytes(content)
     result = predict("unloadable", "in.csv", "--output", "out.csv")
     assert result.exit_code == 2, result.output
@@ -179,7 +186,7 @@ def test_evaluating_from_python_equals_the_command(trained_run: Path, reviews: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "."], "is a folder; a file is needed"),
+        (["--output", "."], "'.' is a directory"),
         (["--output", "labelled.xlsx"], "Use .csv, .tsv or .jsonl"),
         (["--output", "labelled.csv.xz"], "files cannot be written. Use .gz"),
         (["--output", "l.csv.bz2", "--format", "csv"], "files cannot be written. Use .gz"),
@@ -246,7 +253,7 @@ def test_the_input_file_is_not_overwritten(model: Path) -> None:
     for output in ("in.csv", "./in.csv", "link.csv"):
         result = predict(str(model), "in.csv", "--output", output)
         assert result.exit_code == 2
-        assert "is the file to label" in result.stderr
+        assert "is also read or written by this command" in result.stderr
     assert Path("in.csv").read_text() == "text\nthe film was great\n"
 
 
@@ -673,14 +680,15 @@ def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
     ("arguments", "message"),
     [
         (["nofolder", "--dataset", "demo"], "nofolder does not exist."),
-        (["quickstart", "--dataset", "demoo"], "Did you mean 'demo'?"),
-        (["quickstart", "--dataset", "demo", "--split", "tset"], "has no split 'tset'"),
-        (["quickstart", "--dataset", "files", "--set", "test=none.csv"], "none.csv does not exist"),
+        (["unloadable", "--dataset", "demoo"], "Did you mean 'demo'?"),
+        (["unloadable", "--dataset", "demo", "--split", "tset"], "has no split 'tset'"),
+        (["unloadable", "--dataset", "files", "--set", "test=none.csv"], "none.csv does not exist"),
     ],
 )
 def test_missing_inputs_are_reported_before_torch_is_imported(
     arguments: list[str], message: str
 ) -> None:
+    unloadable_model()
     program = (
         "import sys\nfrom sentikit.cli import main\n"
         "try:\n    main(sys.argv[1:])\n"

@@ -134,6 +134,37 @@ def test_a_masked_prompt_run_sends_no_personal_data_and_keeps_the_original_text(
     assert "jane@example.org" in Path("run/predictions.jsonl").read_text()
 
 
+def test_the_manifest_counts_what_was_masked_by_kind_and_once_for_equal_prompts() -> None:
+    rows = [
+        "text,label,author",
+        '"mail a@b.example or c@d.example, or call +1 212 555 0123",positive,x@y.example',
+        '"write to e@f.example",negative,',
+        '"write to g@h.example",negative,',
+        '"no data",neutral,',
+    ]
+    Path("test.csv").write_text("\n".join(rows) + "\n")
+    with serving() as server:
+        recipe = {
+            "kind": "prompt",
+            "dataset": {"name": "files", "test": "test.csv", "columns": ["author"]},
+            "llm": {"backend": "openai", "model": "any", "base_url": server.url},
+            "strategy": {"name": "masked"},
+        }
+        Path("own.yaml").write_text(json.dumps(recipe))
+        done = CliRunner().invoke(sentikit, ["prompt", "--recipe", "own.yaml", "--output", "run"])
+        assert done.exit_code == 0, done.output
+        finished = json.loads(Path("run/manifest.json").read_text())
+        again = ["prompt", "--recipe", "own.yaml", "--output", "again"]
+        assert CliRunner().invoke(sentikit, again).exit_code == 0
+    # The two texts that differ only in the address give one prompt.
+    counted = {"masked": {"prompts": 2, "pieces": {"email": 4, "phone": 1}}}
+    assert finished["prompts"] == [counted]
+    # Answers from the cache too.
+    cached = Path("again/manifest.json").read_text()
+    assert json.loads(cached)["prompts"] == [counted]
+    assert "@" not in cached
+
+
 def test_a_misspelt_strategy_or_kind_is_named() -> None:
     hook, registry = "register_prompt_strategies", default_registry()
     with pytest.raises(InputError, match=r"zero-shto.*Did you mean 'zero-shot'"):

@@ -215,7 +215,7 @@ def test_options_that_cannot_apply_are_refused() -> None:
     for arguments, message in (
         (["in.csv", "--resume"], "--resume needs --output"),
         (["in.csv", "--output", "out.csv", "--resume"], "There is nothing to resume"),
-        (["in.csv", "--output", "in.csv"], "is the file to label"),
+        (["in.csv", "--output", "in.csv"], "in.csv is also read or written by this command"),
     ):
         refused = predict(recipe, *arguments)
         assert refused.exit_code == 2, refused.output

@@ -10,8 +10,15 @@ import pytest
 
 from sentikit import InputError
 from sentikit.extension import ChatRequest, Message, Usage
-from sentikit.llm.prices import Prices, describe_cost, listed_models, model_facts, picodollars, usd
-from sentikit.llm.requests.budget import TokenCounter
+from sentikit.llm.prices import (
+    Prices,
+    TokenCounter,
+    describe_cost,
+    listed_models,
+    model_facts,
+    picodollars,
+    usd,
+)
 
 MILLION = 1_000_000
 

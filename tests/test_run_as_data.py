@@ -186,6 +186,19 @@ def test_a_run_is_written_as_a_table_with_the_users_columns(kind: str, trained_r
     assert abs(sum(float(found[0][f"probability_{name}"]) for name in CLASSES) - 1) < 1e-3
 
 
+def test_a_table_of_a_run_never_replaces_the_runs_data(trained_run: Path) -> None:
+    text = "text,label\nthe film was great,positive\n"
+    Path("mine.csv").write_text(text)
+    words = ["evaluate", str(trained_run), "--dataset", "files", "--set", "test=mine.csv"]
+    assert CliRunner().invoke(sentikit, [*words, "--output", "judged"]).exit_code == 0
+    for output in ("mine.csv", "judged/predictions.jsonl"):
+        words = ["runs", "table", "judged", "--output", output]
+        refused = CliRunner().invoke(sentikit, words)
+        assert refused.exit_code == 2
+        assert f"--output {output} is also read or written by this command" in refused.stderr
+    assert Path("mine.csv").read_text() == text
+
+
 def judged_table(trained_run: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Judge a model on a split, change the run's manifest, and return its table's first row."""
     lines = ["user,text,label", *(f"u{n},the film was great {n},positive" for n in range(20))]

@@ -22,6 +22,7 @@ from served_classifiers import served
 from tiny_classifiers import POLARITY, make_text_classifier
 
 import sentikit
+from sentikit.classifiers.plugin_classifier import MODEL_FORMAT
 from sentikit.cli import sentikit as cli
 
 pytest.importorskip("fastapi")
@@ -286,8 +287,10 @@ def test_a_classifier_that_does_not_exist_is_reported_before_anything_is_importe
 
 
 def test_a_port_in_use_is_reported_before_anything_is_loaded(server: Client) -> None:
+    Path("unloadable").mkdir()
+    Path("unloadable/config.json").write_text(json.dumps({"format": MODEL_FORMAT}))
     done = subprocess.run(
-        [sys.executable, "-m", "sentikit", "serve", "runs/none", "--port", str(server.port)],
+        [sys.executable, "-m", "sentikit", "serve", "unloadable", "--port", str(server.port)],
         capture_output=True,
         text=True,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, TEXT_COLUMNS
+from sentikit.extension import FILE, SHEET, TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ _LABELS = "negative,neutral,positive"
     "  sentikit annotate reviews.csv --for labelled.csv --output accuracy.csv\n"
     "  sentikit annotate queue.csv --output checked-queue.csv --annotator Ada"
 )
-@click.argument("file", metavar="[FILE]", required=False)
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path())
 @click.option(
     "--output",
     type=FILE,
@@ -75,6 +75,7 @@ _LABELS = "negative,neutral,positive"
     help="Instructions that annotators can unfold.",
 )
 @TEXT_COLUMNS
+@SHEET
 @click.option("--terminal", is_flag=True, help="Ask in the terminal instead of on a page.")
 @click.option(
     "--port",
@@ -148,7 +149,7 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
         raise InputError(f"--output {output} is the file to check. Choose another name.")
     written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
     refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
-    source = InputFile(file, None, given["text_columns"])
+    source = InputFile(file, None, given["text_columns"], given["sheet"])
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
     drawn = drawn_items(source, output, options)
     annotator = given["annotator"]
@@ -278,7 +279,7 @@ def _import(path: Path, output: Path) -> None:
     "  sentikit sample reviews.csv --size 2000 --output sample.csv\n"
     "  sentikit sample labelled.csv --size 500 --least-sure --output unsure.csv"
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @click.option(
     "--size", type=click.IntRange(min=1), required=True, metavar="N", help="Rows to draw."
 )
@@ -287,7 +288,8 @@ def _import(path: Path, output: Path) -> None:
     type=FILE,
     required=True,
     metavar="SAMPLE.csv",
-    help="The rows, with all their columns, as CSV or JSON Lines.",
+    help="The rows, with all their columns, as CSV or JSON Lines. Replaces an existing file, but "
+    "none with checks.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
 @click.option(
@@ -296,7 +298,10 @@ def _import(path: Path, output: Path) -> None:
     help="Take the rows of a labelled table with the lowest confidence instead. In our benchmark, "
     "training on them was worse than on random rows.",
 )
-def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> None:
+@SHEET
+def sample(
+    file: str, size: int, output: Path, seed: int, least_sure: bool, sheet: str | None
+) -> None:
     """Draw rows of a table, uniformly, for an LLM or for people to label.
 
     A cheap classifier learns the labels of such a sample; see docs/label-a-pile.md.
@@ -305,17 +310,20 @@ def sample(file: str, size: int, output: Path, seed: int, least_sure: bool) -> N
 
     import numpy as np
 
-    from sentikit.extension import InputFile, atomic_writer
+    from sentikit.extension import InputFile, atomic_writer, refuse_overlap
 
+    from .checked import refuse_checks
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
     from .pile import scan_pile
 
-    source = InputFile(file)
+    source = InputFile(file, sheet=sheet)
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
-    if file == "-" or (output.exists() and output.samefile(file)):
-        raise InputError("Name the FILE to draw from; --output is another file.")
+    if file == "-":
+        raise InputError("Name the FILE to draw from, because it is read twice.")
+    refuse_overlap([("--output", output)], [file])
+    refuse_checks("--output", output)
     drawn = (
         least_sure_rows(source, size)
         if least_sure

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import Certificate, Classifier, InputError, certify, certify_agreement
-from sentikit.extension import Labels, PileJob, quoted
+from sentikit.extension import Labels, quoted
 
 from .checked import Check, CheckedFile
 from .pile import Pile
+from .pile_job import PileJob
 
 #: A certificate needs at least so many checks.
 LEAST_CHECKS = 30

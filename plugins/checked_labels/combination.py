@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentikit import InputError
-from sentikit.extension import Labels, PileJob
+from sentikit.extension import Labels
 
 from .checked import Check
+from .pile_job import PileJob
 
 _LEAST_PROBABILITY = 1e-12
 #: Rows combined at a time, so that memory stays flat.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from sentikit.extension import (
     MAX_COST,
     RATE,
     RESUME,
+    SHEET,
     TEXT_COLUMNS,
     complete_classifier,
-    disk_errors,
     refuse_overlap,
     resumable,
     written_kind,
@@ -25,11 +26,12 @@ from sentikit.extension import (
 
 if TYPE_CHECKING:
     from sentikit import Classifier
-    from sentikit.extension import LabellingOptions, Labels, PileJob
+    from sentikit.extension import FoundClassifier, LabellingOptions, Labels
 
     from .certification import Labelling, Matched
     from .combination import Combination
     from .pile import Pile
+    from .pile_job import PileJob
 
 
 @click.command(
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     "  sentikit label reviews.csv --with runs/minilm --checked checked.csv --output labelled.csv\n"
     "  sentikit label reviews.csv --with runs/minilm --agree-with runs/llm --output labelled.csv"
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @click.option(
     "--with",
     "members",
@@ -102,20 +104,27 @@ if TYPE_CHECKING:
     help="Size of the sample that the LLM of --agree-with labels first.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of that sample.")
-@click.option("--output", type=FILE, metavar="OUT", help="The labelled table.")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="OUT",
+    help="The labelled table. Replaces an existing file and its certificate, but none with checks.",
+)
 @click.option(
     "--certificate",
     type=FILE,
     metavar="FILE.json",
-    help="Default: OUT with the ending .certificate.json.",
+    help="Default: OUT with the ending .certificate.json. Replaces an existing file.",
 )
 @click.option(
     "--review-queue",
     type=FILE,
     metavar="FILE",
-    help="File for rows that are not certified, lowest confidence first, at most 10,000.",
+    help="File for rows that are not certified, lowest confidence first, at most 10,000. Replaces "
+    "an existing file, but none with checks.",
 )
 @TEXT_COLUMNS
+@SHEET
 @MAX_COST
 @RESUME
 @DEVICE
@@ -127,14 +136,19 @@ def label(context: click.Context, /, **given: Any) -> None:
     With probability L, at most 1 - A of the rows with status "certified" are labelled wrong. Draw
     and check texts with: sentikit annotate FILE --size 300 --output checked.csv
     """
-    from sentikit.extension import InputFile, LabellingOptions
+    from sentikit.extension import InputFile, LabellingOptions, LoadingOptions, find_classifier
 
     from .certification import matched
     from .checked import read_checked
     from .pile import scan_pile
 
     _check_options(given)
-    source = InputFile(given["file"], None, given["text_columns"])
+    named = [*given["members"], *([given["agree_with"]] if given["agree_with"] else [])]
+    # Reading the pile takes seconds, so a missing classifier is reported before.
+    members = {x: find_classifier(x, LoadingOptions(given["device"])) for x in named}
+    for member in members.values():
+        member.check_keys()
+    source = InputFile(given["file"], None, given["text_columns"], given["sheet"])
     checked = read_checked(given["checked"]) if given["checked"] else None
     pile = scan_pile(source, checked.answers if checked else ())
     if pile.duplicates:
@@ -144,7 +158,7 @@ def label(context: click.Context, /, **given: Any) -> None:
         options = LabellingOptions(
             max_cost=given["max_cost"], resume=given["resume"], stop_requested=stop_requested
         )
-        _run(given, pile, found, options)
+        _run(given, pile, found, options, members)
 
 
 def _check_options(given: dict[str, Any]) -> None:
@@ -157,12 +171,8 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             "The pile is read several times, so it cannot come from a pipe. Save it in a file."
         )
-    with disk_errors(given["file"]):
-        Path(given["file"]).stat()
     if output is not None:
         written_kind(output, given["file"])
-        if output.exists() and output.samefile(given["file"]):
-            raise InputError(f"--output {output} is the file to label. Choose another name.")
         _refuse_overlap(given, output)
     if queue := given["review_queue"]:
         written_kind(queue, given["file"])
@@ -192,9 +202,13 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
         ("--certificate", given["certificate"] or _certificate_of(output)),
         ("--review-queue", given["review_queue"]),
     ]
+    from .checked import refuse_checks
+
     checked, models = given["checked"], [*given["members"], given["agree_with"]]
     read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
     refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
+    for option, path in written:
+        refuse_checks(option, path)
 
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
@@ -212,13 +226,14 @@ def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str,
 
 
 def _run(
-    given: dict[str, Any], pile: Pile, found: Matched | None, options: LabellingOptions
+    given: dict[str, Any],
+    pile: Pile,
+    found: Matched | None,
+    options: LabellingOptions,
+    classifiers: Mapping[str, FoundClassifier],
 ) -> None:
     """Load the members, label the pile and certify what can be."""
     import numpy as np
-
-    from sentikit import load
-    from sentikit.extension import PileJob
 
     from .certification import (
         Labelling,
@@ -230,10 +245,11 @@ def _run(
     )
     from .checked import read_checked
     from .combination import combine, combined, fitted
+    from .pile_job import PileJob
 
-    members = {name: load(name, device=given["device"]) for name in given["members"]}
     named = given["agree_with"]
-    llm = {} if named is None else {named: load(named, device=given["device"])}
+    members = {name: classifiers[name].load() for name in given["members"]}
+    llm = {} if named is None else {named: classifiers[named].load()}
     first = next(iter(members.values()))
     scheme = first.scheme
     if not given["plan"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -96,7 +97,12 @@ FINDERS: dict[str, Callable[[str], list[Span]]] = {
 KINDS = (*FINDERS, "phone")
 
 
-def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US",)) -> str:
+def mask(
+    text: str,
+    kinds: Sequence[str] = KINDS,
+    regions: Sequence[str] = ("US",),
+    counts: Counter[str] | None = None,
+) -> str:
     """Return a text with its personal data replaced by ``<EMAIL>``, ``<PHONE>`` and so on.
 
     Args:
@@ -104,6 +110,7 @@ def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US"
         kinds: some of `KINDS`; overlapping spans become the one that begins first, or the
             longest.
         regions: of telephone numbers without a country code, as ``US`` or ``DE``.
+        counts: receives how many pieces of each kind were replaced.
     """
     found = [(*span, kind) for kind in kinds if kind in FINDERS for span in FINDERS[kind](text)]
     if "phone" in kinds:
@@ -114,6 +121,8 @@ def mask(text: str, kinds: Sequence[str] = KINDS, regions: Sequence[str] = ("US"
             kept.append((start, end, kind))
         elif end > kept[-1][1]:
             kept[-1] = (kept[-1][0], end, kept[-1][2])
+    if counts is not None:
+        counts.update(kind for _, _, kind in kept)
     edges = [0, *(edge for start, end, _ in kept for edge in (start, end)), len(text)]
     between = [text[start:end] for start, end in pairwise(edges)][::2]
     names = [f"<{kind.upper()}>" for _, _, kind in kept]

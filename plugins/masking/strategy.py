@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -52,6 +53,8 @@ class Masked(PromptStrategy):
                 "Masking needs two packages: pip install 'sentikit[masking]'."
             ) from error
         self._mask = mask
+        self._prompts: set[int] = set()
+        self._counts: Counter[str] = Counter()
         self._wrapped: PromptStrategy = open_component(
             "register_prompt_strategies", settings.strategy
         )
@@ -62,15 +65,35 @@ class Masked(PromptStrategy):
 
     def messages(self, given: PromptInput) -> list[Message]:
         """Return the wrapped strategy's messages about the masked text."""
-        masked = replace(
+        counts: Counter[str] = Counter()
+
+        def masked(text: str) -> str:
+            return self._mask(text, self.settings.kinds, self.settings.regions, counts)
+
+        hidden = replace(
             given,
-            text=self._masked(given.text),
-            examples=tuple(replace(one, text=self._masked(one.text)) for one in given.examples),
-            id=self._masked(given.id),
-            source=None if given.source is None else self._masked(given.source),
-            columns={name: self._masked_value(value) for name, value in given.columns.items()},
+            text=masked(given.text),
+            examples=tuple(replace(one, text=masked(one.text)) for one in given.examples),
+            id=masked(given.id),
+            source=None if given.source is None else masked(given.source),
+            columns={name: _masked_value(v, masked) for name, v in given.columns.items()},
         )
-        return self._wrapped.messages(masked)
+        messages = self._wrapped.messages(hidden)
+        if counts:
+            self._count(messages, counts)
+        return messages
+
+    def _count(self, messages: Sequence[Message], counts: Counter[str]) -> None:
+        """Count a prompt once, though an estimate, a repetition or a batch makes it again."""
+        prompt = hash(tuple(message.content for message in messages))
+        if prompt not in self._prompts:
+            self._prompts.add(prompt)
+            self._counts += counts
+
+    def counts(self) -> Mapping[str, Any]:
+        """Return the number of prompts with masked data, and of masked pieces by kind."""
+        pieces = {kind: self._counts[kind] for kind in self.settings.kinds if self._counts[kind]}
+        return {"masked": {"prompts": len(self._prompts), "pieces": pieces}}
 
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
         """Read the answer as the wrapped strategy does."""
@@ -80,11 +103,9 @@ class Masked(PromptStrategy):
     def _needs(self) -> Needs:
         return self._wrapped.needs()
 
-    def _masked(self, text: str) -> str:
-        return self._mask(text, self.settings.kinds, self.settings.regions)
 
-    def _masked_value(self, value: Any) -> Any:
-        """Mask a column's value in its written form, since a number may be a telephone number."""
-        written = str(value)
-        masked = self._masked(written)
-        return value if masked == written else masked
+def _masked_value(value: Any, masked: Callable[[str], str]) -> Any:
+    """Mask a column's value in its written form, since a number may be a telephone number."""
+    written = str(value)
+    hidden = masked(written)
+    return value if hidden == written else hidden

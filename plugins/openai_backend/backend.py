@@ -31,7 +31,7 @@ from .responses import (
     read_completion,
     read_error,
 )
-from .settings import OpenAISettings
+from .settings import OpenAISettings, find_secrets
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -94,6 +94,10 @@ class OpenAIBackend(BatchBackend):
 
             self._connection = Connection(self.settings)
         return self._connection
+
+    def check_key(self) -> None:
+        """Refuse a missing key or header."""
+        find_secrets(self.settings)
 
     async def check(self, session: BackendSession) -> None:
         """Find out whether the server answers this key and model, and what it can do."""

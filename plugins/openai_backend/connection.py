@@ -16,7 +16,6 @@ import httpx2
 import openai
 from openai import AsyncOpenAI
 
-from sentikit import InputError
 from sentikit.extension import (
     BackendError,
     FatalError,
@@ -130,11 +129,6 @@ class Connection(Generic[Settings]):
         self._secrets = find_secrets(settings)
         self._proxy_variable = proxy_variable(settings.address)
         key = self._secrets.get(settings.key_variable)
-        if key is None and not self._token_command and settings.is_openai:
-            raise InputError(
-                f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
-                f"a file .env, or name another server with --set {settings.section}.base_url=…"
-            )
         headers: dict[str, Any] = {name: self._secrets[name] for name in settings.header_variables}
         plain = {name: value for name, value in settings.headers.items() if value is not None}
         absent: dict[str, Any] = {

@@ -284,9 +284,18 @@ class TokenCommand:
 
 
 def find_secrets(settings: ServerSettings) -> dict[str, str]:
-    """Return the credentials, by the name of the key's variable or of the header."""
+    """Return the credentials, by the name of the key's variable or of the header.
+
+    Raises:
+        InputError: one is not set.
+    """
     found = {}
     key = find_key(settings.key_variable)
+    if not key and settings.is_openai and not TokenCommand(f"{settings.key_variable}_COMMAND"):
+        raise InputError(
+            f"There is no key for OpenAI. Set {settings.key_variable} in the environment or in "
+            f"a file .env, or name another server with --set {settings.section}.base_url=…"
+        )
     if key:
         found[settings.key_variable] = _sendable(key, settings.key_variable)
     for name, variable in settings.header_variables.items():

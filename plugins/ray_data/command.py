@@ -14,7 +14,6 @@ from sentikit.extension import (
     RESUME,
     TEXT_COLUMNS,
     complete_classifier,
-    refuse_missing,
     resumable,
     typed_command,
 )
@@ -73,7 +72,9 @@ def predict_on_ray(
         raise InputError(
             "Labelling on Ray needs the extra ray: pip install 'sentikit[ray]'; or leave --on out."
         )
-    refuse_missing(classifier)
+    from sentikit.extension import LoadingOptions, find_classifier
+
+    find_classifier(classifier, LoadingOptions(device))
     from .labelling import Job, run
 
     job = Job(

@@ -26,7 +26,7 @@ KINDS = (".csv", ".jsonl", ".parquet")
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     required=True,
-    help="The file to write: FILE.csv, FILE.jsonl or FILE.parquet.",
+    help="The file to write: FILE.csv, FILE.jsonl or FILE.parquet. Replaces an existing file.",
 )
 def table(run: str, output: Path) -> None:
     """Write a run's predictions as a table, with the columns of its data."""
@@ -36,6 +36,8 @@ def table(run: str, output: Path) -> None:
     read = list(folder.iterdir()) if folder.is_dir() else [folder, Path(run)]
     refuse_overlap([("--output", output)], read)
     found = read_run(run)
+    section, _ = _dataset_of(found)
+    refuse_overlap([("--output", output)], [v for v in section.values() if isinstance(v, str)])
     export_table(found, output)
     click.echo(f"Wrote {output}: {len(found):,} rows.", err=True)
 
@@ -70,13 +72,19 @@ def export_table(table: RunTable, output: Path) -> None:
             frame.to_csv(stream, index=False, lineterminator="\n")
 
 
+def _dataset_of(table: RunTable) -> tuple[Mapping[str, Any], str]:
+    """Return the section and the split of a run's dataset; empty if the run names none."""
+    recipe = table.manifest.get("recipe") or {}
+    split = str((table.manifest.get("dataset") or {}).get("split") or "")
+    section = (split != "train" and recipe.get("evaluation_dataset")) or recipe.get("dataset")
+    return section or {}, split
+
+
 def _user_columns(table: RunTable) -> dict[str, list[Any]]:
     """Return the columns of the table that the run's split was read from, found by its texts."""
     from sentikit import open_dataset
 
-    recipe = table.manifest.get("recipe") or {}
-    split = (table.manifest.get("dataset") or {}).get("split")
-    section = (split != "train" and recipe.get("evaluation_dataset")) or recipe.get("dataset")
+    section, split = _dataset_of(table)
     if not section or not split:
         return {}
     try:

@@ -24,7 +24,6 @@ from sentikit.extension import (
     complete_classifier,
     find_key,
     label_map_of,
-    refuse_missing,
 )
 
 if TYPE_CHECKING:
@@ -109,22 +108,24 @@ def serve(
             f"--host {host} lets other machines in. Set {KEY} in the environment or in .env, or "
             "leave --host out."
         )
-    refuse_missing(classifier, revision)
+    from sentikit.extension import LoadingOptions, find_classifier
+
+    options = LoadingOptions(
+        device=device,
+        calibrated=calibrated,
+        revision=revision,
+        label_map=label_map_of(label_map),
+    )
+    found = find_classifier(classifier, options)
+    found.check_keys()
     with contextlib.closing(_bound(host, port)) as listener:
         uvicorn = _needed()
-        from sentikit import load
         from sentikit.extension import EncoderClassifier, set_threads
 
         from .server import Limits, build_app
 
         set_threads(threads)
-        loaded = load(
-            classifier,
-            device=device,
-            calibrated=calibrated,
-            revision=revision,
-            label_map=label_map_of(label_map),
-        )
+        loaded = found.load()
         limits = Limits(
             key=key,
             hosts=_LOCAL_NAMES if local and key is None else None,

@@ -11,13 +11,23 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sentikit import InputError, SentikitError
-from sentikit.extension import RecordRows, Rows
+from sentikit.extension import RecordRows, Rows, did_you_mean
 
 _BATCH = 1_000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _NAME = "the query's result"
-#: A password in a connection string: in a URL or as a keyword.
-_PASSWORD = re.compile(r"\b(ssl)?(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@\s]+@", re.IGNORECASE)
+#: A password in a connection string: as a keyword, or in a URL before its path and its quote.
+_PASSWORD = re.compile(
+    r"\b(ssl)?(password|passwd|pwd)\s*=|://[^/\s:@]*:[^@\s/?#'\"]+@", re.IGNORECASE
+)
+#: The name in a database's message about an unknown table, and about an unknown column.
+_MISSING = (
+    re.compile(r"(?:no such table: |Table with name \"?)([^\s\"]+\w)"),
+    re.compile(r"(?:no such column: |Referenced column \"|a column named \")([^\s\"]+\w)"),
+)
+#: DuckDB's kind of error, which begins its messages.
+_KIND = re.compile(r"^(?:[A-Z]\w+ )+Error: ")
+_EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b", re.IGNORECASE | re.DOTALL)
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -73,10 +83,14 @@ def _sqlite_rows(query: str, path: Path) -> Rows:
     try:
         cursor = connection.execute(query)
     except (sqlite3.Error, sqlite3.Warning) as error:
-        connection.close()
         several = "one statement" in str(error)
-        raise _not_one_select() if denied or several else _wrong(error) from error
-    if cursor.description is None:
+        # SQLite's code of a wrong query; other codes are failures of the file.
+        failed = getattr(error, "sqlite_errorcode", 1) not in (1, sqlite3.SQLITE_AUTH)
+        refused: SentikitError = _failed(error) if failed else _wrong(error, _known(connection))
+        connection.close()
+        raise _not_one_select() if denied or several else refused from error
+    # EXPLAIN returns rows, but none of a table.
+    if cursor.description is None or _EXPLAIN.match(query):
         connection.close()
         raise _not_one_select()
 
@@ -87,6 +101,17 @@ def _sqlite_rows(query: str, path: Path) -> Rows:
 
     columns = [column[0] for column in cursor.description]
     return RecordRows(_NAME, columns, records(), connection.close)
+
+
+def _known(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return the tables and views, each with its columns."""
+    connection.set_authorizer(None)
+    with contextlib.suppress(sqlite3.Error):
+        return connection.execute(
+            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c "
+            "WHERE m.type IN ('table', 'view')"
+        ).fetchall()
+    return []
 
 
 def _duckdb_rows(query: str, database: str | None) -> Rows:
@@ -102,8 +127,11 @@ def _duckdb_rows(query: str, database: str | None) -> Rows:
             raise _not_one_select()
         reader = connection.sql(query).to_arrow_reader(_BATCH)
     except duckdb.Error as error:
+        known = connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+        ).fetchall()
         close()
-        raise _wrong(error) from error
+        raise _wrong(error, known + _bindings(error)) from error
     except BaseException:
         close()
         raise
@@ -180,19 +208,37 @@ def _failures(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise SentikitError(
-            f"The database failed while it was read: {_first_line(error)}"
-        ) from error
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> SentikitError:
+    return SentikitError(f"The database failed while it was read: {_first_line(error)}")
 
 
 def _not_one_select() -> InputError:
     return InputError("Give exactly one SELECT, which changes nothing. Nothing was run.")
 
 
-def _wrong(error: Exception) -> InputError:
-    return InputError(f"The query cannot be run: {_first_line(error)}")
+def _bindings(error: Exception) -> list[tuple[str, str]]:
+    """Return the columns that DuckDB names beside an unknown one, which may be of a file."""
+    _, _, listed = str(error).partition("Candidate bindings: ")
+    return [("", name.rpartition(".")[2]) for name in re.findall(r'"([^"]+)"', listed)]
+
+
+def _wrong(error: Exception, known: Sequence[tuple[str, str]]) -> InputError:
+    """Return the database's error; for an unknown table or column with the nearest names."""
+    said, advice = _first_line(error), ""
+    if "not authorized" in said:
+        said = "It may only read the database, so it cannot load an extension."
+    if extension := re.search(r"install the required extension '(\w+)", said):
+        said = f"It needs DuckDB's extension {extension[1]!r}, which is not fetched by itself."
+    for place, pattern in enumerate(_MISSING):
+        names = sorted({pair[place] for pair in known} - {""})
+        if names and (missing := pattern.search(said)):
+            advice = f" {did_you_mean(missing[1].rpartition('.')[2], names)}"
+    return InputError(f"The query cannot be run: {said}{advice}")
 
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") + "." if lines else type(error).__name__
+    return _KIND.sub("", lines[0]).rstrip(".!") + "." if lines else type(error).__name__

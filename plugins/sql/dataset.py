@@ -42,7 +42,7 @@ class Sql(DatasetLoader):
 
         @model_validator(mode="after")
         def _holds_a_query(self) -> Sql.Settings:
-            if not any(getattr(self, split) for split in SPLITS):
+            if all(getattr(self, split) is None for split in SPLITS):
                 raise ValueError("give at least one query: train, validation or test")
             return self
 
@@ -55,7 +55,7 @@ class Sql(DatasetLoader):
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits that have a query."""
-        return tuple(split for split in SPLITS if getattr(self.settings, split))
+        return tuple(split for split in SPLITS if getattr(self.settings, split) is not None)
 
     def load(self, split: str) -> Examples:
         """Run a split's query.

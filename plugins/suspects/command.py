@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sentikit import InputError, read_run
-from sentikit.extension import atomic_writer, complete_classifier, print_table
+from sentikit.extension import atomic_writer, complete_classifier, print_table, refuse_overlap
 
 _EXCERPT = 80
 _SHOWN = 20
@@ -24,7 +24,7 @@ _SHOWN = 20
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.csv",
-    help="Write all suspects to a file that sentikit annotate opens.",
+    help="Write all suspects to a file that sentikit annotate opens. Replaces an existing file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def suspects(run: str, output: Path | None, as_json: bool) -> None:
@@ -35,6 +35,9 @@ def suspects(run: str, output: Path | None, as_json: bool) -> None:
     """
     from .confident_learning import find_suspects
 
+    folder = Path(run.removesuffix("#encoder"))
+    read = list(folder.iterdir()) if folder.is_dir() else [folder, Path(run)]
+    refuse_overlap([("--output", output)], read)
     table = read_run(run)
     if table.answers.probabilities is None:
         raise InputError(f"{run} has no probabilities, which are needed to find suspects.")

@@ -55,18 +55,17 @@ class Cascade(Classifier):
         firsts = member_predictions(self._name, self._first, examples, session)
         # The last member may read unsure examples in another thread than the consumer of
         # predictions; this deque is all they share.
-        pending: deque[Prediction | _Unsure] = deque()
+        pending: deque[tuple[bool, Prediction]] = deque()
         exhausted, labels = False, self.labels
 
         def unsure() -> Iterator[str | Example]:
             """Yield unsure examples until many are pending, so that the last member finishes."""
             nonlocal exhausted
             for example, prediction in firsts:
-                if self.is_sure(example, prediction):
-                    name = named(self._name, prediction)
-                    pending.append(dataclasses.replace(prediction, answered_by=name))
-                else:
-                    pending.append(_Unsure(prediction))
+                certainty = prediction.certainty
+                sure = self.is_sure(prediction, certainty)
+                pending.append((sure, prediction))
+                if not sure:
                     yield example
                 if len(pending) >= MOST_PENDING:
                     return
@@ -74,48 +73,36 @@ class Cascade(Classifier):
 
         while not exhausted:
             passed = unsure()
-            first = next(passed, None)  # Without unsure examples, the last member is not called.
-            if first is not None:
+            answers: Iterable[tuple[str | Example, Prediction]] = ()
+            first = next(passed, None)
+            if first is not None:  # Without unsure examples, the last member is not called.
                 rest = chain([first], passed)
-                for _, answer in member_predictions(self._last_name, self._last, rest, session):
-                    yield from _sure(pending, labels)
-                    yield self._merged(pending.popleft(), answer).in_order_of(labels)
-            yield from _sure(pending, labels)
+                answers = member_predictions(self._last_name, self._last, rest, session)
+            for _, answer in answers:
+                while pending[0][0]:
+                    yield pending.popleft()[1].of_member(self._name).in_order_of(labels)
+                passed_on, own = pending.popleft()[1], answer.of_member(self._last_name)
+                error = own.error
+                if error is None and passed_on.error is not None:
+                    error = passed_on.of_member(self._name).error
+                merged = own.with_costs_of([passed_on]).in_order_of(labels)
+                yield dataclasses.replace(merged, adviser=passed_on, error=error)
+            while pending and pending[0][0]:
+                yield pending.popleft()[1].of_member(self._name).in_order_of(labels)
 
-    def _merged(self, unsure: Prediction | _Unsure, answer: Prediction) -> Prediction:
-        assert isinstance(unsure, _Unsure)
-        merged = answer.with_costs_of([unsure.prediction])
-        name = named(self._last_name, answer)
-        error = failure(self._last_name, answer) or failure(self._name, unsure.prediction)
-        return dataclasses.replace(merged, answered_by=name, adviser=unsure.prediction, error=error)
-
-    def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
-        """Return whether the first member's prediction of an example is final."""
+    def is_sure(self, prediction: Prediction, certainty: float | None) -> bool:
+        """Return whether the first member's prediction is final."""
         threshold = self.thresholds[0]
         if prediction.label is None:
             # A pending row has a confidence and is not passed on yet.
             return (prediction.confidence or 0.0) >= max(threshold, 1e-9)
-        if prediction.certainty is None:
+        if certainty is None:
             raise InputError(
                 f"{self._name} gives neither probabilities nor a confidence, which a cascade "
                 "needs. Name it last, or use PATH#encoder of an augmented run, a vote, or an LLM "
                 "with log-probabilities or with llm.samples above 1 and a llm.temperature."
             )
-        return prediction.certainty >= threshold
-
-
-@dataclasses.dataclass(frozen=True)
-class _Unsure:
-    """A prediction of the first member, which the last member's will replace."""
-
-    prediction: Prediction
-
-
-def _sure(pending: deque[Prediction | _Unsure], labels: tuple[str, ...]) -> Iterator[Prediction]:
-    """Take and yield the sure predictions before the next unsure one."""
-    while pending and isinstance(prediction := pending[0], Prediction):
-        pending.popleft()
-        yield prediction.in_order_of(labels)
+        return certainty >= threshold
 
 
 def member_predictions(
@@ -124,18 +111,6 @@ def member_predictions(
     """Yield each example with a member's checked prediction."""
     title = f"The member {name}" if name else "The rest of the cascade"
     return checked(title, member, examples, session)
-
-
-def failure(member: str, prediction: Prediction) -> str | None:
-    """Return why a member could not answer, or None."""
-    if prediction.error is None:
-        return None
-    return f"{member}: {prediction.error}" if member else prediction.error
-
-
-def named(member: str, prediction: Prediction) -> str:
-    """Return who answered: a member, or ``member/inner`` if the member is an ensemble."""
-    return "/".join(name for name in (member, prediction.answered_by) if name)
 
 
 def refuse_unfit(members: Mapping[str, Classifier], kind: str) -> None:

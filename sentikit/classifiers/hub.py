@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,19 +53,17 @@ def architectures(folder: Path) -> list[str]:
 def fetch_model(name: str, revision: str | None = None) -> Path:
     """Return the folder of a model in the hub's cache, downloading it if necessary."""
     from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     options: dict[str, Any] = {"revision": revision, "local_files_only": not hub_answers()}
     try:
         folder = Path(hf_hub_download(name, "config.json", **options)).parent
         _refuse_other_architecture(folder, name)
-        return Path(
-            snapshot_download(
-                name,
-                allow_patterns=list(_DOWNLOADED),
-                ignore_patterns=list(_NOT_DOWNLOADED),
-                **options,
-            )
-        )
+        kept: dict[str, Any] = {"allow_patterns": [*_DOWNLOADED]}
+        kept["ignore_patterns"] = [*_NOT_DOWNLOADED]
+        return Path(snapshot_download(name, **kept, **options))
     except SentikitError:
         raise
     # The HTTP library may raise any error.

@@ -84,6 +84,12 @@ class Prediction:
             return self.confidence
         return max(self.probabilities.values())
 
+    def of_member(self, name: str) -> Prediction:
+        """Return the prediction of an ensemble's member, named in `answered_by` and `error`."""
+        answered_by = "/".join(filter(None, (name, self.answered_by)))
+        error = f"{name}: {self.error}" if name and self.error is not None else self.error
+        return dataclasses.replace(self, answered_by=answered_by, error=error)
+
     def with_costs_of(self, others: Iterable[Prediction]) -> Prediction:
         """Return the prediction with the costs and usage of others added."""
         cost, paid, usage = self.cost, self.paid, self.usage

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import Literal, NamedTuple
 
-from sentikit.classifiers.cascade import failure, member_predictions, named, refuse_unfit
+from sentikit.classifiers.cascade import member_predictions, refuse_unfit
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
@@ -57,15 +57,14 @@ class Vote(Classifier):
         ]
         winner = elect(labels, known, self.ties)
         votes = tuple(vote.label for vote in row)
-        errors = (failure(name, vote) for name, vote in zip(self.members, row, strict=True))
-        error = next(filter(None, errors), None)
+        named = [vote.of_member(name) for name, vote in zip(self.members, row, strict=True)]
+        error = next((vote.error for vote in named if vote.error), None)
         if winner.number < 0:
             return Prediction(None, votes=votes, error=error).with_costs_of(row)
-        place = labels.index(winner.number)
         prediction = Prediction(
             self.labels[winner.number],
             confidence=winner.votes / len(row),
-            answered_by=named(list(self.members)[place], row[place]),
+            answered_by=named[labels.index(winner.number)].answered_by,
             votes=votes,
             error=error,
         )

@@ -73,7 +73,7 @@ def evaluate(
     from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
-    from sentikit.labelling.loading import load_classifier
+    from sentikit.labelling.loading import find_classifier
     from sentikit.labelling.rows import LabellingOptions
     from sentikit.processes.launching import is_main_process
 
@@ -82,7 +82,9 @@ def evaluate(
     check_plots(plots)
     choice = evaluation.DatasetChoice(dataset, path, split, settings)
     # Starting takes seconds, so missing files are reported before.
-    evaluation.refuse_missing(model, choice, loading.revision)
+    found = find_classifier(model, loading, warn)
+    found.check_keys()
+    evaluation.refuse_missing(model, choice)
     start_processes(context, nproc, loading.device)
     with (
         resumable(context, output) as stop_requested,
@@ -93,7 +95,7 @@ def evaluate(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        own = shared(load_classifier(model, loading, warn), group)
+        own = shared(found.load(), group)
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return

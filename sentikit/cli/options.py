@@ -15,6 +15,7 @@ from sentikit.command_options import (
     FILE,
     LABEL_MAP,
     REVISION,
+    SHEET,
     TEXT_COLUMNS,
     complete_classifier,
     label_map_of,
@@ -41,7 +42,7 @@ DATASET_SETTINGS = click.option(
     help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
 _INPUT = (
-    click.argument("file", metavar="[FILE|-]", default="-"),
+    click.argument("file", metavar="[FILE|-]", default="-", type=click.Path()),
     TEXT_COLUMNS,
     click.option(
         "--input-format",
@@ -50,7 +51,7 @@ _INPUT = (
         help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
         "file's suffix, text for a pipe.",
     ),
-    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook."),
+    SHEET,
     click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
     click.option(
         "--sql",
@@ -148,7 +149,7 @@ REPORT = _packed(
             "--report",
             type=FILE,
             metavar="FILE.html",
-            help="Write a report as one HTML page.",
+            help="Write a report as one HTML page. Replaces an existing file.",
         ),
         click.option("--open", "opened", is_flag=True, help="Open the report in the browser."),
     ),

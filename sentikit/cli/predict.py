@@ -18,10 +18,10 @@ from sentikit.cli.options import (
     start_processes,
     warn,
 )
-from sentikit.command_options import ESTIMATE, MAX_COST, RESUME, THREADS
+from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS
 from sentikit.errors import InputError
-from sentikit.files import refuse_unwritable
-from sentikit.processes.launching import resumable
+from sentikit.files import refuse_overlap
+from sentikit.processes.launching import command_arguments, resumable
 from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ _MOST_SHARES = 6
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="Default: standard output. Replaces an existing file; compresses one named .gz.",
+    help="Default: standard output. Replaces an existing file and its certificate; compresses "
+    "one named .gz.",
 )
 @click.option(
     "--spreadsheet-safe",
@@ -95,7 +96,7 @@ def predict(
     answered, its cost, and why a row has no label. A row without text gets no label. Several
     processes, under torchrun or with --nproc, share the texts of a file.
     """
-    from sentikit.labelling.loading import load_classifier, refuse_missing
+    from sentikit.labelling.loading import find_classifier
 
     if on is not None:
         _predict_on(context, on)
@@ -104,9 +105,13 @@ def predict(
         raise InputError("--resume needs --output, because standard output is not kept.")
     if source.piped:
         _refuse_for_pipe(nproc, batch)
+    _refuse_overlap(source, model, output)
     chosen = _kind_to_write(source, output, output_format, spreadsheet_safe)
-    # Starting takes seconds, so a missing or malformed file is reported before.
-    refuse_missing(model, loading.revision)
+    # Starting takes seconds, so a missing classifier and a malformed file are reported before.
+    found = find_classifier(model, loading, warn)
+    _refuse_without_llm(bool(found.backends), resume, batch)
+    if not estimate:
+        found.check_keys()
     source.count()
     start_processes(context, nproc, loading.device)
 
@@ -122,7 +127,7 @@ def predict(
     ):
         set_threads(threads)
         source.columns(rows)
-        classifier = shared(load_classifier(model, loading, warn), group)
+        classifier = shared(found.load(), group)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -134,7 +139,8 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
-        _forget_certificate(output, source.file)
+        if output is not None:
+            _certificate_of(output).unlink(missing_ok=True)
     _report(context, done, classifier, output)
 
 
@@ -148,16 +154,22 @@ def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
         raise InputError("--batch reads the texts several times. Save them in a file and name it.")
 
 
+def _refuse_without_llm(asks_llm: bool, resume: bool, batch: bool) -> None:
+    if resume and not asks_llm:
+        raise InputError(
+            "There is nothing to resume, because only answers of LLMs are kept and this "
+            "classifier uses none. Leave out --resume."
+        )
+    if batch and not asks_llm:
+        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
+
+
 def _kind_to_write(
     source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
 ) -> str:
-    """Return the kind of table to write; refuse an output that cannot be written."""
+    """Return the kind of table to write."""
     from sentikit.labelling.table_writer import written_kind
 
-    if output is not None and output.is_dir():
-        raise InputError(f"--output {output} is a folder; a file is needed.")
-    if output is not None and output.is_file() and _is_same(output, source.file):
-        raise InputError(f"--output {output} is the file to label. Choose another name.")
     if output is not None and output.suffix.lower() in _NOT_COMPRESSED:
         raise InputError(
             f"--output {output}: {output.suffix} files cannot be written. Use .gz, as in "
@@ -168,15 +180,11 @@ def _kind_to_write(
         raise InputError("Parquet cannot go to standard output. Add --output FILE.parquet.")
     if spreadsheet_safe and kind not in ("csv", "tsv"):
         raise InputError(f"--spreadsheet-safe is for CSV and TSV, but the output is {kind}.")
-    if output is not None:
-        refuse_unwritable(output)
     return kind
 
 
 def _predict_on(context: click.Context, engine: str) -> None:
     """Run a plugin's command for an engine, ``predict-on-ENGINE``, with the given options."""
-    from click.core import ParameterSource
-
     from sentikit.errors import unknown_name
     from sentikit.registry import default_registry
 
@@ -187,17 +195,11 @@ def _predict_on(context: click.Context, engine: str) -> None:
         raise unknown_name("engine", engine, engines)
     command = registry.load("register_commands", before + engine)
     assert isinstance(command, click.Command)
-    own = {parameter.name: parameter for parameter in command.params}
-    typed = ["--", context.params["model"], context.params["file"]]
-    for parameter in context.command.params:
-        name, value = str(parameter.name), context.params.get(str(parameter.name))
-        given = context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-        if not given or name == "on" or isinstance(parameter, click.Argument):
-            continue
-        if name not in own:
-            raise InputError(f"{parameter.opts[-1]} cannot be used with --on {engine}.")
-        for one in reversed(value) if isinstance(value, tuple) else (value,):
-            typed[:0] = [own[name].opts[-1], *([] if one is True else [str(one)])]
+    own = {option for parameter in command.params for option in parameter.opts}
+    typed = command_arguments(context, ["on"])[1:]
+    given = [word for word in typed[: typed.index("--")] if word.startswith("--")]
+    if foreign := [option for option in given if option not in own]:
+        raise InputError(f"{foreign[0]} cannot be used with --on {engine}.")
     command.main(typed, f"sentikit {command.name}", standalone_mode=False)
 
 
@@ -297,12 +299,9 @@ def _certificate_of(output: Path) -> Path:
     return output.with_suffix(".certificate.json")
 
 
-def _forget_certificate(output: Path | None, file: str) -> None:
-    """Remove the certificate of an earlier table at `output`."""
-    stale = None if output is None else _certificate_of(output)
-    if stale is not None and stale.is_file() and not _is_same(stale, file):
-        stale.unlink()
-
-
-def _is_same(output: Path, file: str) -> bool:
-    return output.exists() and Path(file).is_file() and output.samefile(file)
+def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
+    """Refuse to replace what is read, or to remove it as the certificate of an earlier table."""
+    if output is not None:
+        written = [("--output", output), ("The certificate of --output,", _certificate_of(output))]
+        read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
+        refuse_overlap(written, read)

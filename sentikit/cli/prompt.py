@@ -73,6 +73,7 @@ def prompt(
     if estimate:
         _estimate(components, limit, batch, output, as_json)
         return
+    components.llm.check_key()
     failure_limit = FailureLimit.parse(fail_on_error) if fail_on_error else None
     run = choose_run_folder(output, components.recipe.name, resume)
     with resumable(context, run.path) as stop_requested:

@@ -66,6 +66,7 @@ def train(
 
             choose_device(device)  # refuse a missing device before choosing a folder
         if dry_run:
+            components.check_splits("classifier" not in components.recipe.values)
             if is_main_process:
                 _print_plan(components, nproc or process_count(), as_json)
             return

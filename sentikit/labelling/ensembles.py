@@ -319,7 +319,7 @@ class _JudgedCascade(Cascade):
         # By their order: files may have an id in several rows.
         self._asked = iter(judged.asked[judged.ensemble.has_text].tolist())
 
-    def is_sure(self, example: str | Example, prediction: Prediction) -> bool:
+    def is_sure(self, prediction: Prediction, certainty: float | None) -> bool:
         return not next(self._asked)
 
 

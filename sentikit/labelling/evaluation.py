@@ -18,8 +18,7 @@ from sentikit.datasets.labels import OWN, LabelScheme
 from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import label_run
-from sentikit.labelling.loading import load_classifier
-from sentikit.labelling.loading import refuse_missing as refuse_missing_classifier
+from sentikit.labelling.loading import find_classifier
 from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
@@ -97,11 +96,11 @@ def evaluate(
         )
     choice = DatasetChoice(dataset, None if path is None else str(path), split)
     loading = LoadingOptions(device, precision, calibrated, revision, label_map)
-    refuse_missing(name, choice, revision)
+    found = find_classifier(name, loading)
+    refuse_missing(name, choice)
     options = LabellingOptions(max_cost=max_cost, batch=batch, resume=resume)
     with run_to_write(None if output is None else Path(output), resume) as run:
-        classifier = load_classifier(name, loading)
-        return score_split(str(name), classifier, choice, run, options, _warn, loading)
+        return score_split(str(name), found.load(), choice, run, options, _warn, loading)
 
 
 def _warn(message: str) -> None:
@@ -135,9 +134,8 @@ def score_split(
     return label_run(classifier, run, plan, options)
 
 
-def refuse_missing(name: str | Path, choice: DatasetChoice, revision: str | None) -> None:
-    """Refuse a missing classifier, dataset, split or file before loading anything."""
-    refuse_missing_classifier(name, revision)
+def refuse_missing(name: str | Path, choice: DatasetChoice) -> None:
+    """Refuse a missing dataset, split or file before loading anything."""
     saved = Path(name).expanduser() / "model"
     scheme = ModelDescription.read(saved).scheme if saved_format(saved) == MODEL_FORMAT else None
     section = _section(str(name), choice, scheme)

@@ -46,9 +46,13 @@ class FileRows:
             for where, row in rows:
                 yield Row(Example(text(where, row), columns=row))
 
-    def pauses(self) -> bool:
-        """Return whether a pipe has no further row for a moment."""
-        stream: object = sys.stdin.buffer if self.source.piped else None
+    @property
+    def pauses(self) -> Callable[[], bool] | None:
+        """Whether a pipe has no further row for a moment; None for a file, which never pauses."""
+        return self._pauses if self.source.piped else None
+
+    def _pauses(self) -> bool:
+        stream: object = sys.stdin.buffer
         # Windows cannot tell.
         if not isinstance(stream, io.BufferedReader) or sys.platform == "win32":
             return False
@@ -79,13 +83,6 @@ def label_file(
     `kind` is csv, tsv, jsonl or parquet; `spreadsheet_safe` as for `open_table`.
     """
     asks = asks_llms(classifier)
-    if options.resume and not asks:
-        raise InputError(
-            "There is nothing to resume, because only answers of LLMs are kept and this "
-            "classifier uses none. Leave out --resume."
-        )
-    if options.batch and not asks:
-        raise InputError("--batch is for LLMs, but this classifier uses none. Leave it out.")
     added = AddedColumns.of(classifier)
     table = open_table(output, kind, rows.columns, added, spreadsheet_safe)
     given = FileRows(source, rows)
@@ -134,7 +131,7 @@ def _label_by_llms(
     options: LabellingOptions,
     writer: TableWriter,
 ) -> _State | None:
-    from sentikit.labelling.job import label, say_estimate
+    from sentikit.labelling.job import label_rows, say_estimate
     from sentikit.llm.requests.progress import RequestReporter
     from sentikit.llm.session import RequestSession
     from sentikit.llm.settings import Limits
@@ -154,7 +151,7 @@ def _label_by_llms(
             state.begin(identity)
         with reporter:
             try:
-                label(classifier, given, writer.add, session)
+                label_rows(classifier, given, writer.add, session)
             except Interrupted as stopped:
                 stopped.resumable = state is not None
                 raise
@@ -163,10 +160,12 @@ def _label_by_llms(
     return state
 
 
-def cache_of(classifier: Classifier) -> Path:
+def cache_of(*classifiers: Classifier) -> Path:
+    """Return the file of answers that the recipe of an LLM names, or the default one."""
     from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 
-    named = (model.components.llm_options.cache for model in language_models(classifier))
+    models = [model for one in classifiers for model in language_models(one)]
+    named = (model.components.llm_options.cache for model in models)
     return next((path for path in named if path is not None), DEFAULT_CACHE)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -58,24 +59,21 @@ def _path_from(folder: Path, file: Path) -> str:
         return os.path.abspath(file)
 
 
-def label(classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession) -> None:
+def label_rows(
+    classifier: Classifier, rows: Iterable[Row], sink: Sink, session: RequestSession
+) -> None:
     """Classify rows, which can be iterated several times, and pass the results to `sink`."""
     if session.batch_folder is not None:
         models = len(language_models(classifier))
-        session.fill_by_batches(lambda: _drain(classifier, rows, session), models)
+        session.fill_by_batches(lambda: deque(predicted(classifier, rows, session), 0), models)
     session.reporter.rows, shown = 0, time.monotonic()
     for row, prediction in predicted(classifier, rows, session):
         sink(row.example, row.gold, prediction)
         session.reporter.rows += 1
         # With LLMs, the request loops update the progress bar.
-        if not session.members and time.monotonic() - shown > _SHOWN_EVERY:
+        if time.monotonic() - shown > _SHOWN_EVERY and not session.members:
             session.reporter.update(session.tally, 0)
             shown = time.monotonic()
-
-
-def _drain(classifier: Classifier, rows: Iterable[Row], session: RequestSession) -> None:
-    for _ in predicted(classifier, rows, session):
-        pass
 
 
 #: A generous count of the tokens that ask again after an invalid answer.
@@ -134,7 +132,7 @@ class EstimateCollector:
 
     def __init__(self, member: LLMMember, batch: bool = False) -> None:
         self._backend, self._options = member.backend, member.options
-        self._prices, self._counter = member.budget.prices, member.budget.counter
+        self._prices, self._counter = member.pricing.prices, member.pricing.counter
         self._tier = BATCH_TIER if batch else member.backend.service_tier
         self.known = self._repeated = 0
         self._seen: set[bytes] = set()
@@ -144,12 +142,12 @@ class EstimateCollector:
     async def begin(self) -> None:
         """Do nothing: an estimate waits for no batch."""
 
-    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+    def add(self, row: int, key: bytes, request: ChatRequest, sent: Mapping[str, Any]) -> None:
         if key in self._seen:
             self._repeated += 1
             return
         self._seen.add(key)
-        tokens = self._counter.request(request, self._backend.canonical(request))
+        tokens = self._counter.request(request, sent)
         label = max(self._counter.count(json.dumps({"label": name})) for name in request.labels)
         self._usage += Usage(tokens.expected, 0, request.expected_tokens + label)
         self._add_worst(tokens.most, request, self._tier)
@@ -205,7 +203,7 @@ def estimate(
     with RequestSession("", cache) as session:
         session.known = known
         session.collect(collector)
-        _drain(classifier, rows, session)
+        deque(predicted(classifier, rows, session), maxlen=0)
     return [counted.estimate() for counted in found]
 
 
@@ -312,12 +310,13 @@ def label_run(
             stack.enter_context(_Tracking(trackers, tracked, session))
         chosen = steps.begin(session) or classifier
         with _spent_noted(run, session):
-            label(chosen, rows, partial(steps.add, writer), session)
+            label_rows(chosen, rows, partial(steps.add, writer), session)
         reporter.write_summary()
         opening = session.opening_cost
         results = steps.results()
         costs = {"probing": None if opening is None else usd(opening)} | results.pop("costs", {})
-        finished = writer.finish(costs=costs, **_requests(session), **results)
+        facts = _requests(session) | _prompt_counts(chosen)
+        finished = writer.finish(costs=costs, **facts, **results)
         if not finished.totals.failed:
             session.forget()
         return finished
@@ -354,6 +353,13 @@ def _requests(session: RequestSession) -> dict[str, Any]:
             "service_tiers": tally.service_tiers,
         }
     }
+
+
+def _prompt_counts(classifier: Classifier) -> dict[str, Any]:
+    """Return the manifest's key about the prompts, if a strategy counts something."""
+    strategies = [model.components.strategy for model in language_models(classifier)]
+    counted = [dict(counts) for strategy in strategies if (counts := strategy.counts())]
+    return {"prompts": counted} if counted else {}
 
 
 def refuse_changed(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sentikit.classifiers.hub import is_hub_id
 from sentikit.classifiers.loading import LoadingOptions, find_model_folder, hub_model, load_model
+from sentikit.devices import check_device
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import MANIFEST, RUNS, near_runs
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.cascade import Cascade
     from sentikit.classifiers.classifier import Classifier
-    from sentikit.classifiers.vote import Vote
+    from sentikit.llm.backend import LLMBackend
+    from sentikit.llm.classifier import LLMClassifier
     from sentikit.llm.recipe import PromptComponents
     from sentikit.recipe.resolving import ResolvedRecipe
 
@@ -53,40 +58,43 @@ def load(
         SentikitError: the hub cannot be reached.
     """
     options = LoadingOptions(device, precision, calibrated, revision, label_map)
-    return load_classifier(name, options, registry=registry)
+    return find_classifier(name, options, registry=registry).load()
 
 
-def load_classifier(
+@dataclass(frozen=True)
+class FoundClassifier:
+    """A classifier that exists and is not loaded yet.
+
+    Attributes:
+        load: loads it.
+        backends: those of the LLMs that it or a member calls.
+    """
+
+    load: Callable[[], Classifier]
+    backends: tuple[LLMBackend, ...] = ()
+
+    def check_keys(self) -> None:
+        """Refuse a missing key of an LLM."""
+        for backend in self.backends:
+            backend.check_key()
+
+
+def find_classifier(
     name: str | Path,
     options: LoadingOptions,
     say: Callable[[str], None] | None = None,
     registry: Registry | None = None,
-) -> Classifier:
-    """Load a classifier like `load`; `say` gets warnings about old keys instead of Python."""
-    return _Loader(registry or default_registry(), options, say or _warn).load(str(name))
+) -> FoundClassifier:
+    """Find a classifier, and refuse a missing one, a member or a device before any heavy import.
+
+    `say` gets warnings about old keys instead of Python.
+    """
+    check_device(options.device)
+    return _Loader(registry or default_registry(), options, say or _warn).find(str(name))
 
 
 def _warn(message: str) -> None:
     warnings.warn(message, FutureWarning, stacklevel=2)
-
-
-def refuse_missing(
-    name: str | Path, revision: str | None = None, registry: Registry | None = None
-) -> None:
-    """Refuse a name without a classifier before any heavy import."""
-    registry, name = registry or default_registry(), str(name)
-    path = Path(name).expanduser()
-    if path.exists() or path.suffix in _RECIPES or name.endswith("#encoder"):
-        return
-    if any(name in registry.names(hook) for hook in ("register_recipes", "register_classifiers")):
-        return
-    if "/" not in name:
-        raise _Loader(registry, LoadingOptions()).unknown(name)
-    if path.parent.is_dir():
-        meant = near_runs(path)
-        if any(path.parent.glob(f"*/{MANIFEST}")) and meant:
-            raise InputError(f"{name} does not exist. {meant}")
-        find_model_folder(name, registry, revision)
 
 
 def refuse_missing_model(components: PromptComponents) -> None:
@@ -95,6 +103,15 @@ def refuse_missing_model(components: PromptComponents) -> None:
 
     if missing := missing_run(components.llm.model):
         raise InputError(missing)
+
+
+@contextmanager
+def _suggested(meant: str) -> Iterator[None]:
+    """Add the runs that may be meant to an error."""
+    try:
+        yield
+    except InputError as error:
+        raise (InputError(f"{error.message} {meant}") if meant else error) from error.__cause__
 
 
 class _Loader:
@@ -106,35 +123,46 @@ class _Loader:
         self._registry, self._options, self._say = registry, options, say
 
     def load(self, name: str) -> Classifier:
+        return self.find(name).load()
+
+    def find(self, name: str) -> FoundClassifier:
         path = Path(name).expanduser()
         if name.endswith("#encoder") and not path.exists():
-            return self._recorded(name)
+            return FoundClassifier(partial(self._recorded, name))
         if path.is_file() and path.suffix not in _RECIPES:
-            return self._recorded(name)
+            return FoundClassifier(partial(self._recorded, name))
         if (path / MANIFEST).is_file():
             return self._of_run(path, name)
-        if path.is_dir():
-            return self._model(name)
         if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
-            return self._of_recipe(name)
-        if name in self._registry.names("register_classifiers"):
-            from sentikit.classifiers.plugin_classifier import untrained_classifier
-
-            if hub_model(name, self._registry) is not None:
-                return self._model(name)
-            self._refuse_options(name)
-            return untrained_classifier(self._registry, name)
+            return self._model(name) if path.is_dir() else self._of_recipe(name)
+        if name in self._registry.names("register_classifiers") and not path.is_dir():
+            return self._of_plugin(name)
         if "/" not in name and not path.exists():
-            raise self.unknown(name)
+            raise self._unknown(name)
         return self._model(name)
 
-    def _model(self, name: str) -> Classifier:
-        try:
+    def _model(self, name: str) -> FoundClassifier:
+        path = Path(name).expanduser()
+        meant = near_runs(path)
+        if meant and not path.exists() and any(path.parent.glob(f"*/{MANIFEST}")):
+            raise InputError(f"{name} does not exist. {meant}")
+        # A model on the hub is looked for only when it is loaded.
+        if path.exists() or not (is_hub_id(name) or hub_model(name, self._registry)):
+            with _suggested(meant):
+                find_model_folder(name, self._registry, self._options.revision)
+        return FoundClassifier(partial(self._load_model, name, meant))
+
+    def _load_model(self, name: str, meant: str) -> Classifier:
+        with _suggested(meant):
             return load_model(name, self._options, self._registry)
-        except InputError as error:
-            if not (meant := near_runs(Path(name).expanduser())):
-                raise
-            raise InputError(f"{error.message} {meant}") from error
+
+    def _of_plugin(self, name: str) -> FoundClassifier:
+        from sentikit.classifiers.plugin_classifier import untrained_classifier
+
+        if hub_model(name, self._registry) is not None:
+            return self._model(name)
+        self._refuse_options(name)
+        return FoundClassifier(partial(untrained_classifier, self._registry, name))
 
     def _recorded(self, name: str) -> Classifier:
         from sentikit.runs.reading import read_run
@@ -143,7 +171,8 @@ class _Loader:
         self._refuse_options(name)
         return RecordedClassifier(read_run(name, registry=self._registry))
 
-    def _of_run(self, path: Path, name: str) -> Classifier:
+    def _of_run(self, path: Path, name: str) -> FoundClassifier:
+        """Find the classifier of a run: its model, its LLM or its members."""
         from sentikit.recipe.resolving import resolve_values
         from sentikit.runs.listing import read_manifest
 
@@ -168,17 +197,17 @@ class _Loader:
                 revision=given.revision or values.get("revision"),
                 label_map=given.label_map or values.get("label_map"),
             )
-            return _Loader(self._registry, kept, self._say).load(str(values["model"]))
+            return _Loader(self._registry, kept, self._say).find(str(values["model"]))
         return self._model(name)
 
-    def _of_recipe(self, name: str) -> Classifier:
+    def _of_recipe(self, name: str) -> FoundClassifier:
         from sentikit.recipe.resolving import resolve_recipe
 
         return self._of_values(resolve_recipe(name, registry=self._registry), name)
 
     def _of_values(
         self, recipe: ResolvedRecipe, name: str, threshold: float | None = None
-    ) -> Classifier:
+    ) -> FoundClassifier:
         from sentikit.recipe.resolving import kind_of
 
         for warning in recipe.warnings:
@@ -187,39 +216,55 @@ class _Loader:
         if kind in ("cascade", "vote"):
             return self._ensemble(recipe, kind, threshold)
         if kind == "prompt":
-            from sentikit.llm.classifier import LLMClassifier, context_source
             from sentikit.llm.recipe import prompt_components
 
             self._refuse_options(name)
             components = prompt_components(recipe, self._registry)
             refuse_missing_model(components)
-            return LLMClassifier(components, context_source(components, self.load))
+            return FoundClassifier(partial(self._llm, components), (components.llm,))
         if kind == "finetune":
             raise InputError(f"{name} is a recipe that fine-tunes an LLM. Give a prompt recipe.")
         from sentikit.ensembles.recipe import finished_run
 
-        return self.load(finished_run(recipe, name, RUNS))
+        return self.find(finished_run(recipe, name, RUNS))
+
+    def _llm(self, components: PromptComponents) -> LLMClassifier:
+        from sentikit.llm.classifier import LLMClassifier, context_source
+
+        return LLMClassifier(components, context_source(components, self.load))
 
     def _ensemble(
         self, recipe: ResolvedRecipe, kind: str, threshold: float | None
-    ) -> Cascade | Vote:
+    ) -> FoundClassifier:
         from sentikit.classifiers.cascade import Cascade
         from sentikit.classifiers.vote import Vote
         from sentikit.ensembles import recipe as schemas
 
-        load = _Loader(self._registry, replace(self._options, revision=None), self._say).load
+        make: Callable[[dict[str, Classifier]], Classifier]
         if kind == "vote":
             vote = schemas.ensemble_settings(recipe, self._registry, schemas.VoteRecipe).vote
-            named = schemas.member_names(vote.members).items()
-            return Vote({name: load(member) for name, member in named}, vote.ties)
-        cascade = schemas.ensemble_settings(recipe, self._registry, schemas.CascadeRecipe).cascade
-        cuts = cascade.thresholds or (None if threshold is None else [threshold])
-        if cuts is None:
-            raise InputError(
-                f"{recipe.name} chooses its threshold when it runs. Run it (sentikit cascade "
-                f"--recipe {recipe.name}), then give that run."
-            )
-        return Cascade({name: load(member) for name, member in cascade.stages.items()}, cuts)
+            named = schemas.member_names(vote.members)
+            make = partial(Vote, ties=vote.ties)
+        else:
+            cascade = schemas.ensemble_settings(
+                recipe, self._registry, schemas.CascadeRecipe
+            ).cascade
+            named = cascade.stages
+            cuts = cascade.thresholds or ([] if threshold is None else [threshold])
+            if not cuts:
+                raise InputError(
+                    f"{recipe.name} chooses its threshold when it runs. Run it (sentikit cascade "
+                    f"--recipe {recipe.name}), then give that run."
+                )
+            make = partial(Cascade, thresholds=cuts)
+        loader = _Loader(self._registry, replace(self._options, revision=None), self._say)
+        found = {name: loader.find(member) for name, member in named.items()}
+
+        def load_members() -> Classifier:
+            return make({name: member.load() for name, member in found.items()})
+
+        backends = chain.from_iterable(one.backends for one in found.values())
+        return FoundClassifier(load_members, tuple(backends))
 
     def _refuse_options(self, name: str) -> None:
         if self._options.calibrated:
@@ -227,7 +272,7 @@ class _Loader:
         if self._options.label_map is not None:
             raise InputError(f"{name} defines its classes. Leave out the label map.")
 
-    def unknown(self, name: str) -> InputError:
+    def _unknown(self, name: str) -> InputError:
         known = [
             *self._registry.names("register_recipes"),
             *self._registry.names("register_classifiers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 #: Maximum number of consecutive rows without text to hold back.
 _MOST_EMPTY = 8192
+#: Seconds between two looks at whether the user asked to stop.
+_LOOKED_EVERY = 0.2
 
 
 def _never() -> bool:
-    """Return False: there is no stop request and no pause."""
+    """Return False: there is no stop request."""
     return False
 
 
@@ -54,32 +57,33 @@ def predicted(
     When the source of `rows` `pauses`, the rows so far are classified as if they were all, because
     a program that writes to a pipe may wait for answers before it sends more.
     """
-    waiting: deque[Row] = deque()
-    pauses: Callable[[], bool] = getattr(rows, "pauses", _never)
-    source, ended = iter(rows), False
+    waiting: deque[tuple[Row, bool]] = deque()
+    pauses: Callable[[], bool] | None = getattr(rows, "pauses", None)
+    source, ended, looked = iter(rows), False, 0.0
 
     def examples() -> Iterator[Example]:
         """Yield texts until many consecutive rows have none, so that those need not wait."""
         nonlocal ended
         empty = 0
         for row in source:
-            waiting.append(row)
-            empty = 0 if row.has_text else empty + 1
-            if not empty:
+            has_text = row.has_text
+            waiting.append((row, has_text))
+            empty = 0 if has_text else empty + 1
+            if has_text:
                 yield row.example
-            if empty >= _MOST_EMPTY or pauses():
+            if empty >= _MOST_EMPTY or (pauses is not None and pauses()):
                 return
         ended = True
-
-    def without_text() -> Iterator[tuple[Row, Prediction]]:
-        while waiting and not waiting[0].has_text:
-            yield waiting.popleft(), Prediction(None)
 
     while not ended:
         with closing(checked("The classifier", classifier, examples(), session)) as answered:
             for _, prediction in answered:
-                if not session.members and session.stop_requested():
-                    raise Interrupted
-                yield from without_text()
-                yield waiting.popleft(), prediction
-        yield from without_text()
+                if time.monotonic() - looked > _LOOKED_EVERY:
+                    looked = time.monotonic()
+                    if not session.members and session.stop_requested():
+                        raise Interrupted
+                while not waiting[0][1]:
+                    yield waiting.popleft()[0], Prediction(None)
+                yield waiting.popleft()[0], prediction
+        while waiting and not waiting[0][1]:
+            yield waiting.popleft()[0], Prediction(None)

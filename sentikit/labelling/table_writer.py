@@ -87,6 +87,7 @@ class AddedColumns:
     def values(self, prediction: Prediction | None, nested: bool) -> dict[str, Any]:
         """Return a row's values by column; all are None for a row without text."""
         known = prediction or Prediction(None)
+        error = known.error or invalid_answer(known)
         shares = rounded(known.probabilities, self.labels)
         row: dict[str, Any] = {LABEL_COLUMN: known.label}
         if nested:
@@ -103,7 +104,7 @@ class AddedColumns:
             unpaid = known.cost is None or (known.error is not None and not known.cost)
             cost = None if unpaid else round(known.cost or 0.0, 9)
             row[COST_COLUMN] = None if prediction is None else cost
-            row[ERROR_COLUMN] = redacted(known.error or invalid_answer(known) or "") or None
+            row[ERROR_COLUMN] = redacted(error) if error else None
         return row
 
     @functools.cached_property
@@ -133,12 +134,12 @@ class TableWriter:
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
         has_text = bool(example.text.strip())
+        row = self._added.values(prediction if has_text else None, self._nested)
         self.totals.add(prediction, has_text)
         if has_text and prediction.label is not None:
             self.labelled[prediction.label] += 1
             self.without_words += not any(map(str.isalnum, example.text))
-        known = prediction if has_text else None
-        self._write(example.columns, self._added.values(known, self._nested))
+        self._write(example.columns, row)
 
 
 def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:

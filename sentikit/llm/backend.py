@@ -230,6 +230,13 @@ class LLMBackend(Component, ABC):
         """Minimum tokens of an answer, thinking included, known after `open`; 0 if unknown."""
         return 0
 
+    def check_key(self) -> None:
+        """Refuse a missing key, without a network and before any heavy import.
+
+        Raises:
+            InputError: the message names its environment variable.
+        """
+
     async def check(self, session: BackendSession) -> None:
         """Check the key, the server and the model before a run begins; keep no connection open.
 

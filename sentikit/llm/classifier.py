@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +25,12 @@ from sentikit.llm.context import (
     no_embeddings,
     recorded_adviser,
 )
-from sentikit.llm.requests.calls import LabelReader, LLMMember
+from sentikit.llm.requests.calls import LLMMember
 from sentikit.llm.requests.loop import AnsweredQuestion, Question
 from sentikit.llm.retrieval import Retriever, drawn_examples
 from sentikit.llm.session import CACHE, RequestSession
 from sentikit.llm.settings import RequestOptions
-from sentikit.llm.strategy import Message, PromptInput
+from sentikit.llm.strategy import Message, Needs, PromptInput, label_reader
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import PromptComponents, StrategyComponents
@@ -61,7 +61,7 @@ class LLMClassifier(Classifier):
         self.components, self.context = components, context
         if context.adviser is not None:
             self.members = {"adviser": context.adviser}
-        self._read_label = label_reader(components)
+        self._read_label = label_reader(components.strategy, components.strategy_name)
 
     @property
     def scheme(self) -> LabelScheme:
@@ -95,8 +95,9 @@ class LLMClassifier(Classifier):
             member = session.member(llm, options, self._read_label, self.labels)
             answers = session.ask(member, self._questions(examples, session, member))
             stack.callback(answers.close)
+            collecting = session.collecting
             while answered := list(itertools.islice(answers, options.samples)):
-                samples = [_prediction(one, session.collecting) for one in answered]
+                samples = [_prediction(one, collecting) for one in answered]
                 yield samples[0] if len(samples) == 1 else _majority(samples, self.labels)
 
     def messages(
@@ -118,51 +119,53 @@ class LLMClassifier(Classifier):
     ) -> Iterator[Question[_Row]]:
         memory = None if session.collecting and not session.batch_folder else session
         stream = self.context.stream(examples, session, memory)
+        needs, labels = self.components.strategy.needs(), self.labels
+        samples = range(self.components.llm_options.samples)
         for number, (example, context) in enumerate(stream):
             row = _Row(example, context)
-            missing = self._missing(context.adviser)
-            samples = range(self.components.llm_options.samples)
+            missing = _missing(context.adviser, needs)
             if not example.text.strip() or missing is not None:
                 unasked = Question(row, None, missing if example.text.strip() else None)
                 yield from (unasked for _ in samples)
                 continue
-            request = self._request(row, number, member)
+            given = prompt_input(example, labels, context)
+            request = self._request(given, number, member, needs)
             for sample in samples:
                 yield Question(row, replace(request, sample=sample) if sample else request)
 
-    def _request(self, row: _Row, number: int, member: LLMMember) -> ChatRequest:
-        options, example = self.components.llm_options, row.example
-        needs = self.components.strategy.needs()
+    def _request(
+        self, given: PromptInput, number: int, member: LLMMember, needs: Needs
+    ) -> ChatRequest:
+        options, backend = self.components.llm_options, member.backend
         rationale = self.components.strategy_options.rationale
-        given = prompt_input(example, self.labels, row.context)
         messages = messages_for(self.components, given, number)
         expected = needs.tokens + (_RATIONALE_TOKENS if rationale else 0)
         limited = "max_tokens" in options.model_fields_set
-        least = 2 * expected + (0 if limited else member.backend.least_tokens)
+        least = 2 * expected + (0 if limited else backend.least_tokens)
         return ChatRequest(
             messages=messages,
-            labels=self.labels,
+            labels=given.classes,
             temperature=options.temperature,
             max_tokens=max(options.max_tokens, least),
             probabilities=options.probabilities and options.samples == 1,
-            example_id=example.id,
-            text=example.text,
-            occurrence=member.occurrence(example.text),
+            example_id=given.id,
+            text=given.text,
+            occurrence=member.occurrence(given.text) if backend.by_occurrence else 0,
             rationale=rationale,
             free_text=needs.free_text,
             expected_tokens=expected,
         )
 
-    def _missing(self, advice: Prediction | None) -> str | None:
-        """Return why the strategy cannot show the adviser's prediction, or None."""
-        needs = self.components.strategy.needs()
-        if advice is None or not needs.prediction:
-            return None
-        if advice.label is None:
-            return advice.error or "The adviser gives no label for this text."
-        if needs.probabilities and advice.probabilities is None:
-            return "The adviser gives no probabilities for this text."
+
+def _missing(advice: Prediction | None, needs: Needs) -> str | None:
+    """Return why a strategy cannot show the adviser's prediction, or None."""
+    if advice is None or not needs.prediction:
         return None
+    if advice.label is None:
+        return advice.error or "The adviser gives no label for this text."
+    if needs.probabilities and advice.probabilities is None:
+        return "The adviser gives no probabilities for this text."
+    return None
 
 
 def language_models(classifier: Classifier) -> list[LLMClassifier]:
@@ -225,34 +228,17 @@ def prompt_input(example: Example, classes: tuple[str, ...], context: PromptCont
     )
 
 
-def label_reader(components: StrategyComponents) -> LabelReader:
-    """Return the strategy's answer parser; whatever it returns but a label counts as invalid."""
-
-    def read(answer: str, labels: Sequence[str]) -> str | None:
-        try:
-            label = components.strategy.parse(answer, labels)
-        except Exception as error:
-            raise SentikitError(
-                f"The strategy {components.strategy_name!r} failed to read {answer[:60]!r}: "
-                f"{type(error).__name__}: {error}. Fix its plugin."
-            ) from error
-        return label if label in labels else None
-
-    return read
-
-
 def messages_for(
     components: StrategyComponents, given: PromptInput, row: int
 ) -> tuple[Message, ...]:
-    name = components.strategy_name
     try:
         messages: Any = components.strategy.messages(given)
     except SentikitError:
         raise
     except Exception as error:
         raise SentikitError(
-            f"The strategy {name!r} failed at row {row + 1}: {type(error).__name__}: {error}. "
-            "Fix its plugin."
+            f"The strategy {components.strategy_name!r} failed at row {row + 1}: "
+            f"{type(error).__name__}: {error}. Fix its plugin."
         ) from error
     filled = isinstance(messages, list | tuple) and messages
     if filled and all(isinstance(message, Message) for message in messages):
@@ -261,8 +247,8 @@ def messages_for(
             return (*messages[:-1], last)
         return tuple(messages)
     raise SentikitError(
-        f"The strategy {name!r} returned {messages!r} for row {row + 1}; it must return a list of "
-        "sentikit.extension.Message. Fix its plugin."
+        f"The strategy {components.strategy_name!r} returned {messages!r} for row {row + 1}; it "
+        "must return a list of sentikit.extension.Message. Fix its plugin."
     )
 
 
@@ -273,23 +259,25 @@ def _prediction(answered: AnsweredQuestion[_Row], collecting: bool) -> Predictio
         return Prediction(None, confidence=1.0, adviser=advice, error=PENDING)
     failed = answered.error is not None
     cost, paid = (0.0, 0.0) if failed else (answered.cost, answered.paid)
-    usage = answered.usage
+    raw = [_writable(answer.raw or answer.text) for answer in answered.answers]
+    rationale = _rationale(answered)
+    error = None if answered.error is None else _writable(answered.error)
+    usage, probabilities = answered.usage, answered.probabilities
     if advice is not None and advice.usage is not None:
         cost, paid = _sum(cost, advice.cost), _sum(paid, advice.paid)
         usage = advice.usage if usage is None else usage + advice.usage
-    answers = answered.answers
     return Prediction(
         label=answered.label,
-        probabilities=answered.probabilities,
+        probabilities=probabilities,
         cost=cost,
         paid=paid,
         usage=usage,
-        answer=_writable(answers[-1].raw or answers[-1].text) if answers else None,
-        first_answer=_writable(answers[0].raw or answers[0].text) if len(answers) > 1 else None,
-        finish_reason=answers[-1].finish_reason if answers else None,
-        rationale=_rationale(answered),
+        answer=raw[-1] if raw else None,
+        first_answer=raw[0] if len(raw) > 1 else None,
+        finish_reason=answered.answers[-1].finish_reason if raw else None,
+        rationale=rationale,
         adviser=advice,
-        error=None if answered.error is None else _writable(answered.error),
+        error=error,
     )
 
 

@@ -1,24 +1,28 @@
-"""Prices and end dates of models: one dated table, which users can extend."""
+"""Prices and end dates of models, in one dated table, and the costs of requests."""
 
 from __future__ import annotations
 
 import difflib
 import functools
+import json
 import os
 import re
 import urllib.parse
+import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.components import ComponentSettings, Problem, refuse, validate
 from sentikit.errors import InputError
+from sentikit.llm.backend import Answer, ChatRequest, LLMBackend
 from sentikit.terminal import usd_text
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"
@@ -28,6 +32,13 @@ WARNING_DAYS = 90
 PICODOLLARS = 10**12
 STANDARD_TIERS = frozenset({None, "auto", "default", "standard", "scale"})
 
+# Chat templates add tokens to every message (OpenAI: three and the role) and before the answer.
+_PER_MESSAGE, _OPENING = 4, 3
+# Undocumented tokens that a provider may add; for upper bounds only.
+_SLACK = 32
+#: Tokens, such as a system message, that a server without usage reports may add to every prompt.
+_HIDDEN = 256
+
 _TABLE = "sentikit's models.yaml"
 #: Suffix of a host name to the provider's name in the table.
 _PROVIDERS = {".azure.com": "azure", ".azure-api.net": "azure"}
@@ -36,6 +47,7 @@ _DATED = re.compile(r"(?P<name>.+?)-\d{4}-\d{2}-\d{2}")
 
 
 def usd(picodollars: int) -> float:
+    """Convert millionths of a millionth of a dollar to dollars."""
     return picodollars / PICODOLLARS
 
 
@@ -109,6 +121,118 @@ def _of(price: float, tokens: int) -> Decimal:
 
 def _or(price: float | None, other: float) -> float:
     return other if price is None else price
+
+
+class TokenCount(NamedTuple):
+    """Tokens of one request's prompt: the expected number and an upper bound."""
+
+    expected: int
+    most: int
+
+
+class TokenCounter:
+    """Counts with o200k, the tokenizer of OpenAI's models since GPT-4o.
+
+    For other models the count is an estimate, and the upper bound is the number of UTF-8 bytes: a
+    byte-level tokenizer never produces more tokens than bytes.
+    """
+
+    def __init__(self, tokenizer: str) -> None:
+        self._known = tokenizer == "o200k_base"
+
+    @property
+    def exact(self) -> bool:
+        """Whether counts are exact for the model."""
+        return self._known and _o200k() is not None
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text."""
+        encode = _o200k()
+        if encode is None:
+            return -(-len(text.encode("utf-8", "replace")) // 4)
+        return len(encode(text))
+
+    def request(self, request: ChatRequest, sent: Mapping[str, Any] | None = None) -> TokenCount:
+        """Count a request's prompt; `sent` is the whole request, for the upper bound."""
+        contents = [message.content for message in request.messages]
+        framing = _PER_MESSAGE * len(contents) + _OPENING
+        expected = sum(self.count(content) for content in contents) + framing
+        beside = json.dumps(_without_messages(sent or {}), ensure_ascii=False)
+        if self.exact:
+            return TokenCount(expected, expected + _tokens_beside(beside) + _SLACK)
+        size = sum(len(content.encode("utf-8", "replace")) for content in contents)
+        extra = len(beside.encode("utf-8", "replace")) + 4 * framing + _SLACK
+        return TokenCount(expected, size + extra)
+
+
+def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_messages(value) if key == "body" else value
+        for key, value in sent.items()
+        if key != "messages"
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _tokens_beside(text: str) -> int:
+    # Most requests send the same text beside their messages, hence the cache.
+    return len(_o200k()(text))
+
+
+@functools.cache
+def _o200k() -> Any:
+    """Return the encoder, or None if its package has no build for this platform."""
+    try:
+        with warnings.catch_warnings():
+            # It calls an importlib.resources function that Python 3.11 and 3.12 deprecate.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import bpe_openai
+    except ImportError:
+        return None
+    # encode_ordinary: the names of special tokens in a review are ordinary text.
+    return bpe_openai.get_encoding("o200k_base").encode_ordinary
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Actual and worst-case costs of the calls to one model in picodollars; None if unknown.
+
+    Attributes:
+        any_tier: whether a tier without its own price costs as much as the requested tier.
+    """
+
+    backend: LLMBackend
+    prices: Prices | None
+    counter: TokenCounter
+    any_tier: bool = False
+
+    def worst(
+        self, request: ChatRequest, sent: Mapping[str, Any], tier: str | None = None
+    ) -> int | None:
+        """Return the most that a request can cost; `sent` is its canonical form."""
+        if self.prices is None or self.prices.free:
+            return None if self.prices is None else 0
+        prompt = self.counter.request(request, sent).most
+        return self.prices.worst(prompt, request.max_tokens, tier or self.backend.service_tier)
+
+    def worst_answered(self, request: ChatRequest, sent: Mapping[str, Any], answer: Answer) -> int:
+        """Return the most that an answer of unknown usage can have cost."""
+        assert self.prices is not None
+        prompt = self.counter.request(request, sent).most + _HIDDEN
+        # Visible reasoning in the answer may exceed the token limit.
+        completion = max(request.max_tokens, self.counter.count(answer.raw))
+        return self.prices.worst(prompt, completion, self.backend.service_tier) or 0
+
+    def cost(self, answer: Answer, tier: str | None = None) -> int | None:
+        """Return the cost of an answer: the listed price or the billed cost, if that is higher."""
+        cost = None
+        if self.prices is not None:
+            cost = self.prices.cost(answer.usage, tier or answer.service_tier)
+            if cost is None and self.any_tier:
+                cost = self.prices.cost(answer.usage, self.backend.service_tier)
+        if answer.billed_usd is None:
+            return cost
+        return max(cost or 0, picodollars(answer.billed_usd))
 
 
 class Lifecycle(ComponentSettings):

@@ -15,7 +15,16 @@ from typing import Any, Self, TypeVar
 from sentikit.classifiers.classifier import Session
 from sentikit.errors import InputError, SentikitError
 from sentikit.llm.backend import BackendSession, FatalError, LLMBackend
-from sentikit.llm.prices import model_facts, model_hint, picodollars, prices_for, unknown_price, usd
+from sentikit.llm.prices import (
+    Pricing,
+    TokenCounter,
+    model_facts,
+    model_hint,
+    picodollars,
+    prices_for,
+    unknown_price,
+    usd,
+)
 from sentikit.llm.requests.batches import BatchRound, needed_batches
 from sentikit.llm.requests.budget import (
     Budget,
@@ -23,14 +32,14 @@ from sentikit.llm.requests.budget import (
     InFlight,
     Ledger,
     Tally,
-    TokenCounter,
 )
-from sentikit.llm.requests.calls import Collector, LabelReader, LLMMember, Opening
+from sentikit.llm.requests.calls import Collector, LLMMember, Opening
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import AnsweredQuestion, Question, RequestLoop, Row, cut_answers
 from sentikit.llm.requests.pacing import Patience, with_retries
 from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import Limits, RequestOptions
+from sentikit.llm.strategy import LabelReader
 from sentikit.tracking import LLMCall
 
 Result = TypeVar("Result")
@@ -112,7 +121,7 @@ class RequestSession(Session):
             member.collector = None if collectors is None else collectors(member)
             member.begin()
 
-    def fill_by_batches(self, classify_all: Callable[[], None], models: int = 1) -> None:
+    def fill_by_batches(self, classify_all: Callable[[], object], models: int = 1) -> None:
         """Answer a job's requests through the batch services, before live calls begin.
 
         `classify_all` classifies the job's rows. With several `models`, whose requests may depend
@@ -288,14 +297,13 @@ class RequestSession(Session):
         read_label: LabelReader,
         labels: tuple[str, ...],
     ) -> LLMMember:
-        budget = self._budget(backend, options)
-        member = LLMMember(
-            budget, options, read_label, labels, len(self._members), self.reporter.say
-        )
+        pricing, budget = self._money(backend, options)
+        number, say = len(self._members), self.reporter.say
+        member = LLMMember(pricing, budget, options, read_label, labels, number, say)
         member.watch, member.batched = self.watch, self.batch_folder is not None
         try:
             if self._collectors is None or member.batched:
-                await self._get_ready(backend.open, budget, options)
+                await self._get_ready(backend.open, pricing, budget, options)
             if self._collectors is not None:
                 member.collector = self._collectors(member)
                 await member.collector.begin()
@@ -306,18 +314,20 @@ class RequestSession(Session):
 
     async def _check(self, backend: LLMBackend, options: RequestOptions) -> None:
         try:
-            await self._get_ready(backend.check, self._budget(backend, options), options)
+            await self._get_ready(backend.check, *self._money(backend, options), options)
         except FatalError as error:
             raise InputError(error.message) from error
 
     async def _get_ready(
         self,
         get_ready: Callable[[BackendSession], Awaitable[None]],
+        pricing: Pricing,
         budget: Budget,
         options: RequestOptions,
     ) -> None:
         """Call `check` or `open`, with retries while the server fails."""
-        opening = Opening(budget, getattr(options, "probabilities", True), self.reporter)
+        probabilities = getattr(options, "probabilities", True)
+        opening = Opening(pricing, budget, probabilities, self.reporter.say)
         patience = Patience(options.patience, options.longest_wait)
         try:
             await with_retries(
@@ -328,7 +338,7 @@ class RequestSession(Session):
         finally:
             self.opening_cost = budget.journal.opening_cost(self.run)
 
-    def _budget(self, backend: LLMBackend, options: RequestOptions) -> Budget:
+    def _money(self, backend: LLMBackend, options: RequestOptions) -> tuple[Pricing, Budget]:
         journal = self._open_journal()
         assert self._ledger is not None
         facts = model_facts(backend.model, provider=backend.provider)
@@ -341,17 +351,10 @@ class RequestSession(Session):
                 f"which is unknown. Set llm.prices.tiers.{tier}, or leave out llm.service_tier "
                 "or --max-cost."
             )
-        return Budget(
-            backend,
-            prices,
-            TokenCounter(facts.tokenizer),
-            self._ledger,
-            self.tally,
-            journal,
-            self.run,
-            InFlight(journal, self.run),
-            any_tier=options.prices is not None,
-        )
+        any_tier = options.prices is not None
+        pricing = Pricing(backend, prices, TokenCounter(facts.tokenizer), any_tier)
+        in_flight = InFlight(journal, self.run)
+        return pricing, Budget(self._ledger, self.tally, journal, self.run, in_flight)
 
     def _open_journal(self) -> AnswerJournal:
         """Open the journal once; an estimate without one uses a temporary file."""

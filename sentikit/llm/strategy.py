@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Component
+from sentikit.errors import SentikitError
 
 Role = Literal["system", "user", "assistant"]
 
@@ -155,6 +156,30 @@ class PromptStrategy(Component, ABC):
     def parse(self, answer: str, classes: Sequence[str]) -> str | None:
         """Return the label in an answer, or None if the answer is invalid."""
         return parse_label(answer, classes)
+
+    def counts(self) -> Mapping[str, Any]:
+        """Return counts over the different prompts so far, for the run's manifest; no texts."""
+        return {}
+
+
+#: Parses an answer's text: returns one of the labels, or None if the answer is invalid.
+LabelReader = Callable[[str, Sequence[str]], str | None]
+
+
+def label_reader(strategy: PromptStrategy, name: str) -> LabelReader:
+    """Return a strategy's answer parser; whatever it returns but a label counts as invalid."""
+
+    def read(answer: str, labels: Sequence[str]) -> str | None:
+        try:
+            label = strategy.parse(answer, labels)
+        except Exception as error:
+            raise SentikitError(
+                f"The strategy {name!r} failed to read {answer[:60]!r}: "
+                f"{type(error).__name__}: {error}. Fix its plugin."
+            ) from error
+        return label if label in labels else None
+
+    return read
 
 
 def _warn_of_old_name(old: str, new: str) -> None:

@@ -118,11 +118,11 @@ class RowTotals:
         self.failed += prediction.error is not None
         self.repaired += prediction.first_answer is not None and prediction.label is not None
         self.unmetered += prediction.answer is not None and prediction.usage is None
-        if prediction.usage is not None:
-            self.usage += prediction.usage
         if prediction.error is None or prediction.cost:
             self.cost = _sum(self.cost, prediction.cost)
             self.paid = _sum(self.paid, prediction.paid)
+        if prediction.usage is not None:
+            self.usage += prediction.usage
 
     @property
     def texts(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,7 +26,7 @@ from sentikit.llm.backend import (
     answer_problem,
 )
 from sentikit.llm.prices import describe_cost
-from sentikit.llm.requests.calls import LLMMember, title_of
+from sentikit.llm.requests.calls import LLMMember, title_of, without_keys
 from sentikit.llm.requests.journal import BatchPart, Record
 from sentikit.llm.requests.pacing import unless_stopped, with_retries
 from sentikit.llm.requests.progress import RequestReporter
@@ -59,7 +59,8 @@ class BatchRound:
         batches: str,
     ) -> None:
         self._backend = needed_batches(member.backend)
-        self._member, self._budget, self._journal = member, member.budget, member.journal
+        self._member, self._pricing, self._budget = member, member.pricing, member.budget
+        self._journal = member.journal
         self._folder, self._reporter = folder, reporter
         self._stop_requested, self._batches = stop_requested, batches
         self._refusals = f"batch refused {batches}"
@@ -74,7 +75,7 @@ class BatchRound:
         known = [part for part in self._journal.batches(self._batches) if part.state != _FETCHED]
         await self._finish(known, maybe_submitted=True)
 
-    def add(self, row: int, key: bytes, request: ChatRequest) -> None:
+    def add(self, row: int, key: bytes, request: ChatRequest, sent: Mapping[str, Any]) -> None:
         """Add a request to the next batch, unless it is a duplicate or was refused before."""
         if self._writer is None:
             self._writer = _PartWriter(self._backend, self._folder, self._batches)
@@ -83,7 +84,7 @@ class BatchRound:
         if key in self._seen or _name(row, key) in self._refused:
             return
         self._seen.add(key)
-        self._writer.add(_name(row, key), request, self._worst(request))
+        self._writer.add(_name(row, key), request, self._worst(request, sent))
 
     def prepare(self) -> None:
         """Record all added requests, or none, before they are submitted."""
@@ -91,7 +92,7 @@ class BatchRound:
             return
         self._writer.close()
         self._refuse_over_ceiling(sum(part.cost or 0 for part in self._writer.written))
-        known = self._budget.prices is not None
+        known = self._pricing.prices is not None
         self._prepared = [
             part if known else replace(part, cost=None) for part in self._writer.written
         ]
@@ -112,10 +113,10 @@ class BatchRound:
             await self._wait(part, f"batch {number} of {len(submitted)}")
             await self._fetch(part)
 
-    def _worst(self, request: ChatRequest) -> int:
+    def _worst(self, request: ChatRequest, sent: Mapping[str, Any]) -> int:
         """Return the worst-case cost, at the live price if the batch price is unknown."""
-        worst = self._budget.worst(request, BATCH_TIER)
-        return (self._budget.worst(request) if worst is None else worst) or 0
+        worst = self._pricing.worst(request, sent, BATCH_TIER)
+        return (self._pricing.worst(request, sent) if worst is None else worst) or 0
 
     def _refuse_over_ceiling(self, worst: int) -> None:
         ledger = self._budget.ledger
@@ -198,8 +199,9 @@ class BatchRound:
                 if problem := answer_problem(answer, self._member.labels):
                     raise FatalError(f"{title_of(self._backend)}: {problem}")
                 cost = self._cost(answer, part)
-                kept = self._member.without_keys(answer)
-                self._journal.keep(key, Record(self._member.run, row, cost, kept))
+                if self._member.secrets.search(f"{answer.text}\n{answer.raw}"):
+                    answer = without_keys(answer)
+                self._journal.keep(key, Record(self._member.run, row, cost, answer))
             else:
                 refused.append(name)
                 reasons.append(answer)
@@ -215,7 +217,7 @@ class BatchRound:
         return refused
 
     def _cost(self, answer: Answer, part: BatchPart) -> int | None:
-        cost = self._budget.cost(answer, BATCH_TIER)
+        cost = self._pricing.cost(answer, BATCH_TIER)
         if cost is None and part.cost and self._budget.ledger.ceiling is not None:
             # An equal share of the batch's reservation.
             cost = -(-part.cost // part.requests)

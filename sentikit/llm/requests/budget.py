@@ -1,105 +1,17 @@
-"""The budget of a job: offline token counts, reservations under a ceiling, and totals."""
+"""The budget of a job: reservations under a ceiling, and totals."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import os
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import (
-    Answer,
-    ChatRequest,
-    FatalError,
-    LLMBackend,
-    RejectedError,
-    RetryableError,
-)
-from sentikit.llm.prices import Prices, describe_cost, picodollars
-from sentikit.llm.requests.journal import AnswerJournal
-
-# Chat templates add tokens to every message (OpenAI: three and the role) and before the answer.
-_PER_MESSAGE, _OPENING = 4, 3
-# Undocumented tokens that a provider may add; for upper bounds only.
-_SLACK = 32
-#: Tokens, such as a system message, that a server without usage reports may add to every prompt.
-_HIDDEN = 256
-
-
-class TokenCount(NamedTuple):
-    """Tokens of one request's prompt: the expected number and an upper bound."""
-
-    expected: int
-    most: int
-
-
-class TokenCounter:
-    """Counts with o200k, the tokenizer of OpenAI's models since GPT-4o.
-
-    For other models the count is an estimate, and the upper bound is the number of UTF-8 bytes: a
-    byte-level tokenizer never produces more tokens than bytes.
-    """
-
-    def __init__(self, tokenizer: str) -> None:
-        self._known = tokenizer == "o200k_base"
-
-    @property
-    def exact(self) -> bool:
-        """Whether counts are exact for the model."""
-        return self._known and _o200k() is not None
-
-    def count(self, text: str) -> int:
-        """Return the number of tokens of a text."""
-        encode = _o200k()
-        if encode is None:
-            return -(-len(text.encode("utf-8", "replace")) // 4)
-        return len(encode(text))
-
-    def request(self, request: ChatRequest, sent: Mapping[str, Any] | None = None) -> TokenCount:
-        """Count a request's prompt; `sent` is the whole request, for the upper bound."""
-        contents = [message.content for message in request.messages]
-        framing = _PER_MESSAGE * len(contents) + _OPENING
-        expected = sum(self.count(content) for content in contents) + framing
-        beside = json.dumps(_without_messages(sent or {}), ensure_ascii=False)
-        if self.exact:
-            return TokenCount(expected, expected + _tokens_beside(beside) + _SLACK)
-        size = sum(len(content.encode("utf-8", "replace")) for content in contents)
-        extra = len(beside.encode("utf-8", "replace")) + 4 * framing + _SLACK
-        return TokenCount(expected, size + extra)
-
-
-def _without_messages(sent: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_messages(value) if key == "body" else value
-        for key, value in sent.items()
-        if key != "messages"
-    }
-
-
-@functools.lru_cache(maxsize=64)
-def _tokens_beside(text: str) -> int:
-    # Most requests send the same text beside their messages, hence the cache.
-    return len(_o200k()(text))
-
-
-@functools.cache
-def _o200k() -> Any:
-    """Return the encoder, or None if its package has no build for this platform."""
-    try:
-        with warnings.catch_warnings():
-            # It calls an importlib.resources function that Python 3.11 and 3.12 deprecate.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import bpe_openai
-    except ImportError:
-        return None
-    # encode_ordinary: the names of special tokens in a review are ordinary text.
-    return bpe_openai.get_encoding("o200k_base").encode_ordinary
+from sentikit.llm.backend import Answer, FatalError, RejectedError, RetryableError
+from sentikit.llm.prices import describe_cost
+from sentikit.llm.requests.journal import AnswerJournal, Record
 
 
 class BudgetSpentError(SentikitError):
@@ -246,53 +158,25 @@ class Tally:
             self.saved.add(cost)
             return
         self.calls += 1
-        if answer.usage is None:
-            self.calls_without_usage += 1
-        else:
-            self.usage += answer.usage
         self.paid.add(cost)
         if answer.service_tier:
             tiers = self.service_tiers
             tiers[answer.service_tier] = tiers.get(answer.service_tier, 0) + 1
+        if answer.usage is None:
+            self.calls_without_usage += 1
+        else:
+            self.usage += answer.usage
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Actual and worst-case costs of the calls to one model in picodollars; None if unknown.
+    """Reserves money before each call to one model, and settles it after the call."""
 
-    Attributes:
-        any_tier: whether a tier without its own price costs as much as the requested tier.
-    """
-
-    backend: LLMBackend
-    prices: Prices | None
-    counter: TokenCounter
     ledger: Ledger
     tally: Tally
     journal: AnswerJournal
     run: str
     in_flight: InFlight
-    any_tier: bool = False
-
-    def worst(
-        self, request: ChatRequest, tier: str | None = None, unmetered: bool = False
-    ) -> int | None:
-        if self.prices is None or self.prices.free:
-            return None if self.prices is None else 0
-        sent = self.backend.canonical(request)
-        prompt = self.counter.request(request, sent).most + (_HIDDEN if unmetered else 0)
-        return self.prices.worst(prompt, request.max_tokens, tier or self.backend.service_tier)
-
-    def cost(self, answer: Answer, tier: str | None = None) -> int | None:
-        """Return the cost of an answer: the listed price or the billed cost, if that is higher."""
-        cost = None
-        if self.prices is not None:
-            cost = self.prices.cost(answer.usage, tier or answer.service_tier)
-            if cost is None and self.any_tier:
-                cost = self.prices.cost(answer.usage, self.backend.service_tier)
-        if answer.billed_usd is None:
-            return cost
-        return max(cost or 0, picodollars(answer.billed_usd))
 
     async def reserve(self, key: bytes, worst: int | None) -> Reservation:
         """Reserve the worst-case cost of a call, in the journal too."""
@@ -304,18 +188,15 @@ class Budget:
         self.journal.reserve(key, self.run, reserved.amount)
         return reserved
 
-    def settle(self, request: ChatRequest, reserved: Reservation, answer: Answer) -> int | None:
-        cost = self.cost(answer)
-        if cost is None and self.ledger.ceiling is not None:
-            # If usage or the tier's price is unknown, the worst case counts; visible reasoning in
-            # the answer may exceed the token limit.
-            most = max(request.max_tokens, self.counter.count(answer.raw))
-            worst = self.worst(replace(request, max_tokens=most), unmetered=True)
-            cost = max(reserved.amount, worst or 0)
+    def settle(
+        self, key: bytes, row: int, reserved: Reservation, answer: Answer, cost: int | None
+    ) -> None:
+        """Count a row's answer at its cost, and commit it to the journal."""
         self.ledger.settle(reserved, cost or 0)
         if self.ledger.ceiling is None:
             self.in_flight.remove(reserved.worst)
-        return cost
+        self.tally.add(answer, cost, own=True)
+        self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
 
     def release(self, key: bytes, reserved: Reservation) -> None:
         """Release the reservation of a call that was not billed."""

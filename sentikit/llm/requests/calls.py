@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
@@ -24,12 +25,12 @@ from sentikit.llm.backend import (
     RetryableError,
     answer_problem,
 )
-from sentikit.llm.prices import plain_usd
+from sentikit.llm.prices import Pricing, plain_usd
 from sentikit.llm.requests.budget import Budget, Reservation
 from sentikit.llm.requests.journal import Record, opening_key, request_key
 from sentikit.llm.requests.pacing import MOST, START, Pacer, Patience, Tries
-from sentikit.llm.requests.progress import RequestReporter
 from sentikit.llm.settings import RequestOptions
+from sentikit.llm.strategy import LabelReader
 from sentikit.registry import default_registry
 from sentikit.tracking import LLMCall
 
@@ -39,8 +40,6 @@ _MOST_REJECTED = 20
 _LAST_FEW = 3
 #: Distance between the row numbers of two members of a job.
 _ROWS_OF_A_MEMBER = 2**40
-#: Parses an answer's text: returns one of the labels, or None if the answer is invalid.
-LabelReader = Callable[[str, Sequence[str]], str | None]
 
 
 class FailedCallError(Exception):
@@ -62,7 +61,7 @@ class Collector(Protocol):
 
     async def begin(self) -> None: ...
 
-    def add(self, row: int, key: bytes, request: ChatRequest) -> None: ...
+    def add(self, row: int, key: bytes, request: ChatRequest, sent: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,15 @@ class Answered:
     own: bool
 
 
+class _Call(NamedTuple):
+    key: bytes
+    row: int
+    request: ChatRequest
+    #: The request's canonical form, and its worst-case cost in picodollars.
+    sent: Mapping[str, Any]
+    worst: int | None
+
+
 class LLMMember:
     """One LLM of a job: makes its calls.
 
@@ -82,10 +90,12 @@ class LLMMember:
         stopping: set when the run ends: no new attempt starts.
         last_rows: set when no more rows follow, so that a few unanswered rows are no outage.
         calling: the tasks that wait for an answer.
+        secrets: finds API keys, which a server or a plugin may put into an answer.
     """
 
     def __init__(
         self,
+        pricing: Pricing,
         budget: Budget,
         options: RequestOptions,
         read_label: LabelReader,
@@ -93,8 +103,8 @@ class LLMMember:
         number: int = 0,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.backend, self.journal, self.run = budget.backend, budget.journal, budget.run
-        self.budget, self.ledger, self.tally = budget, budget.ledger, budget.tally
+        self.backend, self.journal, self.run = pricing.backend, budget.journal, budget.run
+        self.pricing, self.budget, self.tally = pricing, budget, budget.tally
         self.options, self.read_label = options, read_label
         self.labels, self.number, self._say = labels, number, say
         fixed = options.in_flight if options.in_flight != "auto" else self.backend.most_in_flight
@@ -116,7 +126,8 @@ class LLMMember:
         self._jitter = random.Random()  # noqa: S311 - jitter
         self._rejected_in_a_row = 0
         self._any_answer = self._queue_reported = False
-        self._secrets = tuple(secret_values())
+        secrets = "|".join(map(re.escape, secret_values()))
+        self.secrets = re.compile(secrets or "(?!)")
         self.begin()
 
     def begin(self) -> None:
@@ -125,57 +136,57 @@ class LLMMember:
         self._texts: Counter[int] = Counter()
 
     def occurrence(self, text: str) -> int:
-        """Return how often a text was sent before, if the backend's answer depends on it."""
-        if not self.backend.by_occurrence:
-            return 0
+        """Return how often a text was sent before."""
         self._texts[hash(text)] += 1
         return self._texts[hash(text)] - 1
 
     async def call(self, request: ChatRequest, row: int, first: bool = True) -> Answered:
         """Answer a request; two equal requests are never in flight together."""
-        canonical = self.backend.canonical(request)
-        key = request_key({**canonical, "sample": request.sample} if request.sample else canonical)
-        while True:
-            found = self._found(key, row)
-            if found is not None:
-                if self.collector is None:
-                    self._report_found(request, found)
-                elif first:
-                    self.collector.known += 1
-                return found
+        sent = self.backend.canonical(request)
+        key = request_key({**sent, "sample": request.sample} if request.sample else sent)
+        while (record := self.journal.find(key)) is None:
             if self.collector is not None:
                 if first:
-                    self.collector.add(row, key, request)
+                    self.collector.add(row, key, request, sent)
                 raise PendingError
             if key not in self._asking:
                 break
             await asyncio.wait([self._asking[key]])
+        else:
+            return self._found(request, record, row, first)
+        worst = self.pricing.worst(request, sent)
         done = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
-            return await self._ask(key, request, row)
+            return await self._ask(_Call(key, row, request, sent, worst))
         finally:
             del self._asking[key]
             done.set_result(None)
 
-    def _found(self, key: bytes, row: int) -> Answered | None:
+    def _found(self, request: ChatRequest, record: Record, row: int, first: bool) -> Answered:
         """Return an answer from the journal; another run's is priced as of today."""
-        record = self.journal.find(key)
-        if record is None:
-            return None
         cost, own = record.cost, (record.run, record.row) == (self.run, row)
         if record.run != self.run:
-            today = self.budget.cost(record.answer)
+            today = self.pricing.cost(record.answer)
             cost = cost if today is None else today
+        if self.collector is None:
+            self.tally.add(record.answer, cost, own)
+            # An earlier process of this run has reported the calls it made.
+            if self.watch is not None and (self.batched or not own):
+                outcome = {"answer": record.answer, "cost": plain_usd(cost), "cached": not own}
+                self._report(request, time.monotonic(), **outcome)
+        elif first:
+            self.collector.known += 1
         return Answered(record.answer, cost, own)
 
-    async def _ask(self, key: bytes, request: ChatRequest, row: int) -> Answered:
-        tries = Tries(self._jitter)
+    async def _ask(self, call: _Call) -> Answered:
+        tries: Tries | None = None
         while True:
             try:
-                return await self._try(key, request, row, tries)
+                return await self._try(call, tries)
             except RetryableError as error:
                 self._stop_in_outage(error)
                 self.tally.retries += 1
+                tries = tries or Tries(self._jitter)
                 tries.fail(error)
                 if tries.gives_up(self.options.tries, self.patience.last_answer):
                     number = tries.number - 1
@@ -193,75 +204,75 @@ class LLMMember:
         if self.stopping:
             raise StoppedError
 
-    async def _try(self, key: bytes, request: ChatRequest, row: int, tries: Tries) -> Answered:
-        budget = self.budget
-        reserved = await budget.reserve(key, budget.worst(request))
-        episode = await self._slot(key, reserved)
-        tries.begin()
-        moment, before = time.monotonic(), self.pacer.answers
-        try:
-            answer = await self._within_time(request)
-        except BaseException as error:
-            budget.unsettle(key, reserved, error)
-            reason, message = _reason(error), str(error) or type(error).__name__
-            self._report(request, moment, attempt=tries.number, reason=reason, error=message)
-            self._learn_from_error(error, episode, self.pacer.answers - before)
-            raise
-        finally:
-            self.pacer.release()
-        if problem := answer_problem(answer, request.labels):
-            # The provider may have billed it: the reservation counts as spent.
-            self.ledger.lose(reserved)
-            message = f"{title_of(self.backend)}: {problem}"
-            self._report(request, moment, attempt=tries.number, reason="fatal", error=message)
-            raise FatalError(message)
-        answer = self.without_keys(answer)
-        cost = budget.settle(request, reserved, answer)
-        self.journal.keep(key, Record(self.run, row, cost, answer), reserved.amount)
-        self._learn(answer)
-        self._report(request, moment, attempt=tries.number, answer=answer, cost=plain_usd(cost))
-        return Answered(answer, cost, own=True)
-
-    async def _slot(self, key: bytes, reserved: Reservation) -> int:
+    async def _try(self, call: _Call, tries: Tries | None) -> Answered:
+        """Make one attempt: reserve its cost, wait for a slot, ask, and settle the cost."""
+        task, budget, request = asyncio.current_task(), self.budget, call.request
+        assert task is not None
+        reserved = await budget.reserve(call.key, call.worst)
         try:
             episode = await self.pacer.acquire()
         except BaseException:
-            self.budget.release(key, reserved)
+            budget.release(call.key, reserved)
             raise
         if self.stopping:
             self.pacer.release()
-            self.budget.release(key, reserved)
+            budget.release(call.key, reserved)
             raise StoppedError
-        return episode
-
-    async def _within_time(self, request: ChatRequest) -> Answer:
-        task = asyncio.current_task()
-        assert task is not None
+        number = 1
+        if tries is not None:
+            tries.begin()
+            number = tries.number
+        moment, before = time.monotonic(), self.pacer.answers
         self.calling.add(task)
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.backend.ask(request)
-        except TimeoutError as error:
-            raise RetryableError(
-                f"No answer within {self.timeout:g} s (llm.timeout), with {self.pacer.in_flight} "
-                "calls in flight (llm.in_flight).",
-                "network",
-            ) from error
+                answer = await self.backend.ask(request)
+        except BaseException as failure:
+            error = self._late(failure) if isinstance(failure, TimeoutError) else failure
+            budget.unsettle(call.key, reserved, error)
+            reason, message = _reason(error), str(error) or type(error).__name__
+            self._report(request, moment, attempt=number, reason=reason, error=message)
+            try:
+                self._learn_from_error(error, episode, self.pacer.answers - before)
+            finally:
+                self.pacer.release()
+            raise error from error.__cause__
         finally:
             self.calling.discard(task)
-
-    def without_keys(self, answer: Answer) -> Answer:
-        """Return an answer without API keys that the server or a plugin put into it."""
-        if not any(key in answer.text or key in answer.raw for key in self._secrets):
-            return answer
-        return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
-
-    def _learn(self, answer: Answer) -> None:
+        try:
+            if problem := answer_problem(answer, request.labels):
+                # The provider may have billed it: the reservation counts as spent.
+                budget.ledger.lose(reserved)
+                message = f"{title_of(self.backend)}: {problem}"
+                self._report(request, moment, attempt=number, reason="fatal", error=message)
+                raise FatalError(message)
+            if self.secrets.search(answer.text) or self.secrets.search(answer.raw):
+                answer = without_keys(answer)
+            cost = self.pricing.cost(answer)
+            if cost is None and budget.ledger.ceiling is not None:
+                # If usage or the tier's price is unknown, the worst case counts.
+                worst = self.pricing.worst_answered(request, call.sent, answer)
+                cost = max(reserved.amount, worst)
+            budget.settle(call.key, call.row, reserved, answer, cost)
+        finally:
+            self.pacer.release()
         self.patience.answered()
-        self._rejected_in_a_row = 0
-        self._any_answer = True
         used = answer.usage or Usage()
         self.pacer.answered(answer.rate_limit, used.prompt + used.completion)
+        self._rejected_in_a_row, self._any_answer = 0, True
+        if self.watch is not None:
+            outcome = {"attempt": number, "answer": answer, "cost": plain_usd(cost)}
+            self._report(request, moment, **outcome)
+        return Answered(answer, cost, own=True)
+
+    def _late(self, failure: TimeoutError) -> RetryableError:
+        error = RetryableError(
+            f"No answer within {self.timeout:g} s (llm.timeout), with {self.pacer.in_flight} "
+            "calls in flight (llm.in_flight).",
+            "network",
+        )
+        error.__cause__ = failure
+        return error
 
     def _learn_from_error(self, error: BaseException, episode: int, answered: int) -> None:
         """Update the pacing after a failed attempt; a rejection fails the row."""
@@ -315,22 +326,17 @@ class LLMMember:
             )
         )
 
-    def _report_found(self, request: ChatRequest, found: Answered) -> None:
-        # An earlier process of this run has reported the calls it made.
-        if self.watch is not None and (self.batched or not found.own):
-            cost, cached = plain_usd(found.cost), not found.own
-            outcome = {"answer": found.answer, "cost": cost, "cached": cached}
-            self._report(request, time.monotonic(), **outcome)
-
 
 class Opening:
     """The `BackendSession` of `check` and `open`, whose calls count towards the budget."""
 
-    def __init__(self, budget: Budget, probabilities: bool, reporter: RequestReporter) -> None:
-        self._budget, self._key = budget, opening_key(budget.run)
+    def __init__(
+        self, pricing: Pricing, budget: Budget, probabilities: bool, say: Callable[[str], None]
+    ) -> None:
+        self._pricing, self._budget, self._key = pricing, budget, opening_key(budget.run)
         self.probabilities = probabilities
         self._reserved = Reservation()
-        self.say = reporter.say
+        self.say = say
         self.recall, self.remember = budget.journal.recall, budget.journal.remember
 
     async def run(self, get_ready: Callable[[BackendSession], Awaitable[None]]) -> None:
@@ -347,13 +353,13 @@ class Opening:
 
     async def reserve(self, most: Usage) -> None:
         self._lose()
-        prices, tier = self._budget.prices, self._budget.backend.service_tier
+        prices, tier = self._pricing.prices, self._pricing.backend.service_tier
         worst = None if prices is None else prices.worst(most.prompt, most.completion, tier)
         self._reserved = await self._budget.reserve(self._key, worst)
 
     def settle(self, used: Usage | None) -> None:
-        prices, ledger = self._budget.prices, self._budget.ledger
-        tier = self._budget.backend.service_tier
+        prices, ledger = self._pricing.prices, self._budget.ledger
+        tier = self._pricing.backend.service_tier
         cost = None if prices is None else prices.cost(used, tier)
         if cost is None and ledger.ceiling is not None:
             cost = self._reserved.amount
@@ -368,6 +374,10 @@ class Opening:
         """Count an unsettled call at its worst-case cost: it may have been billed."""
         self._budget.ledger.lose(self._reserved)
         self._reserved = Reservation()
+
+
+def without_keys(answer: Answer) -> Answer:
+    return replace(answer, text=redacted(answer.text), raw=redacted(answer.raw))
 
 
 def title_of(backend: LLMBackend) -> str:

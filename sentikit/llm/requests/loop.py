@@ -14,15 +14,8 @@ from typing import Any, Generic, TypeVar
 from sentikit.classifiers.prediction import Usage
 from sentikit.errors import SentikitError
 from sentikit.llm.backend import Answer, ChatRequest
-from sentikit.llm.prices import plain_usd
-from sentikit.llm.requests.budget import Amount
-from sentikit.llm.requests.calls import (
-    Answered,
-    FailedCallError,
-    LLMMember,
-    PendingError,
-    StoppedError,
-)
+from sentikit.llm.prices import PICODOLLARS
+from sentikit.llm.requests.calls import FailedCallError, LLMMember, PendingError, StoppedError
 from sentikit.llm.settings import Limits
 from sentikit.llm.strategy import Message
 from sentikit.stopping import Interrupted
@@ -66,7 +59,7 @@ class AnsweredQuestion(Generic[Row]):
         known = self.answers[-1].probabilities if self.answers else None
         if self.label is None or request is None or known is None:
             return None
-        found = {label: known.get(label, 0.0) for label in request.labels}
+        found = dict.fromkeys(request.labels, 0.0) | known
         # In free text, the tokens may differ from the label that the strategy parses.
         unlike = request.free_text and found[self.label] < max(found.values())
         return None if unlike else found
@@ -80,8 +73,12 @@ class AnsweredQuestion(Generic[Row]):
     @property
     def usage(self) -> Usage | None:
         """Tokens of all answers; None without an answer or if one reports no usage."""
-        usages = [answer.usage for answer in self.answers]
-        return None if None in usages or not usages else sum(filter(None, usages), Usage())
+        total: Usage | None = None
+        for answer in self.answers:
+            if answer.usage is None:
+                return None
+            total = answer.usage if total is None else total + answer.usage
+        return total
 
 
 #: Finish reasons after which a repair cannot help.
@@ -109,10 +106,7 @@ def repair_request(request: ChatRequest, answer: Answer) -> ChatRequest:
 
 
 _TICK = 0.2
-
-
 Item = TypeVar("Item")
-
 #: Items produced ahead of the consumer.
 _PREFETCHED = 256
 #: Seconds to wait for the producing thread to stop.
@@ -317,27 +311,24 @@ class RequestLoop(Generic[Row]):
         await self._freed.wait()
 
     async def _row(self, index: int, number: int, question: Question[Row]) -> None:
-        calls: list[Answered] = []
         try:
             if question.request is None:
                 row = AnsweredQuestion(question, None, (), 0.0, 0.0, error=question.error)
             else:
-                row = await self._asked(number, question, question.request, calls)
+                row = await self._asked(number, question, question.request)
         except FailedCallError as error:
-            calls = []
             row = AnsweredQuestion(question, None, (), None, error=str(error))
         except PendingError:
-            calls = []
             row = AnsweredQuestion(question, None, (), 0.0, 0.0, pending=True)
-        self._count(row, calls)
+        self._count(row)
         self.answered.put(index, row)
 
     async def _asked(
-        self, number: int, question: Question[Row], request: ChatRequest, calls: list[Answered]
+        self, number: int, question: Question[Row], request: ChatRequest
     ) -> AnsweredQuestion[Row]:
         """Ask, and once more if the answer is invalid; it stays invalid if that call fails."""
         member, read = self._member, self._member.read_label
-        calls.append(await member.call(request, number))
+        calls = [await member.call(request, number)]
         label = read(calls[-1].answer.text, request.labels)
         if label is None and member.options.repair and calls[-1].answer.finish_reason not in _FINAL:
             with contextlib.suppress(FailedCallError):
@@ -345,9 +336,18 @@ class RequestLoop(Generic[Row]):
                 calls.append(await member.call(again, number, first=False))
                 label = read(calls[-1].answer.text, request.labels)
                 self._tally.repaired += label is not None
-        return _answered(question, label, calls)
+        costs = [call.cost for call in calls]
+        paid = [call.cost for call in calls if call.own]
+        return AnsweredQuestion(
+            question,
+            label,
+            tuple(call.answer for call in calls),
+            None if None in costs else sum(filter(None, costs)) / PICODOLLARS,
+            None if None in paid else sum(filter(None, paid)) / PICODOLLARS,
+            saved=not paid,
+        )
 
-    def _count(self, row: AnsweredQuestion[Row], calls: list[Answered]) -> None:
+    def _count(self, row: AnsweredQuestion[Row]) -> None:
         tally = self._tally
         if row.pending:
             return
@@ -360,8 +360,6 @@ class RequestLoop(Generic[Row]):
             if row.is_cut:
                 tally.cut += 1
                 self.cut = asked
-        for call in calls:
-            tally.add(call.answer, call.cost, call.own)
         limit = self._limits.failure_limit
         if row.error and limit and limit.reached(tally.failed, self._limits.total or 0):
             raise SentikitError(
@@ -399,21 +397,3 @@ class RequestLoop(Generic[Row]):
             task.cancel()
         while self._open:
             await asyncio.wait(self._open)
-
-
-def _answered(
-    question: Question[Row], label: str | None, calls: list[Answered]
-) -> AnsweredQuestion[Row]:
-    cost, paid = Amount(), Amount()
-    for call in calls:
-        cost.add(call.cost)
-        if call.own:
-            paid.add(call.cost)
-    return AnsweredQuestion(
-        question=question,
-        label=label,
-        answers=tuple(call.answer for call in calls),
-        cost=plain_usd(cost.known),
-        paid=plain_usd(paid.known),
-        saved=not any(call.own for call in calls),
-    )

@@ -35,6 +35,7 @@ class RequestReporter:
             self.log.close()
 
     def write_summary(self) -> None:
+        """Write the summary into the log, once."""
         if self.log is not None and not self._summed_up:
             self._summed_up = True
             self.log.write(self.summary())
@@ -52,16 +53,19 @@ class RequestReporter:
         }
 
     def update(self, tally: Tally, in_flight: int) -> None:
+        """Show the counts so far."""
         self._tally = tally
         seconds = max(1e-9, time.monotonic() - self._began)
         rows = tally.rows if self.rows is None else self.rows
         self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
+        """Show how much of a batch is answered."""
         line = f"{what}: {answered:,} of {total:,} answered, waiting for the provider"
         self._bar.update(line=line)
 
     def say(self, message: str) -> None:
+        """Show and log a message, once."""
         if message in self._shown:
             return
         self._shown.add(message)

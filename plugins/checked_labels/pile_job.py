@@ -11,19 +11,21 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sentikit.assurance.estimates import Labels
-from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.prediction import Prediction
-from sentikit.datasets.tables import InputFile
-from sentikit.labelling.file_job import FileRows
-from sentikit.labelling.job import label, say_estimate
-from sentikit.labelling.rows import LabellingOptions
-from sentikit.llm.classifier import DEFAULT_CACHE, language_models
-from sentikit.llm.prices import usd
-from sentikit.llm.requests.progress import RequestReporter
-from sentikit.llm.session import RequestSession
-from sentikit.llm.settings import Limits
-from sentikit.runs.writer import Row
+from sentikit import Classifier, Example, Prediction
+from sentikit.extension import (
+    FileRows,
+    InputFile,
+    LabellingOptions,
+    Labels,
+    Limits,
+    RequestReporter,
+    RequestSession,
+    Row,
+    cache_of,
+    label_rows,
+    say_estimate,
+    usd,
+)
 
 
 class Answers:
@@ -81,11 +83,9 @@ class PileJob:
         self._earlier: dict[str, float | None] = {}
         described = {name: one.describe() for name, one in classifiers.items()}
         text = json.dumps([described, fingerprint], sort_keys=True, default=str)
-        models = [m for one in classifiers.values() for m in language_models(one)]
-        named = (model.components.llm_options.cache for model in models)
         self._session = RequestSession(
             hashlib.sha256(text.encode()).hexdigest()[:32],
-            next((path for path in named if path is not None), DEFAULT_CACHE),
+            cache_of(*classifiers.values()),
             Limits(options.max_cost, options.failure_limit, rows),
             stop_requested=options.stop_requested,
         )
@@ -95,7 +95,7 @@ class PileJob:
         try:
             for classifier in self._classifiers.values():
                 classifier.prepare(self._session)
-            for classifier in filter(language_models, self._classifiers.values()):
+            for classifier in self._classifiers.values():
                 # Before the first request, as an estimate opens and closes backends itself.
                 with self._source.open() as opened:
                     given = FileRows(self._source, opened)
@@ -142,7 +142,7 @@ class PileJob:
             member.begin()
         answers = Answers(rows, classifier.labels, only)
         with session.reporter:
-            label(classifier, given, answers.add, session)
+            label_rows(classifier, given, answers.add, session)
         return answers
 
     @property
