@@ -209,6 +209,18 @@ def test_a_pipe_is_answered_while_it_is_still_open() -> None:
     assert [row["predicted_label"] for row in rows] == ["positive", "negative"]
 
 
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
+def test_a_table_goes_to_another_program_named_like_a_file() -> None:
+    write_file("in.csv", ["fine"])
+    Path("answers.csv").write_text("text,label\nfine,positive\nbad,negative\n")
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stream:
+        done = predict("answers.csv", "in.csv", "--format", "csv", "--output", f"/dev/fd/{writer}")
+        os.close(writer)
+        assert done.exit_code == 0, done.output
+        assert stream.read().splitlines()[1].startswith("0,fine,positive")
+
+
 def test_options_that_cannot_apply_are_refused() -> None:
     write_file("in.csv", texts(1))
     recipe = recipe_for("http://127.0.0.1:9/v1")

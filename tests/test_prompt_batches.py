@@ -10,7 +10,8 @@ import pytest
 from llm_fixtures import Asked, RunningServer, ask, ask_about, openai_backend, serving
 
 from sentikit import InputError, SentikitError
-from sentikit.llm.settings import RequestOptions
+from sentikit.llm.requests.loop import Question
+from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.stopping import Interrupted
 
 PRICES = {"prompt": 1, "completion": 1, "tiers": {"batch": 0.5}}
@@ -90,6 +91,23 @@ def test_cached_answers_are_not_sent_in_a_batch(tmp_path: Path) -> None:
         assert len(s.server.batches.bodies) == 20
         batch(s, tmp_path, run="later")
         assert len(s.server.batches.batches) == 1
+
+
+def test_a_batch_run_counts_its_rows_once(tmp_path: Path) -> None:
+    with serving() as s:
+        ask(openai_backend(s.url), ask_about(TEXTS[:10]), tmp_path, run="earlier")
+        unasked = Question("unread", None, "The adviser gives no label for this text.")
+        asked = ask(
+            openai_backend(s.url),
+            [unasked, *ask_about(TEXTS)],
+            tmp_path,
+            options=RequestOptions(prices=PRICES),
+            batch_folder=tmp_path / "batches",
+            failure_limit=FailureLimit.parse("2"),
+        )
+    assert asked.outcome is not None
+    tally = asked.outcome.tally
+    assert (tally.rows, tally.failed, tally.calls, tally.saved_calls) == (31, 1, 20, 10)
 
 
 def test_large_batches_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

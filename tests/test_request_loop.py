@@ -31,13 +31,14 @@ from sentikit.extension import (
     ChatRequest,
     FatalError,
     LLMBackend,
+    Message,
     RetryableError,
     Usage,
 )
 from sentikit.llm.prices import Prices
 from sentikit.llm.requests.calls import title_of
 from sentikit.llm.requests.journal import AnswerJournal
-from sentikit.llm.requests.loop import Question
+from sentikit.llm.requests.loop import AnsweredQuestion, Question
 from sentikit.llm.settings import FailureLimit, RequestOptions
 from sentikit.stopping import Interrupted
 from sentikit.tracking import LLMCall
@@ -230,6 +231,24 @@ class TestFaults:
                     failure_limit=limit,
                 )
             assert s.server.calls < FIRST + 20
+
+    def test_a_tracker_that_fails_at_a_failed_call_leaves_no_slot_taken(
+        self, tmp_path: Path
+    ) -> None:
+        kept = Asked()
+        pacers = []
+
+        def watch(call: LLMCall) -> None:
+            assert kept.outcome is not None
+            pacers.extend(member.pacer for member in kept.outcome.members)
+            raise SentikitError("The tracker is gone.")
+
+        with (
+            serving(fault_words={"hate": "400"}) as s,
+            pytest.raises(SentikitError, match="The tracker is gone"),
+        ):
+            ask(openai_backend(s.url), ask_about(["hate"]), tmp_path, into=kept, watch=watch)
+        assert [pacer.in_flight for pacer in pacers] == [0]
 
     def test_failed_rows_are_queried_again_on_resume(self, tmp_path: Path) -> None:
         with serving(fault_words={"hate": "400"}) as s:
@@ -679,3 +698,12 @@ class TestMoney:
             )
         with AnswerJournal(path) as journal:
             assert journal.spent("this run") >= sum(s.server.billed.values()) * 10**6
+
+
+def test_probabilities_kept_for_other_classes_are_left_out() -> None:
+    request = ChatRequest((Message("user", "Good?"),), ("negative", "positive"))
+    rated = {"negative": -3.0, "neutral": -2.0, "positive": -0.2}
+    answer = Answer("positive", log_probabilities=rated)
+    row = AnsweredQuestion(Question("good", request), "positive", (answer,), 0.0)
+    assert row.probabilities is not None
+    assert list(row.probabilities) == ["negative", "positive"]

@@ -139,8 +139,8 @@ def predict(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
-        if output is not None:
-            _certificate_of(output).unlink(missing_ok=True)
+        if output is not None and (stale := _certificate_of(output)).is_file():
+            stale.unlink()
     _report(context, done, classifier, output)
 
 
@@ -302,6 +302,8 @@ def _certificate_of(output: Path) -> Path:
 def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
     """Refuse to replace what is read, or to remove it as the certificate of an earlier table."""
     if output is not None:
-        written = [("--output", output), ("The certificate of --output,", _certificate_of(output))]
+        certificate = _certificate_of(output)
+        stale = certificate if certificate.is_file() else None
+        written = [("--output", output), ("The certificate of --output,", stale)]
         read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
         refuse_overlap(written, read)

@@ -117,6 +117,7 @@ class RequestSession(Session):
         While requests are collected, every row without a cached answer is `pending`.
         """
         self._collectors = collectors
+        self.tally.begin()
         for member in self._members.values():
             member.collector = None if collectors is None else collectors(member)
             member.begin()

@@ -151,6 +151,10 @@ class Tally:
     #: Number of answers by the service tier that the server reports.
     service_tiers: dict[str, int] = field(default_factory=dict)
 
+    def begin(self) -> None:
+        """Count rows from the first again, for another pass over them."""
+        self.rows = self.invalid = self.cut = self.failed = self.repaired = 0
+
     def add(self, answer: Answer, cost: int | None, own: bool) -> None:
         """Count an answer: this run's own, or one found in the journal."""
         if not own:

@@ -229,10 +229,10 @@ class LLMMember:
                 answer = await self.backend.ask(request)
         except BaseException as failure:
             error = self._late(failure) if isinstance(failure, TimeoutError) else failure
-            budget.unsettle(call.key, reserved, error)
-            reason, message = _reason(error), str(error) or type(error).__name__
-            self._report(request, moment, attempt=number, reason=reason, error=message)
             try:
+                budget.unsettle(call.key, reserved, error)
+                reason, message = _reason(error), str(error) or type(error).__name__
+                self._report(request, moment, attempt=number, reason=reason, error=message)
                 self._learn_from_error(error, episode, self.pacer.answers - before)
             finally:
                 self.pacer.release()

@@ -59,7 +59,8 @@ class AnsweredQuestion(Generic[Row]):
         known = self.answers[-1].probabilities if self.answers else None
         if self.label is None or request is None or known is None:
             return None
-        found = dict.fromkeys(request.labels, 0.0) | known
+        # An answer kept for other classes may name labels that this request does not have.
+        found = {label: known.get(label, 0.0) for label in request.labels}
         # In free text, the tokens may differ from the label that the strategy parses.
         unlike = request.free_text and found[self.label] < max(found.values())
         return None if unlike else found
