@@ -245,6 +245,18 @@ def files(trained_run: Path) -> None:
     Path("labelled.csv").write_text(f"{labelled}\nI love it,positive,0.1,0.2,0.7\n")
 
 
+def run_all(commands: list[list[str]], key: str, reports: Path) -> None:
+    """Run commands with PROGRAM, which writes what each of them did into a folder."""
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(reports)],
+        input=json.dumps(commands),
+        text=True,
+        timeout=600,
+        check=True,
+        env={**os.environ, "OPENAI_API_KEY": key},
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "mistakes", "key"),
     [
@@ -266,19 +278,15 @@ def test_mistakes_are_reported_in_one_sentence_before_anything_heavy_is_imported
         [command, *(str(trained_run) if w == "RUN" else w for w in shlex.split(words))]
         for words, _ in mistakes
     ]
-    environment = {**os.environ, "OPENAI_API_KEY": key}
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(reports)],
-        input=json.dumps(typed),
-        text=True,
-        timeout=600,
-        check=True,
-        env=environment,
-    )
+    run_all(typed, key, reports)
     for number, (words, sentence) in enumerate(mistakes):
         output = (reports / f"{number}<stdout>").read_text()
         message = (reports / f"{number}<stderr>").read_text().splitlines()
         code, seconds, modules = json.loads((reports / f"{number}.json").read_text())
+        if seconds > MOST_SECONDS:
+            # A busy machine takes more of the processor for the same work: measure once more.
+            run_all([typed[number]], key, again := tmp_path_factory.mktemp("again"))
+            seconds = min(seconds, json.loads((again / "0.json").read_text())[1])
         heavy = sorted(set(HEAVY) & set(modules))
         sentences = [line for line in message if line.startswith("Error: ")]
         if (

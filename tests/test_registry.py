@@ -12,7 +12,7 @@ import sentikit
 from sentikit.errors import InputError, SentikitError
 from sentikit.hookspecs import KINDS
 from sentikit.plugin_sources import installed_plugins
-from sentikit.registry import Registry, build_registry
+from sentikit.registry import Registry, build_registry, default_registry
 
 SOUND = """
 from sentikit import hookimpl
@@ -327,6 +327,16 @@ class TestNames:
         registry = rivals.registry()
         assert registry.find("register_datasets", "food/reviews").target == "food:B"
         assert registry.names("register_datasets") == ["film/reviews", "food/reviews"]
+
+    def test_every_bundled_component_resolves_by_its_plugin_and_name(self) -> None:
+        registry = default_registry()
+        for hook in KINDS:
+            for registration in registry.registrations(hook):
+                assert registry.find(hook, registration.qualified_name) == registration
+
+    def test_a_name_of_a_merged_plugin_is_answered_with_the_name_to_write(self) -> None:
+        with pytest.raises(InputError, match=r"Did you mean 'electra-base' or 'electra-large'\?"):
+            default_registry().find("register_encoders", "electra/electra-base")
 
     def test_components_with_a_clashing_name_are_both_listed(self, rivals: SitePackages) -> None:
         for report in rivals.registry().reports():

@@ -191,6 +191,7 @@ class TestContract:
         ('{"inputs": "I love it"}'.encode("utf-16"), 422, "Invalid JSON"),
         (b'{"inputs": "x", "raw_scores": true}', 422, "raw_scores"),
         (json.dumps({"inputs": [["x"]] * 101}).encode(), 413, "at most 100"),
+        (json.dumps({"inputs": [["x"]] * 10_000}).encode(), 413, "at most 100"),
         (json.dumps({"inputs": "x" * 10_000_000}).encode(), 413, "2,000,000 bytes"),
     ],
 )
@@ -311,6 +312,21 @@ def test_requests_in_progress_are_answered_when_the_server_stops(trained_run: Pa
 
 
 @pytest.mark.slow
+def test_texts_appear_in_nothing_that_the_server_writes(trained_run: Path) -> None:
+    with served(str(trained_run)) as (port, process):
+        client = Client(port)
+        assert client.predict("a confidential sentence")[0] == 200
+        refused = client.send(
+            "POST", "/predict", b'{"inputs": {"confidential": 1}}', content_type="application/json"
+        )
+        assert refused[0] == 422
+        process.terminate()
+        assert process.stderr is not None
+        assert "confidential" not in process.stderr.read()
+    assert b"confidential" not in refused[2]
+    assert all(b"confidential" not in path.read_bytes() for path in Path("runs").glob("*"))
+
+
 def test_more_waiting_texts_than_allowed_get_429(trained_run: Path) -> None:
     with served(str(trained_run), "--most-waiting", "1") as (port, _):
         client = Client(port)

@@ -79,11 +79,18 @@ def predicted(
         with closing(checked("The classifier", classifier, examples(), session)) as answered:
             for _, prediction in answered:
                 if time.monotonic() - looked > _LOOKED_EVERY:
+                    _stop_if_requested(session)
                     looked = time.monotonic()
-                    if not session.members and session.stop_requested():
-                        raise Interrupted
                 while not waiting[0][1]:
                     yield waiting.popleft()[0], Prediction(None)
                 yield waiting.popleft()[0], prediction
+        # The last rows may take less time than passes between two looks.
+        _stop_if_requested(session)
         while waiting and not waiting[0][1]:
             yield waiting.popleft()[0], Prediction(None)
+
+
+def _stop_if_requested(session: Session) -> None:
+    # With LLMs, the request loops stop.
+    if not session.members and session.stop_requested():
+        raise Interrupted
