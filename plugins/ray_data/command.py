@@ -74,7 +74,8 @@ def predict_on_ray(
         )
     from sentikit.extension import LoadingOptions, find_classifier
 
-    find_classifier(classifier, LoadingOptions(device))
+    # The workers of a cluster may have devices that this machine lacks.
+    find_classifier(classifier, LoadingOptions(device if address is None else "auto"))
     from .labelling import Job, run
 
     job = Job(
