@@ -330,6 +330,23 @@ class TestSample:
             assert "c.csv holds checks by people and would be replaced" in refused.stderr
         assert Path("c.csv").read_bytes() == before
 
+    def test_checks_are_known_by_their_columns_and_not_by_the_file_beside_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_pile(Path("p.csv"))
+        words = ["annotate", "p.csv", "--size", "9", "--terminal", "--output", "c.csv"]
+        assert CliRunner().invoke(sentikit, words, input="1q").exit_code == 0
+        Path("moved.csv").write_bytes(Path("c.csv").read_bytes())
+        Path("saved.csv").write_text("\ufeff" + Path("c.csv").read_text().replace(",", ";"))
+        sample = ["sample", "p.csv", "--size", "5", "--output"]
+        for name in ("moved.csv", "saved.csv"):
+            refused = CliRunner().invoke(sentikit, [*sample, name])
+            assert f"{name} holds checks by people" in refused.stderr
+        Path("s.csv").write_text("old")
+        Path("s.csv.json").write_text('[{"of": "another program"}]')
+        assert CliRunner().invoke(sentikit, [*sample, "s.csv"]).exit_code == 0
+
     @pytest.mark.parametrize(
         "command",
         [["sample"], ["label"], ["runs", "table"], ["predict"], ["datasets", "suspects"]],

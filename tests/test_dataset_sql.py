@@ -132,6 +132,14 @@ def test_a_missing_table_or_column_is_named_with_the_nearest_names(
     assert message.endswith(f"Did you mean '{near}'?")
 
 
+def test_an_unknown_collation_is_the_querys_mistake_and_no_failure_of_the_database(
+    database: str,
+) -> None:
+    message = refusal("select * from reviews order by body collate german", database=database)
+    assert message.startswith("The query cannot be run: ")
+    assert "german" in message
+
+
 def test_a_missing_column_of_a_file_is_named_with_the_nearest_one() -> None:
     Path("a.csv").write_text("title,body\nOne,two\n")
     assert "Did you mean 'title'?" in refusal("select titel as text from 'a.csv'")

@@ -243,9 +243,19 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_folder_stays_free
     assert not Path("out").exists()
 
 
-def test_a_cluster_that_is_not_there_is_one_sentence(trained_run: Path) -> None:
+def test_a_missing_key_is_reported_before_anything_is_started_or_written() -> None:
     write_texts(Path("one.parquet"), ["a text"])
-    done = on_ray(str(trained_run), "one.parquet", "--output", "out", "--address", "127.0.0.1:1")
+    done = on_ray("b3-gpt-4o-mini-zero-shot", "one.parquet", "--output", "out")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: There is no key for OpenAI. Set OPENAI_API_KEY")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])  # which only the workers need to have
+def test_a_cluster_that_is_not_there_is_one_sentence(device: str, trained_run: Path) -> None:
+    write_texts(Path("one.parquet"), ["a text"])
+    words = ["--output", "out", "--address", "127.0.0.1:1", "--device", device]
+    done = on_ray(str(trained_run), "one.parquet", *words)
     assert done.returncode == 1
     assert done.stderr == (
         "Error: The cluster at 127.0.0.1:1 cannot be reached: [Errno 111] Connection refused\n"

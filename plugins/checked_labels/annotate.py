@@ -312,7 +312,7 @@ def sample(
 
     from sentikit.extension import InputFile, atomic_writer, refuse_overlap
 
-    from .checked import refuse_checks
+    from .checked_files import refuse_checks
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
     from .pile import scan_pile
@@ -321,7 +321,7 @@ def sample(
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
     if file == "-":
-        raise InputError("Name the FILE to draw from, because it is read twice.")
+        raise InputError("FILE is read twice, so it cannot come from a pipe. Save it in a file.")
     refuse_overlap([("--output", output)], [file])
     refuse_checks("--output", output)
     drawn = (

@@ -245,18 +245,6 @@ def read_draw(path: Path) -> dict[str, Any]:
     return dict(_kept(path).get("draw", {}))
 
 
-def refuse_checks(option: str, path: Path | None) -> None:
-    """Refuse to replace a checked file, whose labels people gave.
-
-    Raises:
-        InputError: there is one; the message names the option.
-    """
-    if path is not None and path.exists() and "draw" in _kept(path):
-        raise InputError(
-            f"{option} {path} holds checks by people and would be replaced. Choose another name."
-        )
-
-
 def write_draw(path: Path, draw: Mapping[str, Any]) -> None:
     """Record beside a checked file how its texts were drawn; only the owner can read it."""
     write_json(_beside(path), _kept(path) | {"draw": dict(draw)})

@@ -202,7 +202,7 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
         ("--certificate", given["certificate"] or _certificate_of(output)),
         ("--review-queue", given["review_queue"]),
     ]
-    from .checked import refuse_checks
+    from .checked_files import refuse_checks
 
     checked, models = given["checked"], [*given["members"], given["agree_with"]]
     read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]

@@ -74,7 +74,10 @@ def predict_on_ray(
         )
     from sentikit.extension import LoadingOptions, find_classifier
 
-    find_classifier(classifier, LoadingOptions(device))
+    # The workers of a cluster may have devices and keys that this machine lacks.
+    found = find_classifier(classifier, LoadingOptions(device if address is None else "auto"))
+    if address is None:
+        found.check_keys()
     from .labelling import Job, run
 
     job = Job(

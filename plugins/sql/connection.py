@@ -84,8 +84,9 @@ def _sqlite_rows(query: str, path: Path) -> Rows:
         cursor = connection.execute(query)
     except (sqlite3.Error, sqlite3.Warning) as error:
         several = "one statement" in str(error)
-        # SQLite's code of a wrong query; other codes are failures of the file.
-        failed = getattr(error, "sqlite_errorcode", 1) not in (1, sqlite3.SQLITE_AUTH)
+        # The last byte is SQLite's code of a wrong query; other codes are failures of the file.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        failed = code not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH)
         refused: SentikitError = _failed(error) if failed else _wrong(error, _known(connection))
         connection.close()
         raise _not_one_select() if denied or several else refused from error

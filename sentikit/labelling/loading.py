@@ -133,9 +133,11 @@ class _Loader:
             return FoundClassifier(partial(self._recorded, name))
         if (path / MANIFEST).is_file():
             return self._of_run(path, name)
+        if path.is_dir():
+            return self._model(name)
         if path.suffix in _RECIPES or name in self._registry.names("register_recipes"):
-            return self._model(name) if path.is_dir() else self._of_recipe(name)
-        if name in self._registry.names("register_classifiers") and not path.is_dir():
+            return self._of_recipe(name)
+        if name in self._registry.names("register_classifiers"):
             return self._of_plugin(name)
         if "/" not in name and not path.exists():
             raise self._unknown(name)
