@@ -64,7 +64,8 @@ def _refused(error: OSError, path: Path) -> Path:
 
 def missing_file(path: Path) -> InputError:
     """Return the error for a file that does not exist, with files of similar names beside it."""
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    # Unlike iterdir, glob finds nothing in a folder that cannot be listed.
+    beside = path.parent.glob("*")
     files = {file.stem: str(file) for file in islice(beside, _MOST_COMPARED) if file.is_file()}
     meant = " or ".join(files[stem] for stem in nearest(path.stem, files))
     advice = f"Did you mean {meant}?" if meant else "Check the path."

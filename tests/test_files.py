@@ -213,3 +213,12 @@ def test_a_read_only_folder_is_reported(small_disk: Path, tiny_recipe: Path) -> 
     assert result.exit_code == 2
     assert "run cannot be written" in result.stderr
     assert "is not writable (Read-only file system)" in result.stderr
+
+
+@pytest.mark.posix
+@pytest.mark.skipif(IS_ROOT, reason="root can list every folder")
+def test_a_missing_file_in_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o311)
+    with pytest.raises(InputError, match=r"gone\.json does not exist"):
+        read_json(folder / "gone.json")
