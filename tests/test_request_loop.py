@@ -700,6 +700,24 @@ class TestMoney:
             assert journal.spent("this run") >= sum(s.server.billed.values()) * 10**6
 
 
+class Locked(LLMBackend):
+    """Answers in this process, and waits in vain for a file's lock."""
+
+    model = "own"
+    in_process = True
+
+    def canonical(self, request: ChatRequest) -> dict[str, str]:
+        return {"text": request.messages[-1].content}
+
+    async def ask(self, request: ChatRequest) -> Answer:
+        raise TimeoutError("The lock is taken.")
+
+
+def test_a_timeout_of_a_backend_without_a_time_limit_keeps_its_message(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError, match="The lock is taken"):
+        ask(Locked(Locked.Settings()), ask_about(["fine"]), tmp_path)
+
+
 def test_probabilities_kept_for_other_classes_are_left_out() -> None:
     request = ChatRequest((Message("user", "Good?"),), ("negative", "positive"))
     rated = {"negative": -3.0, "neutral": -2.0, "positive": -0.2}

@@ -228,7 +228,8 @@ class LLMMember:
             async with asyncio.timeout(self.timeout):
                 answer = await self.backend.ask(request)
         except BaseException as failure:
-            error = self._late(failure) if isinstance(failure, TimeoutError) else failure
+            late = isinstance(failure, TimeoutError) and self.timeout is not None
+            error = self._late(failure) if late else failure
             try:
                 budget.unsettle(call.key, reserved, error)
                 reason, message = _reason(error), str(error) or type(error).__name__
@@ -265,7 +266,7 @@ class LLMMember:
             self._report(request, moment, **outcome)
         return Answered(answer, cost, own=True)
 
-    def _late(self, failure: TimeoutError) -> RetryableError:
+    def _late(self, failure: BaseException) -> RetryableError:
         error = RetryableError(
             f"No answer within {self.timeout:g} s (llm.timeout), with {self.pacer.in_flight} "
             "calls in flight (llm.in_flight).",
