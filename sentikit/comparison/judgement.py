@@ -15,7 +15,6 @@ from sentikit.comparison.alignment import AlignedRuns, is_called, same_path
 from sentikit.comparison.bootstrap import Resampling, estimate_run
 from sentikit.comparison.counts import Numbers, Statistics, count_cells
 from sentikit.comparison.money import Rates, break_even, check_rates, pareto_front, run_cost
-from sentikit.comparison.pairs import Pairs, adjusted, partnership
 from sentikit.comparison.results import (
     Advice,
     Difference,
@@ -31,9 +30,12 @@ from sentikit.comparison.results import (
 from sentikit.comparison.significance import (
     ALPHA,
     POWER,
+    Pairs,
+    adjusted,
     check_delta,
     cochrans_q,
     holm,
+    partnership,
     sample_size,
 )
 from sentikit.errors import InputError, did_you_mean
