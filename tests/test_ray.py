@@ -42,11 +42,19 @@ def reviews(path: Path, rows: int) -> Path:
 
 
 def on_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "sentikit", "predict-on-ray", *arguments],
         capture_output=True,
         text=True,
     )
+    done.stderr = without_waiting(done.stderr)
+    return done
+
+
+def without_waiting(errors: str) -> str:
+    """Leave out that the stub's plugin, which imports Ray, loads slowly on a busy machine."""
+    lines = errors.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("Waiting for the plugin"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -161,7 +169,7 @@ def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
             time.sleep(0.5)
         assert process.stderr is not None
         # Nothing of Ray's own: no warning of a deprecated argument, no progress, no dashboard.
-        assert process.stderr.read() == "40,000 rows in 40 parts at out.\n"
+        assert without_waiting(process.stderr.read()) == "40,000 rows in 40 parts at out.\n"
     assert listening
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
     parts = [pq.read_table(f"out/{name}") for name in contents(Path("out"))]
