@@ -54,6 +54,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+def in_bash(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a bash script that finds the command on its path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 class TestHelp:
     def test_help_lists_core_and_plugin_commands(self, site: SitePackages) -> None:
         add_command(site, "film", "rate-films", "pass", summary="Rate films.")
@@ -362,14 +374,7 @@ class TestCompletion:
             "function=$(complete -p sentikit); function=${function#*-F }; function=${function% *}\n"
             '$function sentikit s datasets; echo "${COMPREPLY[@]}"\n'
         )
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            ["bash", "-c", script],
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = in_bash(script)
         assert (done.stdout, done.stderr) == ("show suspects\n", "")
 
     @pytest.mark.posix
@@ -380,14 +385,7 @@ class TestCompletion:
             "COMP_WORDS=(sentikit train --recipe $word) COMP_CWORD=3 COMPREPLY=()\n"
             '_sentikit_completion sentikit $word --recipe; echo "${COMPREPLY[@]}"\ndone\n'
         )
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            ["bash", "-c", script],
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = in_bash(script)
         assert (done.stdout, done.stderr) == ("quickstart\n-o default\n\n", "")
 
 

@@ -288,7 +288,7 @@ def test_ray_that_does_not_start_is_one_sentence(
 
 
 def job_of(path: Path, rows_per_part: int | None = None) -> Any:
-    from sentikit.plugins.ray_data.labelling import Job
+    from sentikit.plugins.ray_data.job import Job
 
     return Job("runs/none", path, Path("out"), None, rows_per_part, None, "auto")
 
@@ -362,7 +362,7 @@ def test_starts_of_killed_jobs_do_not_count_as_deaths_of_workers(
 def test_a_files_parts_follow_from_its_rows_alone(
     tmp_path: Path, rows: int, parts: int, largest: int
 ) -> None:
-    from sentikit.plugins.ray_data.labelling import parts_of
+    from sentikit.plugins.ray_data.job import parts_of
 
     write_texts(tmp_path / "one.parquet", ["a"] * rows)
     found = parts_of(job_of(tmp_path / "one.parquet"))

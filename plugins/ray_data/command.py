@@ -78,7 +78,8 @@ def predict_on_ray(
     found = find_classifier(classifier, LoadingOptions(device if address is None else "auto"))
     if address is None:
         found.check_keys()
-    from .labelling import Job, run
+    from .job import Job
+    from .labelling import run
 
     job = Job(
         classifier=classifier,

@@ -30,6 +30,7 @@ KINDS = (".csv", ".jsonl", ".parquet")
 )
 def table(run: str, output: Path) -> None:
     """Write a run's predictions as a table, with the columns of its data."""
+    _check_ending(output)
     from sentikit import read_run
 
     folder = Path(run.removesuffix("#encoder"))
@@ -52,8 +53,7 @@ def export_table(table: RunTable, output: Path) -> None:
     Raises:
         InputError: the name has another ending.
     """
-    if output.suffix.lower() not in KINDS:
-        raise InputError(f"--output {output}: the name must end in {', '.join(KINDS)}.")
+    _check_ending(output)
     import pandas as pd
 
     given = {f"p {name}": f"probability_{name}" for name in table.classes}
@@ -70,6 +70,11 @@ def export_table(table: RunTable, output: Path) -> None:
             )
         else:
             frame.to_csv(stream, index=False, lineterminator="\n")
+
+
+def _check_ending(output: Path) -> None:
+    if output.suffix.lower() not in KINDS:
+        raise InputError(f"--output {output}: the name must end in {', '.join(KINDS)}.")
 
 
 def _dataset_of(table: RunTable) -> tuple[Mapping[str, Any], str]:
