@@ -113,10 +113,10 @@ from sentikit.llm.prices import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
 from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text
-from sentikit.training.trainer import TrainingPlace as TrainingPlace
-from sentikit.training.trainer import TrainingTask as TrainingTask
+from sentikit.training.task import TrainingPlace as TrainingPlace
+from sentikit.training.task import TrainingTask as TrainingTask
 from sentikit.training.data import Labelled as Labelled
-from sentikit.training.trainer import fit as fit
+from sentikit.training.task import fit as fit
 
 # register_prompt_strategies
 from sentikit.llm.strategy import PromptStrategy as PromptStrategy
@@ -131,7 +131,7 @@ from sentikit.training.engine import DistributedEngine as DistributedEngine
 from sentikit.training.engine import EngineWrapper as EngineWrapper
 from sentikit.training.engine import StepPlan as StepPlan
 from sentikit.training.data import MicroBatch as MicroBatch
-from sentikit.training.parameters import ParameterGroup as ParameterGroup
+from sentikit.training.model import ParameterGroup as ParameterGroup
 from sentikit.training.settings import LoopSettings as LoopSettings
 from sentikit.devices import find_hardware as find_hardware
 from sentikit.devices import Hardware as Hardware

@@ -13,7 +13,7 @@ import pytest
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
-from sentikit.training.planning import plan_training
+from sentikit.training.job import plan_training
 from sentikit.training.recipe import train_components
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
