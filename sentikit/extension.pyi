@@ -83,16 +83,16 @@ from sentikit.devices import choose_precision as choose_precision
 from sentikit.devices import cpu_threads as cpu_threads
 
 # register_llm_backends
-from sentikit.classifiers.prediction import Usage as Usage
+from sentikit.chat import Usage as Usage
 from sentikit.llm.backend import LLMBackend as LLMBackend
 from sentikit.llm.backend import BackendSession as BackendSession
-from sentikit.llm.backend import ChatRequest as ChatRequest
-from sentikit.llm.backend import Answer as Answer
+from sentikit.chat import ChatRequest as ChatRequest
+from sentikit.chat import Answer as Answer
 from sentikit.llm.backend import answer_problem as answer_problem
-from sentikit.llm.strategy import Message as Message
+from sentikit.chat import Message as Message
 from sentikit.llm.backend import BackendError as BackendError
 from sentikit.llm.backend import FatalError as FatalError
-from sentikit.llm.backend import RateLimit as RateLimit
+from sentikit.chat import RateLimit as RateLimit
 from sentikit.llm.backend import RejectedError as RejectedError
 from sentikit.llm.backend import RetryableError as RetryableError
 from sentikit.llm.backend import BatchBackend as BatchBackend

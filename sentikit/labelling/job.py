@@ -15,13 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sentikit.chat import ChatRequest, Usage
 from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.labelling.rows import LabellingOptions, predicted
-from sentikit.llm.backend import ChatRequest
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import model_facts, plain_usd, recorded_models_warnings, usd
 from sentikit.llm.requests.batches import BATCH_TIER

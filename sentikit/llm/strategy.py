@@ -7,26 +7,13 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from sentikit.chat import Message
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Component
 from sentikit.errors import SentikitError
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True)
-class Message:
-    """One chat message; the content is sent unchanged."""
-
-    role: Role
-    content: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return the message in the form of chat APIs and fine-tuning files."""
-        return {"role": self.role, "content": self.content}
 
 
 def training_line(messages: Sequence[Message], label: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sentikit.chat import RateLimit
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import RateLimit, RetryableError
+from sentikit.llm.backend import RetryableError
 from sentikit.stopping import Interrupted
 
 START = 20
