@@ -35,7 +35,7 @@ from sentikit.assurance.certificates import Certificate as Certificate
 from sentikit.assurance.estimates import estimate_shares as estimate_shares
 from sentikit.assurance.estimates import estimate_accuracy as estimate_accuracy
 from sentikit.assurance.estimates import Estimate as Estimate
-from sentikit.assurance.monitor import Monitor as Monitor
+from sentikit.assurance.certificates import Monitor as Monitor
 
 # Errors
 from sentikit.errors import SentikitError as SentikitError

@@ -18,7 +18,6 @@ from sentikit.files import refuse_overlap as refuse_overlap
 from sentikit.files import write_json as write_json
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_names as key_names
-from sentikit.keys import key_source as key_source
 from sentikit.keys import without_secrets as without_secrets
 from sentikit.keys import may_hold_a_key as may_hold_a_key
 from sentikit.keys import parsed_address as parsed_address

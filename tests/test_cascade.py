@@ -460,7 +460,7 @@ class TestBadInput:
     ) -> None:
         rows = [(f"text number {i}", LABELS[(i + (i == 7)) % 3], "neutral") for i in range(60)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
-        assert "different gold labels in 1 of 60 rows" in message
+        assert "different gold labels for 1 of 60 texts" in message
         assert "row 8" in message
 
     def test_a_threshold_together_with_tuning_is_refused(self, runs: tuple[str, str]) -> None:

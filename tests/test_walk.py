@@ -26,8 +26,8 @@ GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENE
 #: enters the same one, in all threads together. May fall.
 MODULES, HOPS, ENTRIES = 18, 34, 4
 MODULES_UNASKED, HOPS_UNASKED, ENTRIES_UNASKED = 7, 13, 2
-#: Modules that a row of an LLM enters more than twice: to add the tokens of a call and of a row, and
-#: in two threads.
+#: Modules that a row of an LLM enters more than twice: in two threads, or to add the tokens of each
+#: call and of the row.
 OFTEN = {"chat", "llm/requests/loop"}
 
 

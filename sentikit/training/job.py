@@ -46,12 +46,7 @@ from sentikit.training.data import (
 )
 from sentikit.training.engine import MemoryNeed, ModelSize, check_alike, out_of_memory, step_plan
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
-from sentikit.training.model import (
-    check_shapes,
-    freeze,
-    merged_adapters,
-    parameter_groups,
-)
+from sentikit.training.model import check_shapes, freeze, merged_adapters, parameter_groups
 from sentikit.training.recipe import ClassifierComponents, TrainComponents
 from sentikit.training.reporting import (
     EpochDialogue,

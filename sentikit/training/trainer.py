@@ -36,12 +36,7 @@ from sentikit.training.evaluation import (
     watched_value,
 )
 from sentikit.training.model import ParameterGroup
-from sentikit.training.reporting import (
-    Decision,
-    EpochDialogue,
-    Journal,
-    memory_in_use,
-)
+from sentikit.training.reporting import Decision, EpochDialogue, Journal, memory_in_use
 from sentikit.training.settings import OWN_METRICS, Moment, rate_at
 
 if TYPE_CHECKING:
