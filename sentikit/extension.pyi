@@ -110,7 +110,6 @@ from sentikit.finetuning.recipe import FinetuneComponents as FinetuneComponents
 from sentikit.finetuning.recipe import open_finetune_recipe as open_finetune_recipe
 from sentikit.llm.prices import TokenCounter as TokenCounter
 from sentikit.llm.prices import ModelFacts as ModelFacts
-from sentikit.llm.strategy import training_line as training_line
 from sentikit.datasets.examples import canonical_text as canonical_text
 from sentikit.training.task import TrainingPlace as TrainingPlace
 from sentikit.training.task import TrainingTask as TrainingTask
@@ -246,4 +245,4 @@ from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
 from sentikit.reports import report_format as report_format
-from sentikit.reports import write_estimates_report as write_estimates_report
+from sentikit.reports import format_for as format_for

@@ -93,13 +93,16 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     else:
         _print(found)
     if given["report"] or given["charts"]:
-        from sentikit.extension import report_format, write_estimates_report
+        from sentikit.extension import atomic_writer, format_for, read_json, report_format
 
         for chart in given["charts"]:
             click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
         if report := given["report"]:
             shown = named or (beside if beside.exists() else None)
-            write_estimates_report(found, table, shown, report)
+            record = read_json(shown) if shown is not None else None
+            page = format_for(report).estimates_page(found, table, record)
+            with atomic_writer(report) as stream:
+                stream.write(page)
             click.echo(f"Report: {report}", err=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +13,6 @@ from sentikit.classifiers.label_reader import parse_label
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Component
 from sentikit.errors import SentikitError
-
-
-def training_line(messages: Sequence[Message], label: str) -> str:
-    """Return one line of JSON Lines, newline included: the messages, then the label as answer.
-
-    The format is that of https://platform.openai.com/docs/guides/supervised-fine-tuning; characters
-    outside ASCII are escaped, as in the study's files.
-    """
-    conversation = [message.to_json() for message in [*messages, Message("assistant", label)]]
-    return json.dumps({"messages": conversation}) + "\n"
 
 
 @dataclass(frozen=True)
