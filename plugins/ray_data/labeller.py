@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentikit import Example, InputError, load
-from sentikit.extension import AddedColumns, Rows, Session, set_threads
+from sentikit import Example, load
+from sentikit.extension import AddedColumns, Rows, Session, refuse_taken, set_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,8 +100,7 @@ class Labeller:
         given = TableRows(table)
         columns = given.find_text_columns(chosen(self._text_column), "text_column")
         names = self._added.names(nested=False)
-        if taken := [name for name in table.column_names if name in names]:
-            raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+        refuse_taken(table.column_names, names)
         texts = [text for _, text, _ in given.texts(columns)] if table.num_rows else []
         predictions = list(self._predictions(texts, session))
         self.failed += sum(one is not None and one.error is not None for one in predictions)

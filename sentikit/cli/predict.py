@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ _MOST_SHARES = 6
     "--format",
     "output_format",
     type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="Format of the output; default: by --output's suffix, else the input's, or jsonl.",
+    help="Format of the output; default: by --output's suffix, without it the input's, or jsonl.",
 )
 @click.option(
     "--output",
@@ -122,9 +123,11 @@ def predict(
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
+    from sentikit.classifiers.prediction import LABEL_COLUMN
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import FileRows, label_file
     from sentikit.labelling.rows import LabellingOptions, predicted
+    from sentikit.labelling.table_writer import refuse_taken
 
     with (
         resumable(context, output) as stop_requested,
@@ -133,6 +136,7 @@ def predict(
     ):
         set_threads(threads)
         source.columns(rows)
+        refuse_taken(rows.columns, [LABEL_COLUMN])
         classifier = shared(found.load(), group)
         if estimate:
             _estimate(classifier, source, batch)
@@ -147,7 +151,7 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         if output is not None and (stale := _certificate_of(output)).is_file():
             stale.unlink()
-    _report(context, done, classifier, output, chosen)
+    _report(context, done, classifier, source, output, chosen)
 
 
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
@@ -231,15 +235,20 @@ def _report(
     context: click.Context,
     done: TableWriter,
     classifier: Classifier,
+    source: InputFile,
     output: Path | None,
     kind: str,
 ) -> None:
     """Print a summary; exit with 1 if rows failed that could get a label later."""
+    from sentikit.labelling.table_writer import kind_of
     from sentikit.processes.launching import typed_command
     from sentikit.terminal import usd_text
 
     totals = done.totals
-    print_text(_summary(done, output, kind), err=True)
+    reading = "".join(f" --text-column {shlex.quote(name)}" for name in source.text_columns)
+    if output is not None and kind_of(output) != kind:
+        reading += f" --input-format {kind}"
+    print_text(_summary(done, output, reading), err=True)
     if empty := totals.without_text:
         rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
@@ -284,12 +293,11 @@ def _texts(count: int) -> str:
     return "1 text has" if count == 1 else f"{count:,} texts have"
 
 
-def _summary(done: TableWriter, output: Path | None, kind: str) -> str:
-    """Return the number of rows, the shares of the labels, and how to correct them."""
-    import shlex
+def _summary(done: TableWriter, output: Path | None, reading: str) -> str:
+    """Return the number of rows, the shares of the labels, and how to correct them.
 
-    from sentikit.labelling.table_writer import kind_of
-
+    `reading` are the options with which the output is read.
+    """
     count = sum(done.labelled.values())
     counts = f"{count:,} of {done.totals.rows:,} rows labelled"
     if done.without_words:
@@ -301,11 +309,10 @@ def _summary(done: TableWriter, output: Path | None, kind: str) -> str:
     if len(done.labelled) > len(most):
         shares.append(f"{len(done.labelled) - len(most)} more")
     table = "LABELLED" if output is None else shlex.quote(str(output))
-    if output is not None and kind_of(output) != kind:
-        table += f" --input-format {kind}"
     return (
         f"{counts}: {', '.join(shares)} (uncorrected).\n"
-        f"To correct the shares with checked texts: sentikit estimate {table} --checked CHECKED.csv"
+        f"To correct the shares with checked texts: sentikit estimate {table}{reading} --checked "
+        "CHECKED.csv"
     )
 
 
