@@ -15,6 +15,7 @@ from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import refuse_overlap as refuse_overlap
 from sentikit.files import write_json as write_json
+from sentikit.keys import redacted as redacted
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_names as key_names
 from sentikit.keys import key_source as key_source
