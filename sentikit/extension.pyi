@@ -215,7 +215,10 @@ from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.labelling.summary import TableSummary as TableSummary
+from sentikit.labelling.summary import encoders as encoders
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import TableWriter as TableWriter
 from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides

@@ -109,8 +109,9 @@ def test_spark_labels_a_table_with_the_logged_model(trained_run: Path, tmp_path:
     pytest.importorskip("pyspark", reason="Spark is not installed: pip install pyspark")
     if shutil.which("java") is None:
         pytest.skip("Spark needs Java")
-    import sentikit
     from sentikit.plugins.mlflow_tracker.tracker import save_pyfunc
+
+    import sentikit
 
     save_pyfunc(trained_run / "model", tmp_path / "logged")
     texts = ["I love it", "not worth a cent", None, "  ", "the table is blue"]
@@ -136,7 +137,9 @@ def test_spark_labels_a_table_with_the_logged_model(trained_run: Path, tmp_path:
     assert [row["predicted_label"] for row in rows] == classifier.predict(expected.values())
     shares = [[row[f"probability_{label}"] for label in classifier.labels] for row in rows]
     proba = classifier.predict_proba(list(expected.values())).tolist()
-    assert sum(shares, []) == pytest.approx(sum(proba, []), abs=1e-5)
+    assert len(shares) == len(proba)
+    for found, own in zip(shares, proba, strict=True):
+        assert found == pytest.approx(own, abs=1e-5)
 
 
 def _invoked(model: Path, texts: list[str]) -> list[str | None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     epilog="\b\nExample:\n"
     "  sentikit estimate labelled.csv --checked checked.csv --by date:month --report shares.html"
 )
-@click.argument("labelled", metavar="LABELLED", type=FILE)
+@click.argument("labelled", metavar="LABELLED", type=click.Path(path_type=Path))
 @click.option(
     "--checked",
     type=FILE,
