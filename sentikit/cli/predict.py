@@ -12,13 +12,19 @@ from sentikit.cli.options import (
     CLASSIFIER,
     LOADING,
     NPROC,
-    input_file,
     joined_group,
     shared,
     start_processes,
     warn,
 )
-from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS
+from sentikit.command_options import (
+    ESTIMATE,
+    FILE,
+    MAX_COST,
+    RESUME,
+    THREADS,
+    input_file,
+)
 from sentikit.errors import InputError
 from sentikit.files import refuse_overlap
 from sentikit.processes.launching import command_arguments, resumable
@@ -45,7 +51,7 @@ _MOST_SHARES = 6
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
 @CLASSIFIER
-@input_file
+@input_file("[FILE|-]")
 @click.option(
     "--format",
     "output_format",
@@ -141,7 +147,7 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         if output is not None and (stale := _certificate_of(output)).is_file():
             stale.unlink()
-    _report(context, done, classifier, output)
+    _report(context, done, classifier, output, chosen)
 
 
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
@@ -222,14 +228,18 @@ def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
 
 
 def _report(
-    context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
+    context: click.Context,
+    done: TableWriter,
+    classifier: Classifier,
+    output: Path | None,
+    kind: str,
 ) -> None:
     """Print a summary; exit with 1 if rows failed that could get a label later."""
     from sentikit.processes.launching import typed_command
     from sentikit.terminal import usd_text
 
     totals = done.totals
-    print_text(_summary(done, output), err=True)
+    print_text(_summary(done, output, kind), err=True)
     if empty := totals.without_text:
         rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
         click.echo(f"{rows_have} no text and got no label.", err=True)
@@ -274,9 +284,11 @@ def _texts(count: int) -> str:
     return "1 text has" if count == 1 else f"{count:,} texts have"
 
 
-def _summary(done: TableWriter, output: Path | None) -> str:
+def _summary(done: TableWriter, output: Path | None, kind: str) -> str:
     """Return the number of rows, the shares of the labels, and how to correct them."""
     import shlex
+
+    from sentikit.labelling.table_writer import kind_of
 
     count = sum(done.labelled.values())
     counts = f"{count:,} of {done.totals.rows:,} rows labelled"
@@ -289,6 +301,8 @@ def _summary(done: TableWriter, output: Path | None) -> str:
     if len(done.labelled) > len(most):
         shares.append(f"{len(done.labelled) - len(most)} more")
     table = "LABELLED" if output is None else shlex.quote(str(output))
+    if output is not None and kind_of(output) != kind:
+        table += f" --input-format {kind}"
     return (
         f"{counts}: {', '.join(shares)} (uncorrected).\n"
         f"To correct the shares with checked texts: sentikit estimate {table} --checked CHECKED.csv"
@@ -305,5 +319,4 @@ def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
         certificate = _certificate_of(output)
         stale = certificate if certificate.is_file() else None
         written = [("--output", output), ("The certificate of --output,", stale)]
-        read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
-        refuse_overlap(written, read)
+        refuse_overlap(written, [*source.paths, model])
