@@ -11,6 +11,7 @@ from sentikit.errors import did_you_mean as did_you_mean
 from sentikit.errors import quoted as quoted
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
+from sentikit.files import first_line as first_line
 from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import refuse_overlap as refuse_overlap
@@ -39,6 +40,7 @@ from sentikit.datasets.opening import with_path as with_path
 from sentikit.datasets.rows import TableFormat as TableFormat
 from sentikit.datasets.rows import cell_text as cell_text
 from sentikit.datasets.json_lines import ObjectRows as ObjectRows
+from sentikit.datasets.text_files import decoded_lines as decoded_lines
 from sentikit.datasets.text_files import open_binary as open_binary
 from sentikit.datasets.text_files import reading_errors as reading_errors
 
@@ -187,8 +189,8 @@ from sentikit.command_options import RATE as RATE
 from sentikit.command_options import RECIPE as RECIPE
 from sentikit.command_options import SETTINGS as SETTINGS
 from sentikit.command_options import OUTPUT as OUTPUT
-from sentikit.command_options import SHEET as SHEET
 from sentikit.command_options import TEXT_COLUMNS as TEXT_COLUMNS
+from sentikit.command_options import input_file as input_file
 from sentikit.command_options import DEVICE as DEVICE
 from sentikit.command_options import THREADS as THREADS
 from sentikit.command_options import REVISION as REVISION

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sentikit.plugins.files.delimited import LONGEST_FIELD
 
 from sentikit.datasets.rows import find_column
-from sentikit.datasets.tables import FORMATS, LONGEST_FIELD, read_rows
+from sentikit.datasets.tables import FORMATS, read_rows
 from sentikit.errors import InputError
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0

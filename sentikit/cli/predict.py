@@ -12,13 +12,19 @@ from sentikit.cli.options import (
     CLASSIFIER,
     LOADING,
     NPROC,
-    input_file,
     joined_group,
     shared,
     start_processes,
     warn,
 )
-from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS
+from sentikit.command_options import (
+    ESTIMATE,
+    FILE,
+    MAX_COST,
+    RESUME,
+    THREADS,
+    input_file,
+)
 from sentikit.errors import InputError
 from sentikit.files import refuse_overlap
 from sentikit.processes.launching import command_arguments, resumable
@@ -41,7 +47,7 @@ _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
 @CLASSIFIER
-@input_file
+@input_file("[FILE|-]")
 @click.option(
     "--format",
     "output_format",
@@ -137,7 +143,7 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         if output is not None and (stale := _certificate_of(output)).is_file():
             stale.unlink()
-    _report(context, done, classifier, output)
+    _report(context, done, classifier, output, chosen)
 
 
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
@@ -211,14 +217,18 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
 
 
 def _report(
-    context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
+    context: click.Context,
+    done: TableWriter,
+    classifier: Classifier,
+    output: Path | None,
+    kind: str,
 ) -> None:
     """Print a summary; exit with 1 if rows failed that could get a label later."""
     from sentikit.labelling.summary import TableSummary
     from sentikit.processes.launching import typed_command
 
     summary = TableSummary.of(done, classifier)
-    for line in summary.lines(output):
+    for line in summary.lines(output, kind):
         print_text(line, err=True)
     if done.totals.failed:
         again = ""
@@ -241,5 +251,4 @@ def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
         certificate = _certificate_of(output)
         stale = certificate if certificate.is_file() else None
         written = [("--output", output), ("The certificate of --output,", stale)]
-        read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
-        refuse_overlap(written, read)
+        refuse_overlap(written, [*source.paths, model])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sentikit.classifiers.classifier import Classifier
-from sentikit.labelling.table_writer import TableWriter
+from sentikit.labelling.table_writer import TableWriter, kind_of
 from sentikit.terminal import usd_text
 
 if TYPE_CHECKING:
@@ -60,9 +60,12 @@ class TableSummary:
         paid = part.get("paid", 0.0)
         self.paid = None if self.paid is None or paid is None else self.paid + paid
 
-    def lines(self, output: Path | None) -> list[str]:
-        """Return the sentences about all rows but the failed ones; `output` is the table's path."""
-        lines = self._shares(output)
+    def lines(self, output: Path | None, kind: str | None = None) -> list[str]:
+        """Return the sentences about all rows but the failed ones.
+
+        `output` is the table's path; `kind` is its format, if that is not told by its name.
+        """
+        lines = self._shares(output, kind)
         if empty := self.counts["without_text"]:
             rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
             lines.append(f"{rows_have} no text and got no label.")
@@ -91,7 +94,7 @@ class TableSummary:
         label = " and no label" if without == failed else f", {without:,} without a label"
         return f"{rows_have} failed{label} (see error)."
 
-    def _shares(self, output: Path | None) -> list[str]:
+    def _shares(self, output: Path | None, kind: str | None) -> list[str]:
         """Return the number of rows, the shares of the labels, and how to correct them."""
         count, words = sum(self.labelled.values()), self.counts["without_words"]
         counts = f"{count:,} of {self.counts['rows']:,} rows labelled"
@@ -103,6 +106,8 @@ class TableSummary:
         if len(self.labelled) > len(most):
             shares.append(f"{len(self.labelled) - len(most)} more")
         table = "LABELLED" if output is None else shlex.quote(str(output))
+        if output is not None and kind is not None and kind_of(output) != kind:
+            table += f" --input-format {kind}"
         return [
             f"{counts}: {', '.join(shares)} (uncorrected).",
             "To correct the shares with checked texts: "
