@@ -117,7 +117,7 @@ def test_the_command_that_corrects_shares_says_how_to_read_the_output() -> None:
     done = predict("answers.csv", "in.csv", *columns, "--output", "out.doc", "--format", "csv")
     assert done.exit_code == 0, done.output
     assert (
-        "sentikit estimate out.doc --text-column 'a comment' --input-format csv --checked "
+        "sentikit estimate out.doc --input-format csv --text-column 'a comment' --checked "
         "CHECKED.csv" in done.stderr
     )
 
