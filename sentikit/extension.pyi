@@ -16,6 +16,7 @@ from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import refuse_overlap as refuse_overlap
 from sentikit.files import write_json as write_json
+from sentikit.keys import redacted as redacted
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_names as key_names
 from sentikit.keys import without_secrets as without_secrets
@@ -212,9 +213,13 @@ from sentikit.labelling.loading import FoundClassifier as FoundClassifier
 from sentikit.labelling.loading import find_classifier as find_classifier
 from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import refuse_taken as refuse_taken
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.labelling.summary import TableSummary as TableSummary
+from sentikit.labelling.summary import encoders as encoders
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import TableWriter as TableWriter
 from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
@@ -244,5 +249,5 @@ from sentikit.llm.requests.progress import RequestReporter as RequestReporter
 from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
-from sentikit.reports import report_format as report_format
 from sentikit.reports import format_for as format_for
+from sentikit.reports import report_format as report_format
