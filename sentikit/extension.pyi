@@ -224,6 +224,8 @@ from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
 from sentikit.llm.requests.budget import BudgetSpentError as BudgetSpentError
+from sentikit.recipe.resolving import list_recipes as list_recipes
+from sentikit.recipe.resolving import recipe_text as recipe_text
 from sentikit.recipe.resolving import resolve_recipe as resolve_recipe
 from sentikit.recipe_checks import recipe_problems as recipe_problems
 from sentikit.runs.folder import versions as versions
