@@ -49,7 +49,8 @@ class Allowance:
         self, rate: float, clock: Callable[[], float] = time.monotonic, burst: float = 1.0
     ) -> None:
         self.rate, self._clock, self._burst = rate, clock, burst
-        self._level, self._at = self._most, clock()
+        self._level: float = self._most
+        self._at = clock()
 
     @property
     def _most(self) -> float:
