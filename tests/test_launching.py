@@ -439,7 +439,7 @@ atexit.register(note)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "deepspeed"])
-def test_no_exchange_outlives_the_interpreter(tiny_recipe: Path, engine: str) -> None:
+def test_no_gloo_thread_is_left_when_the_interpreter_exits(tiny_recipe: Path, engine: str) -> None:
     # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
     pytest.importorskip(engine)
     Path("sitecustomize.py").write_text(NOTE_THREADS)
