@@ -432,7 +432,7 @@ def test_two_srun_tasks_write_one_run_and_leave_no_gloo_thread(tiny_recipe: Path
 
 
 @pytest.mark.slow
-def test_the_deepspeed_launcher_starts_training_and_no_exchange_outlives_it(
+def test_the_deepspeed_launcher_starts_training_and_leaves_no_gloo_thread(
     tiny_recipe: Path,
 ) -> None:
     pytest.importorskip("deepspeed")
