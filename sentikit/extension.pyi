@@ -16,6 +16,7 @@ from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import refuse_overlap as refuse_overlap
 from sentikit.files import write_json as write_json
+from sentikit.keys import redacted as redacted
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_names as key_names
 from sentikit.keys import key_source as key_source
@@ -216,7 +217,10 @@ from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.labelling.summary import TableSummary as TableSummary
+from sentikit.labelling.summary import encoders as encoders
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import TableWriter as TableWriter
 from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides

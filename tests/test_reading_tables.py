@@ -232,7 +232,7 @@ class TestRefusals:
     def test_a_folder_as_table_is_refused(self, tmp_path: Path) -> None:
         for name in ("a.csv", "a.parquet", "a"):
             (tmp_path / name).mkdir()
-            assert "is a folder without .txt files" in refusal(tmp_path / name)
+            assert "is a folder without .txt or .parquet files" in refusal(tmp_path / name)
 
     @pytest.mark.skipif(IS_ROOT, reason="root may read everything")
     @pytest.mark.posix

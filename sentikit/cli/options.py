@@ -20,13 +20,14 @@ from sentikit.command_options import (
 )
 from sentikit.errors import InputError
 from sentikit.files import refuse_unwritable
-from sentikit.terminal import print_text
+from sentikit.terminal import LiveBar, print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
     from sentikit.ensembles.cascade import JudgedCascade
+    from sentikit.labelling.loading import FoundClassifier
     from sentikit.processes.group import ProcessGroup
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
@@ -208,8 +209,11 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
         yield group
 
 
-def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier that divides its texts among the group."""
+def shared(found: FoundClassifier, group: ProcessGroup) -> Classifier:
+    """Load a classifier that divides its texts among the group."""
+    with LiveBar(shown=group.is_main_process) as bar:
+        bar.update(line="Loading the classifier")
+        classifier = found.load()
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:

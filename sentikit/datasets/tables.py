@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.files import missing_file
 from sentikit.registry import default_registry
+from sentikit.terminal import LiveBar
 
 #: Suffixes of the formats that are read without a plugin.
 SUFFIXES: dict[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
@@ -27,6 +29,8 @@ FORMATS = ("jsonl", "text")
 STANDARD_INPUT = "standard input"
 _HOOK = "register_table_formats"
 _OTHER_SPREADSHEETS = (".xls", ".ods")
+#: Rows between two updates of the progress bar.
+_SHOWN_EVERY = 10_000
 #: Bytes at a file's beginning and end that enter its fingerprint.
 _EDGE = 2**16
 _OPTION = "--text-column"
@@ -47,7 +51,7 @@ def read_rows(
     with one such list) and ``xlsx``. Texts are UTF-8. Blank lines are skipped.
 
     A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files with the
-    columns ``file`` and ``text``.
+    columns ``file`` and ``text``; a folder of ``.parquet`` files is one table of their rows.
 
     Args:
         source: a path, or a stream of bytes, which is read no further than needed.
@@ -102,7 +106,7 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    suffix = path.suffix.lower()
+    suffix = ".parquet" if path.is_dir() and _has_parquet(path) else path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
         suffix = Path(path.stem).suffix.lower()
@@ -151,10 +155,11 @@ def _text_files(path: Path) -> list[Path] | None:
     """Return the text files of a folder or pattern, or None if `path` is a file."""
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
-        if not found:
-            what = "run" if (path / "manifest.json").is_file() else "folder without .txt files"
-            raise InputError(f"{path} is a {what}. Give a file.")
-        return found
+        if found or _has_parquet(path):
+            return found or None
+        if (path / "manifest.json").is_file():
+            raise InputError(f"{path} is a run. Give a file.")
+        raise InputError(f"{path} is a folder without .txt or .parquet files. Give a file.")
     if not any(character in str(path) for character in "*?[") or path.exists():
         return None
     found = sorted(Path(file) for file in glob.glob(str(path), recursive=True))
@@ -164,6 +169,10 @@ def _text_files(path: Path) -> list[Path] | None:
     if odd := [file for file in texts if file.suffix.lower() != ".txt"]:
         raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one file.")
     return texts
+
+
+def _has_parquet(folder: Path) -> bool:
+    return any(folder.glob("*.parquet"))
 
 
 class _TextRows(Rows):
@@ -201,7 +210,8 @@ class InputFile:
     """A table of texts; anything but a pipe can be read several times.
 
     Attributes:
-        file: the path of a table, a folder or pattern of text files, or ``-`` for standard input.
+        file: the path of a table, a folder of Parquet files, a folder or pattern of text files,
+            or ``-`` for standard input.
         kind: its format; None: by the file's suffix.
         text_columns: the columns that are joined to the text; by default one with a usual name.
         sheet: the sheet of a workbook.
@@ -284,8 +294,12 @@ class InputFile:
 
     @functools.cached_property
     def _count(self) -> int:
-        with self.open() as rows:
-            return sum(1 for _ in rows.cells(*self.columns(rows)))
+        count = 0
+        with self.open() as rows, LiveBar("rows", shown=os.environ.get("RANK", "0") == "0") as bar:
+            for count, _ in enumerate(rows.cells(*self.columns(rows)), 1):
+                if count % _SHOWN_EVERY == 0:
+                    bar.update(count, line="Reading")
+        return count
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this input, as JSON values."""

@@ -131,6 +131,7 @@ class TableWriter:
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Write a row's columns and its prediction, which is left out if there is no text."""
         has_text = bool(example.text.strip())
         row = self._added.values(prediction if has_text else None, self._nested)
         self.totals.add(prediction, has_text)
