@@ -222,7 +222,8 @@ class OpenedDataset:
     def _sampled(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
         complete = not self.options.validation_holdout and self.options.sample == 1
         if name == "train" and not complete:
-            return self._train_and_holdout[0]
+            kept: Examples = self._train_and_holdout[0]
+            return kept
         if name == "validation" and self.options.validation_holdout:
             there = self.options.splits.get(name, name if name in self.loader.splits() else None)
             own = [self._folded(name, labelled, empty_texts)] if there is not None else []
