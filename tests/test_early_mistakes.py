@@ -123,6 +123,12 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("--recipe quickstart --set head.nope=1", "head.nope: unknown key"),
         ("--recipe quickstart --set training.lr=fast", "training.lr: Input should be a valid"),
         ("--recipe quickstart --set engine.name=nope", "no engine named 'nope'"),
+        ("--recipe quickstart --set engine.nope=1", "engine.nope: unknown key"),
+        ("--recipe quickstart --set engine.graphs=perhaps", "engine.graphs: Input should be"),
+        (
+            "--recipe quickstart --set engine.name=deepspeed --set engine.stage=9",
+            "engine.stage: Input should be 0, 1, 2 or 3",
+        ),
         ("--recipe tfidf --set classifier.nope=1", "classifier.nope: unknown key"),
     ),
     "prompt": (

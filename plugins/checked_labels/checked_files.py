@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from sentikit import InputError
-from sentikit.extension import disk_errors
+from sentikit.extension import disk_errors, first_line
 
 from .checked import Check
 
@@ -60,40 +58,18 @@ def append_answer(path: Path, check: Check) -> None:
                 os.fsync(stream.fileno())
 
 
-def refuse_checks(option: str, path: Path | None) -> None:
-    """Refuse to replace a checked file, whose labels people gave.
-
-    Raises:
-        InputError: there is one; the message names the option.
-    """
-    # A spreadsheet may have saved the file with other delimiters, and further columns.
-    if path is not None and set(re.findall(r"\w+", _header(path))).issuperset(FIELDS):
-        raise InputError(
-            f"{option} {path} holds checks by people and would be replaced. Choose another name."
-        )
-
-
 def refuse_foreign(path: Path) -> None:
     """Refuse to add answers to a table with other columns.
 
     Raises:
         InputError: it has other columns.
     """
-    first = _header(path)
+    first = first_line(path)
     if first and first.rstrip() != ",".join(FIELDS):
         raise InputError(
             f"{path} is a table from elsewhere, to which no answer can be added; import it first "
             f"with: sentikit annotate --import {path} --output CHECKED.csv"
         )
-
-
-def _header(path: Path) -> str:
-    """Return a file's first line, "" if there is none or no regular file."""
-    if not path.is_file():
-        return ""
-    with disk_errors(path), path.open("rb") as stream:
-        first = stream.readline(10_000)
-    return first.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
 def _last_byte(stream: io.FileIO) -> bytes:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, RATE, TEXT_COLUMNS
+from sentikit.extension import FILE, RATE, input_file
 
 if TYPE_CHECKING:
     from sentikit import Estimate
-    from sentikit.extension import Estimates
+    from sentikit.extension import Estimates, InputFile
 
 
 @click.command(
     epilog="\b\nExample:\n"
     "  sentikit estimate labelled.csv --checked checked.csv --by date:month --report shares.html"
 )
-@click.argument("labelled", metavar="LABELLED", type=FILE)
+@input_file("LABELLED")
 @click.option(
     "--checked",
     type=FILE,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     metavar="L",
     help="Confidence level of the intervals.",
 )
-@TEXT_COLUMNS
 @click.option(
     "--report",
     type=FILE,
@@ -67,7 +66,7 @@ if TYPE_CHECKING:
     help="Draw or write the shares by the first --by, as .svg, .png or .csv; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the estimates as JSON.")
-def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -> None:
+def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any) -> None:
     """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
 
     The classifier's shares are corrected with the checked texts (prediction-powered inference).
@@ -79,12 +78,13 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
-    named, beside = given["certificate"], labelled.with_suffix(".certificate.json")
+    source.refuse_pipe()
+    named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
     if named is not None and not named.exists():
         raise InputError(f"--certificate {named} does not exist. Check the path.")
     written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
-    refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
-    table = read_labelled(labelled, by, given["text_columns"])
+    refuse_overlap(written, [*source.paths, checked, f"{checked}.json", named, beside])
+    table = read_labelled(source, by)
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
         click.echo(f"Note: {_printable(warning)}", err=True)

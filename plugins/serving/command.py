@@ -143,6 +143,7 @@ def serve(
                 log_level="error",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=30,
             )
             # After stopping, the server raises the signal again; ignore SIGTERM then.

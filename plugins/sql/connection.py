@@ -128,11 +128,14 @@ def _duckdb_rows(query: str, database: str | None) -> Rows:
             raise _not_one_select()
         reader = connection.sql(query).to_arrow_reader(_BATCH)
     except duckdb.Error as error:
-        known = connection.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
-        ).fetchall()
+        known = _bindings(error)
+        # A database that has gone away fails again.
+        with contextlib.suppress(duckdb.Error):
+            known += connection.execute(
+                "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+            ).fetchall()
         close()
-        raise _wrong(error, known + _bindings(error)) from error
+        raise _wrong(error, known) from error
     except BaseException:
         close()
         raise
