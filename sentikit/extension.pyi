@@ -215,6 +215,7 @@ from sentikit.labelling.loading import FoundClassifier as FoundClassifier
 from sentikit.labelling.loading import find_classifier as find_classifier
 from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import refuse_taken as refuse_taken
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
 from sentikit.labelling.summary import TableSummary as TableSummary
@@ -250,5 +251,6 @@ from sentikit.llm.requests.progress import RequestReporter as RequestReporter
 from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
+from sentikit.reports import format_for as format_for
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

@@ -110,12 +110,16 @@ def test_an_output_with_an_ending_that_no_table_has_is_refused(name: str) -> Non
     assert "cannot be written. Use .csv, .tsv or .jsonl" in done.stderr
 
 
-def test_the_command_that_corrects_shares_names_a_format_that_the_ending_does_not_tell() -> None:
+def test_the_command_that_corrects_shares_says_how_to_read_the_output() -> None:
     Path("answers.csv").write_text("text,gold,label\nfine,positive,positive\n")
-    Path("in.csv").write_text("text\nfine\n")
-    done = predict("answers.csv", "in.csv", "--output", "out.doc", "--format", "csv")
+    Path("in.csv").write_text("a comment,n\nfine,1\n")
+    columns = ["--text-column", "a comment"]
+    done = predict("answers.csv", "in.csv", *columns, "--output", "out.doc", "--format", "csv")
     assert done.exit_code == 0, done.output
-    assert "sentikit estimate out.doc --input-format csv --checked CHECKED.csv" in done.stderr
+    assert (
+        "sentikit estimate out.doc --input-format csv --text-column 'a comment' --checked "
+        "CHECKED.csv" in done.stderr
+    )
 
 
 def test_the_summary_shows_uncorrected_shares_and_how_to_correct_them() -> None:

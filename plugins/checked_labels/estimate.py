@@ -72,7 +72,7 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     The classifier's shares are corrected with the checked texts (prediction-powered inference).
     Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import refuse_overlap
+    from sentikit.extension import format_for, refuse_overlap
 
     from .checked import read_checked
     from .table_estimates import estimate_table
@@ -82,6 +82,11 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
     if named is not None and not named.exists():
         raise InputError(f"--certificate {named} does not exist. Check the path.")
+    if given["report"]:
+        format_for(given["report"])
+    for chart in given["charts"]:
+        if chart.suffix.lower() not in (".svg", ".png", ".csv"):
+            raise InputError(f"--chart {chart}: name it .svg, .png or .csv.")
     written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
     refuse_overlap(written, [*source.paths, checked, f"{checked}.json", named, beside])
     table = read_labelled(source, by)

@@ -150,6 +150,9 @@ def label(context: click.Context, /, **given: Any) -> None:
     if pile.duplicates:
         click.echo(f"{pile.duplicates:,} of {pile.rows:,} rows repeat an earlier text.", err=True)
     found = matched(checked, pile) if checked else None
+    if not given["plan"]:
+        # Those with a class in their names are checked once a member is loaded.
+        _refuse_taken_columns(given, pile, ())
     with resumable(context, given["output"]) as stop_requested:
         options = LabellingOptions(
             max_cost=given["max_cost"], resume=given["resume"], stop_requested=stop_requested
@@ -207,16 +210,16 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
     """Refuse a pile that has one of the added columns, before anything is paid."""
-    from sentikit.extension import AddedColumns
+    from sentikit.extension import AddedColumns, refuse_taken
 
-    from .tables import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
+    from .tables import CONFIDENCE, PILE_ROW, STATUS
 
     queue, added = given["review_queue"], {CONFIDENCE, STATUS}
     for path in filter(None, (given["output"], queue)):
         nested = _kind_to_write(given, path) == "jsonl"
         added.update(AddedColumns(classes).names(nested))
     with pile.source.open() as rows:
-        refuse_taken(rows, [*added, *([PILE_ROW] if queue else [])])
+        refuse_taken(rows.columns, [*added, *([PILE_ROW] if queue else [])])
 
 
 def _run(

@@ -17,8 +17,8 @@ from sentikit.extension import (
     InputFile,
     LabelledTable,
     Labels,
-    Rows,
     open_table,
+    refuse_taken,
     written_kind,
 )
 
@@ -128,7 +128,7 @@ def write_labelled(
     """
     source = pile.source
     with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, STATUS])
+        refuse_taken(rows.columns, [CONFIDENCE, STATUS])
         columns = [*rows.columns, CONFIDENCE, STATUS]
         kind = written_kind(output, source.file, source.kind)
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
@@ -149,7 +149,7 @@ def write_queue(pile: Pile, output: Path, labels: Labels, certified: NDArray[np.
     order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
     wanted, kept, source = frozenset(order.tolist()), {}, pile.source
     with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
+        refuse_taken(rows.columns, [CONFIDENCE, PILE_ROW])
         columns = [*rows.columns, PILE_ROW, CONFIDENCE]
         for number, (_, text, row) in enumerate(
             rows_again(source, rows, pile.rows, pile.fingerprint)
@@ -178,14 +178,3 @@ def _sure(labels: Labels, number: int) -> float | None:
     """Return a row's confidence as written; None without a label."""
     sure = float(labels.confidence[number])
     return None if np.isnan(sure) else round(sure, 6)
-
-
-def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
-    """Refuse a pile that has one of the added columns.
-
-    Raises:
-        InputError: it has one.
-    """
-    taken = [column for column in rows.columns if column in added]
-    if taken:
-        raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentikit import Example, InputError, Prediction, load
+from sentikit import Example, Prediction, load
 from sentikit.extension import (
     AddedColumns,
     Rows,
@@ -27,6 +27,7 @@ from sentikit.extension import (
     TableSummary,
     TableWriter,
     encoders,
+    refuse_taken,
     set_threads,
 )
 
@@ -104,8 +105,7 @@ class Labeller:
         given = TableRows(table)
         columns = given.find_text_columns(chosen(self._text_column), "text_column")
         names = self._added.names(nested=False)
-        if taken := [name for name in table.column_names if name in names]:
-            raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+        refuse_taken(table.column_names, names)
         texts = [text for _, text, _ in given.texts(columns)] if table.num_rows else []
         self._rows.clear()
         for text, prediction in zip(texts, self._predictions(texts, session), strict=True):

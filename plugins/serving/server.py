@@ -78,7 +78,7 @@ class BudgetError(SentikitError):
 class Metrics:
     """Metrics for Prometheus, without texts."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, waiting: Callable[[], int], probing: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sentikit_requests",
@@ -104,7 +104,10 @@ class Metrics:
             ["label", "answered_by"],
             registry=self.registry,
         )
-        self.cost = Counter("sentikit_cost_usd", "USD paid to providers", registry=self.registry)
+        self.cost = Counter("sentikit_cost_usd", "USD paid for answers", registry=self.registry)
+        Gauge(
+            "sentikit_probing_cost_usd", "USD paid for probing servers", registry=self.registry
+        ).set_function(probing)
         Gauge("sentikit_waiting_texts", "texts that wait", registry=self.registry).set_function(
             waiting
         )
@@ -116,7 +119,13 @@ class Metrics:
             self.cost.inc(prediction.paid or 0.0)
 
 
-def build_app(classifier: Classifier, name: str, classify: Classify, limits: Limits) -> ASGIApp:
+def build_app(
+    classifier: Classifier,
+    name: str,
+    classify: Classify,
+    limits: Limits,
+    probing: Callable[[], float] = lambda: 0.0,
+) -> ASGIApp:
     """Build the application.
 
     Args:
@@ -124,12 +133,13 @@ def build_app(classifier: Classifier, name: str, classify: Classify, limits: Lim
         name: of the classifier, for ``/info``.
         classify: labels texts; called in worker threads.
         limits: of requests.
+        probing: returns the USD spent on probing the providers' servers.
     """
     observed: list[Callable[[int], None]] = []
     batcher = Batcher(
         classify, limits.batch, limits.waiting, limits.workers, lambda size: observed[0](size)
     )
-    metrics = Metrics(lambda: batcher.waiting)
+    metrics = Metrics(lambda: batcher.waiting, probing)
     observed.append(metrics.batches.observe)
     app = FastAPI(
         title="sentikit",

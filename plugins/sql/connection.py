@@ -196,7 +196,8 @@ def _postgres(address: str) -> str:
         }
     except ValueError as error:
         raise InputError(
-            "The address of the database is not of the form postgresql://user@host:port/name."
+            "The address of the database is not of the form postgresql://user@host:port/name. A "
+            "password does not belong in an address."
         ) from error
     given = {key: unquote(str(value)) for key, value in named.items() if value}
     written = " ".join(

@@ -52,7 +52,7 @@ _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
     "--format",
     "output_format",
     type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="Format of the output; default: by --output's suffix, else the input's, or jsonl.",
+    help="Format of the output; default: by --output's suffix, without it the input's, or jsonl.",
 )
 @click.option(
     "--output",
@@ -118,9 +118,11 @@ def predict(
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
+    from sentikit.classifiers.prediction import LABEL_COLUMN
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import FileRows, label_file
     from sentikit.labelling.rows import LabellingOptions, predicted
+    from sentikit.labelling.table_writer import refuse_taken
 
     with (
         resumable(context, output) as stop_requested,
@@ -129,6 +131,7 @@ def predict(
     ):
         set_threads(threads)
         source.columns(rows)
+        refuse_taken(rows.columns, [LABEL_COLUMN])
         classifier = shared(found, group)
         if estimate:
             _estimate(classifier, source, batch)
@@ -143,7 +146,7 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         if output is not None and (stale := _certificate_of(output)).is_file():
             stale.unlink()
-    _report(context, done, classifier, output, chosen)
+    _report(context, done, classifier, source, output, chosen)
 
 
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
@@ -220,6 +223,7 @@ def _report(
     context: click.Context,
     done: TableWriter,
     classifier: Classifier,
+    source: InputFile,
     output: Path | None,
     kind: str,
 ) -> None:
@@ -228,7 +232,7 @@ def _report(
     from sentikit.processes.launching import typed_command
 
     summary = TableSummary.of(done, classifier)
-    for line in summary.lines(output, kind):
+    for line in summary.lines(output, kind, source.text_columns):
         print_text(line, err=True)
     if done.totals.failed:
         again = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -60,12 +60,21 @@ class TableSummary:
         paid = part.get("paid", 0.0)
         self.paid = None if self.paid is None or paid is None else self.paid + paid
 
-    def lines(self, output: Path | None, kind: str | None = None) -> list[str]:
+    def lines(
+        self, output: Path | None, kind: str | None = None, text_columns: Sequence[str] = ()
+    ) -> list[str]:
         """Return the sentences about all rows but the failed ones.
 
-        `output` is the table's path; `kind` is its format, if that is not told by its name.
+        Args:
+            output: the table's path.
+            kind: its format, if that is not told by its name.
+            text_columns: the columns of its texts that the user named.
         """
-        lines = self._shares(output, kind)
+        table = "LABELLED" if output is None else shlex.quote(str(output))
+        if output is not None and kind is not None and kind_of(output) != kind:
+            table += f" --input-format {kind}"
+        table += "".join(f" --text-column {shlex.quote(column)}" for column in text_columns)
+        lines = self._shares(table)
         if empty := self.counts["without_text"]:
             rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
             lines.append(f"{rows_have} no text and got no label.")
@@ -94,7 +103,7 @@ class TableSummary:
         label = " and no label" if without == failed else f", {without:,} without a label"
         return f"{rows_have} failed{label} (see error)."
 
-    def _shares(self, output: Path | None, kind: str | None) -> list[str]:
+    def _shares(self, table: str) -> list[str]:
         """Return the number of rows, the shares of the labels, and how to correct them."""
         count, words = sum(self.labelled.values()), self.counts["without_words"]
         counts = f"{count:,} of {self.counts['rows']:,} rows labelled"
@@ -105,9 +114,6 @@ class TableSummary:
         shares = [f"{self.labelled[c] / count:.1%} {c}" for c in self.labelled if c in most]
         if len(self.labelled) > len(most):
             shares.append(f"{len(self.labelled) - len(most)} more")
-        table = "LABELLED" if output is None else shlex.quote(str(output))
-        if output is not None and kind is not None and kind_of(output) != kind:
-            table += f" --input-format {kind}"
         return [
             f"{counts}: {', '.join(shares)} (uncorrected).",
             "To correct the shares with checked texts: "

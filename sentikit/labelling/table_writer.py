@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -161,6 +161,16 @@ def written_kind(output: Path | None, file: str, input_format: str | None = None
     return "jsonl" if kind == "parquet" and output is None else kind
 
 
+def refuse_taken(columns: Iterable[str], added: Sequence[str]) -> None:
+    """Refuse a table that already has one of the columns to add.
+
+    Raises:
+        InputError: it has one.
+    """
+    if taken := [column for column in columns if column in added]:
+        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+
+
 def kind_of(output: Path) -> str | None:
     """Return the kind of table that a file's suffix stands for."""
     kind = _KINDS.get(_ending(output.name))
@@ -187,9 +197,7 @@ def open_table(
     """
     nested = kind == "jsonl"
     names = added.names(nested)
-    taken = [column for column in columns if column in names]
-    if taken:
-        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+    refuse_taken(columns, names)
     if kind == "parquet":
         assert output is not None
         with (
