@@ -105,11 +105,11 @@ def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, .
             if named.metric.suits(scheme):
                 named.score(_trial(len(scheme.classes)), scheme.classes)
                 found.append(named)
+        # A metric that failed only after hours of training would cost the run.
+        except SentikitError as error:
+            _warn_of(error.message)
         except Exception as error:
-            # Broken only after hours of training, a metric would cost the run.
-            own = isinstance(error, SentikitError)
-            reason = error.message if own else f"{owner} failed: {type(error).__name__}: {error}."
-            _warn_of(f"{reason} It is left out.")
+            _warn_of(f"{owner} failed: {type(error).__name__}: {error}.")
     return tuple(found)
 
 
@@ -127,7 +127,7 @@ def _trial(classes: int) -> NDArray[np.int64]:
 @functools.cache
 def _warn_of(problem: str) -> None:
     """Print a warning once."""
-    print_text(f"Warning: {problem}", err=True)
+    print_text(f"Warning: {problem} It is left out.", err=True)
 
 
 @functools.lru_cache(maxsize=16)

@@ -142,3 +142,28 @@ def test_members_of_different_schemes_are_refused() -> None:
         assert refused.exit_code == 2
         assert "has the classes" in refused.stderr
         assert "Give only runs with the same classes" in refused.stderr
+
+
+def test_a_labelled_table_of_a_five_label_model_is_read_with_its_five_classes() -> None:
+    shares = ("probability_very negative", "probability_negative", "probability_neutral")
+    columns = ["text", "predicted_label", *shares]
+    columns += ["probability_positive", "probability_very positive"]
+    rows = ["I love it,very positive,0.05,0.05,0.1,0.2,0.6", "No,negative,0.1,0.5,0.2,0.1,0.1"]
+    Path("labelled.csv").write_text("\n".join([",".join(columns), *rows]) + "\n")
+    loaded = toolkit.load("labelled.csv")
+    assert loaded.labels == FIVE_CLASSES
+    assert loaded.predict(["I love it", "No"]) == ["very positive", "negative"]
+    assert repr(loaded) == f"<RecordedClassifier 'labelled.csv': {', '.join(FIVE_CLASSES)}>"
+
+
+def test_a_labelled_table_of_own_classes_needs_no_gold_labels() -> None:
+    Path("labelled.csv").write_text(
+        "text,predicted_label,probability_anger,probability_joy,probability_no emotion\n"
+        "Fine,joy,0.1,0.8,0.1\n"
+    )
+    assert toolkit.load("labelled.csv").labels == ("anger", "joy", "no emotion")
+
+
+def test_five_labels_without_probabilities_or_gold_labels_are_five_classes() -> None:
+    Path("labelled.csv").write_text("text,predicted_label\nGood,very positive\nBad,negative\n")
+    assert toolkit.load("labelled.csv").labels == FIVE_CLASSES

@@ -118,13 +118,15 @@ def annotate(source: InputFile, output: Path, **given: Any) -> None:
 
 
 def _labels(spelled: str | None, output: Path, labelled: Path | None) -> list[str]:
+    from sentikit.extension import InputFile
+
     from .checked import read_draw
     from .tables import read_labelled
 
     if spelled is None and (begun := read_draw(output).get("labels")):
         return list(begun)
     if spelled is None and labelled is not None:
-        spelled = ",".join(read_labelled(labelled).labels.classes)
+        spelled = ",".join(read_labelled(InputFile(str(labelled))).labels.classes)
     spelled = _LABELS if spelled is None else spelled
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):

@@ -67,12 +67,19 @@ class Classifier(ABC):
     Attributes:
         members: the classifiers it uses, by name.
         asks_llm: whether it calls an LLM itself.
+        source: what it was loaded from, or "".
         job: the session of a job whose plugin may call this member without it.
     """
 
     members: Mapping[str, Classifier] = MappingProxyType({})
     asks_llm = False
+    source = ""
     job: Session | None = None
+
+    def __repr__(self) -> str:
+        described = [type(self).__name__, repr(self.source) if self.source else ""]
+        described += [f"of {', '.join(self.members)}"] if self.members else []
+        return f"<{' '.join(filter(None, described))}: {', '.join(self.labels)}>"
 
     @property
     @abstractmethod

@@ -336,7 +336,7 @@ class OpenedDataset:
         wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
         if not len(wrong):
             return
-        (spelling,) = examples.select(wrong[:1]).labels
+        spelling = str(examples.select(wrong[:1]).labels[0])
         known = zip(encoded.dictionary.to_pylist(), classes, strict=True)
         others = sorted({label for label, name in known if label and not name} - {spelling})
         raise InputError(

@@ -60,7 +60,9 @@ def load(
         SentikitError: the hub cannot be reached.
     """
     options = LoadingOptions(device, precision, calibrated, revision, label_map)
-    return find_classifier(name, options, registry=registry).load()
+    loaded = find_classifier(name, options, registry=registry).load()
+    loaded.source = str(name)
+    return loaded
 
 
 @dataclass(frozen=True)
