@@ -151,7 +151,13 @@ class TestCascade:
             done = command(*arguments, "--resume")
             assert done.exit_code == 0, done.output
             asked = asked_about(s)
+            billed = sum(s.server.billed.values()) / 1e6
+            # A call in flight at the kill counts at its worst case, as it may have been answered.
+            spent = manifest("run")["spent_usd"]
+            assert billed - 1e-12 <= spent <= billed + 4 * 0.0032
             assert command(*arguments[:-1], "whole").exit_code == 0
+            shown = command("runs", "show", "run").stdout
+        assert f"spent usd      {spent:.9f}".rstrip("0") in shown
         assert sorted(set(asked)) == list(range(UNSURE))
         # In flight at the kill were four calls at most.
         assert len(asked) - UNSURE <= 4

@@ -15,6 +15,7 @@ from sentikit.extension import (
     complete_classifier,
     default_registry,
     label_map_of,
+    working_on,
 )
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ def export(
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
     _refuse_others_options(format_name, given)
-    for note in export_model(
-        model, folder, format_name, given, revision=revision, label_map=label_map_of(label_map)
-    ):
+    labels = label_map_of(label_map)
+    with working_on("Exporting"):
+        notes = export_model(model, folder, format_name, given, revision=revision, label_map=labels)
+    for note in notes:
         click.echo(note, err=True)
     click.echo(folder)
 
