@@ -571,5 +571,7 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     assert worker.wait(20) == 0
     told = worker.stderr.read()
     assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert "of 210 texts are checked" in told
+    assert told.endswith(
+        "0 of 210 questions are answered. The same command continues with the others.\n"
+    )
     worker.stderr.close()

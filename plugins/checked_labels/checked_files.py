@@ -60,14 +60,19 @@ def append_answer(path: Path, check: Check) -> None:
                 os.fsync(stream.fileno())
 
 
+def holds_checks(path: Path) -> bool:
+    """Return whether a file is a checked file that `annotate` began."""
+    # A spreadsheet may have saved the file with other delimiters, and further columns.
+    return set(re.findall(r"\w+", _header(path))).issuperset(FIELDS)
+
+
 def refuse_checks(option: str, path: Path | None) -> None:
     """Refuse to replace a checked file, whose labels people gave.
 
     Raises:
         InputError: there is one; the message names the option.
     """
-    # A spreadsheet may have saved the file with other delimiters, and further columns.
-    if path is not None and set(re.findall(r"\w+", _header(path))).issuperset(FIELDS):
+    if path is not None and holds_checks(path):
         raise InputError(
             f"{option} {path} holds checks by people and would be replaced. Choose another name."
         )

@@ -76,6 +76,7 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
     from sentikit.extension import refuse_overlap
 
     from .checked import read_checked
+    from .checked_files import holds_checks
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
@@ -84,6 +85,11 @@ def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -
         raise InputError(f"--certificate {named} does not exist. Check the path.")
     written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
     refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
+    if holds_checks(labelled):
+        raise InputError(
+            f"{labelled} holds checks by people. Give it with --checked, and as LABELLED the table "
+            "that sentikit label or predict wrote."
+        )
     table = read_labelled(labelled, by, given["text_columns"])
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:

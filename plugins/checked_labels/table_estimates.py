@@ -39,6 +39,12 @@ def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.
             f'{len(every) - len(checks)} of {len(every)} checked texts are "not sure" or skipped: '
             "each share may be off by up to their share of the pile."
         )
+    drawn_from = checked.draw.get("rows", table.rows)
+    if drawn_from != table.rows:
+        warnings.append(
+            f"{checked.path} was drawn from {drawn_from:,} rows, but {table.source.file} has "
+            f"{table.rows:,}: the estimates are wrong for rows that could not be drawn."
+        )
     rows = scan_pile(table.source, checks).rows_of(checks)
     numbers = {name: number for number, name in enumerate(table.labels.classes)}
     truth = np.array([numbers[c.label or ""] for c in checks])
