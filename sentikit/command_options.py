@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ from sentikit.errors import InputError, SentikitError, quoted
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from sentikit.datasets.tables import InputFile
+
+Command = Callable[..., Any]
 
 
 class FiniteRange(click.FloatRange):
@@ -130,7 +135,6 @@ TEXT_COLUMNS = click.option(
     shell_complete=complete_column,
     help="The column of the texts, or a path such as review.text; several are joined.",
 )
-SHEET = click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
@@ -168,3 +172,63 @@ LABEL_MAP = click.option(
     callback=_checked_map,
     help="Classes of a transformers model's labels, such as LABEL_0=negative,LABEL_1=positive.",
 )
+
+
+def packed_options(
+    options: Sequence[Command],
+    name: str,
+    keys: Sequence[str],
+    make: Callable[[dict[str, Any]], Any],
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds options to a command and passes them as one argument."""
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def packed(*args: Any, **given: Any) -> Any:
+            own = {key: given.pop(key) for key in keys}
+            return command(*args, **{name: make(own)}, **given)
+
+        return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), packed)
+
+    return add
+
+
+def _input(fields: dict[str, Any]) -> InputFile:
+    from sentikit.datasets.tables import InputFile
+
+    return InputFile(**fields)
+
+
+_READING = (
+    TEXT_COLUMNS,
+    click.option(
+        "--input-format",
+        "kind",
+        metavar="FORMAT",
+        help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
+        "file's suffix, text for a pipe.",
+    ),
+    click.option("--sheet", metavar="NAME", help="The sheet of an Excel workbook."),
+    click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
+    click.option(
+        "--sql",
+        "query",
+        metavar="SELECT",
+        help="Read the rows of a SELECT over files or --database instead of a file (extra sql).",
+    ),
+    click.option(
+        "--database",
+        metavar="DB",
+        help="A DuckDB or SQLite file, or postgresql://user@host/name without a password.",
+    ),
+)
+
+
+def input_file(metavar: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds a table of texts to a command, as the argument ``source``.
+
+    These are the argument FILE, shown as `metavar`, and the options for reading it.
+    """
+    file = click.argument("file", metavar=metavar, default="-", type=click.Path())
+    keys = ("file", "text_columns", "kind", "sheet", "strip_markup", "query", "database")
+    return packed_options((file, *_READING), "source", keys, _input)

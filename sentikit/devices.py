@@ -30,9 +30,12 @@ class Hardware:
 
 def find_hardware() -> Hardware:
     """Return the hardware of this machine and the number of processes of this job."""
-    import torch
+    gpus = 0
+    if "torch" in sys.modules or _may_have_gpus():
+        import torch
 
-    return Hardware(torch.cuda.device_count(), int(os.environ.get("WORLD_SIZE", "1")))
+        gpus = torch.cuda.device_count()
+    return Hardware(gpus, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def check_device(wanted: str) -> None:

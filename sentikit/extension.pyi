@@ -11,10 +11,12 @@ from sentikit.errors import did_you_mean as did_you_mean
 from sentikit.errors import quoted as quoted
 from sentikit.errors import unknown_name as unknown_name
 from sentikit.files import disk_errors as disk_errors
+from sentikit.files import first_line as first_line
 from sentikit.files import folder_writer as folder_writer
 from sentikit.files import read_json as read_json
 from sentikit.files import refuse_overlap as refuse_overlap
 from sentikit.files import write_json as write_json
+from sentikit.keys import redacted as redacted
 from sentikit.keys import find_key as find_key
 from sentikit.keys import key_names as key_names
 from sentikit.keys import key_source as key_source
@@ -38,6 +40,7 @@ from sentikit.datasets.opening import with_path as with_path
 from sentikit.datasets.rows import TableFormat as TableFormat
 from sentikit.datasets.rows import cell_text as cell_text
 from sentikit.datasets.json_lines import ObjectRows as ObjectRows
+from sentikit.datasets.text_files import decoded_lines as decoded_lines
 from sentikit.datasets.text_files import open_binary as open_binary
 from sentikit.datasets.text_files import reading_errors as reading_errors
 
@@ -186,8 +189,8 @@ from sentikit.command_options import RATE as RATE
 from sentikit.command_options import RECIPE as RECIPE
 from sentikit.command_options import SETTINGS as SETTINGS
 from sentikit.command_options import OUTPUT as OUTPUT
-from sentikit.command_options import SHEET as SHEET
 from sentikit.command_options import TEXT_COLUMNS as TEXT_COLUMNS
+from sentikit.command_options import input_file as input_file
 from sentikit.command_options import DEVICE as DEVICE
 from sentikit.command_options import THREADS as THREADS
 from sentikit.command_options import REVISION as REVISION
@@ -212,9 +215,13 @@ from sentikit.labelling.loading import FoundClassifier as FoundClassifier
 from sentikit.labelling.loading import find_classifier as find_classifier
 from sentikit.labelling.rows import LabellingOptions as LabellingOptions
 from sentikit.labelling.table_writer import open_table as open_table
+from sentikit.labelling.table_writer import refuse_taken as refuse_taken
 from sentikit.labelling.table_writer import written_kind as written_kind
 from sentikit.llm.session import spent_usd as spent_usd
+from sentikit.labelling.summary import TableSummary as TableSummary
+from sentikit.labelling.summary import encoders as encoders
 from sentikit.labelling.table_writer import AddedColumns as AddedColumns
+from sentikit.labelling.table_writer import TableWriter as TableWriter
 from sentikit.labelling.table_writer import without_formula as without_formula
 from sentikit.files import atomic_writer as atomic_writer
 from sentikit.recipe.resolving import parse_dataset_overrides as parse_dataset_overrides
@@ -244,5 +251,6 @@ from sentikit.llm.requests.progress import RequestReporter as RequestReporter
 from sentikit.runs.writer import Row as Row
 from sentikit.assurance.estimates import Labels as Labels
 from sentikit.comparison.significance import holm as holm
+from sentikit.reports import format_for as format_for
 from sentikit.reports import report_format as report_format
 from sentikit.reports import write_estimates_report as write_estimates_report

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -31,6 +33,8 @@ _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 _MOST_COMPARED = 2_000
 #: Folders whose files are devices and open files of processes.
 _SYSTEM = (("/", "dev"), ("/", "proc"))
+#: Columns by which a file of checks by people is recognised.
+_CHECKED = frozenset(("annotator", "inclusion", "revealed", "seconds"))
 
 
 @contextlib.contextmanager
@@ -101,7 +105,7 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     The target of a link is replaced, and the link kept. Devices and pipes are written directly.
     """
     with disk_errors(path):
-        if _is_stream(path):
+        if is_stream(path):
             with path.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
                 yield stream
             return
@@ -132,7 +136,7 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         InputError: it cannot be written; the message names the folder.
     """
-    if _is_stream(path):
+    if is_stream(path):
         return
     real = Path(os.path.realpath(path))
     folder = real if real.is_dir() else next(one for one in real.parents if one.exists())
@@ -146,30 +150,48 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def refuse_overlap(
-    written: Iterable[tuple[str, Path | None]], read: Iterable[Path | str | None]
+    written: Iterable[tuple[str, Path | None]],
+    read: Iterable[Path | str | None],
+    appended: Path | None = None,
 ) -> None:
-    """Refuse to write a file that is read, that another option writes, or that cannot be written.
+    """Refuse to write a file that is read, written twice, checked by people or not writable.
 
     Args:
         written: each option with its file, or None.
         read: the files that are read; None is ignored.
+        appended: the file of `written` that is kept and appended to.
 
     Raises:
-        InputError: a file is used twice (the message names the option) or cannot be written.
+        InputError: one of these; the message names the option.
     """
     taken = {os.path.realpath(path) for path in read if path is not None}
     for option, path in written:
-        if path is None or _is_stream(path):
+        if path is None or is_stream(path):
             continue
         if (place := os.path.realpath(path)) in taken:
             raise InputError(
                 f"{option} {path} is also read or written by this command. Choose another name."
             )
         refuse_unwritable(path)
+        # A spreadsheet may have saved the file with other delimiters, and further columns.
+        if path != appended and _CHECKED.issubset(re.findall(r"\w+", first_line(path))):
+            raise InputError(
+                f"{option} {path} holds checks by people and would be replaced. Choose another "
+                "name."
+            )
         taken.add(place)
 
 
-def _is_stream(path: Path) -> bool:
+def first_line(path: Path) -> str:
+    """Return the first line of a text file, "" if there is no regular file."""
+    if not path.is_file():
+        return ""
+    with disk_errors(path), path.open("rb") as stream:
+        line = stream.readline(10_000)
+    return line.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+
+
+def is_stream(path: Path) -> bool:
     """Return whether a path exists and a rename could not replace it."""
     if path.is_dir():
         return False

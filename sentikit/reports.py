@@ -101,6 +101,11 @@ def report_format(name: str = "html") -> ReportFormat:
 
 
 def format_for(path: Path) -> ReportFormat:
+    """Return the format of a report with this file name.
+
+    Raises:
+        InputError: no format has its suffix.
+    """
     suffix = path.suffix.lower().removeprefix(".")
     name = "html" if suffix == "htm" else suffix
     names = default_registry().names(HOOK)

@@ -15,6 +15,7 @@ import click
 from sentikit.errors import printable
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn, Task
     from rich.table import Table
 
 #: Spaces between columns, and at the edges of a table.
@@ -194,14 +195,15 @@ class LiveBar:
             return
         self._progress = Progress(
             BarColumn(bar_width=20),
-            TextColumn("{task.completed:,.0f}{task.fields[of]}"),
-            TextColumn(self._unit),
+            _count_column(self._unit),
             TextColumn("{task.fields[line]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            # Encoders answer thousands of texts at once, with up to a minute between them.
+            speed_estimate_period=600,
         )
-        self._task = self._progress.add_task("", total=total, line=line, of=_of(total))
+        self._task = self._progress.add_task("", total=total, line=line)
         self._progress.start()
 
     def stop(self) -> None:
@@ -216,7 +218,6 @@ class LiveBar:
         """Update the bar; None keeps a value."""
         if self._progress is not None:
             beside = {} if line is None else {"line": printable(line)}
-            beside |= {} if total is None else {"of": _of(total)}
             self._progress.update(self._task, completed=completed, total=total, **beside)
 
     def advance(self, number: int) -> None:
@@ -233,5 +234,18 @@ class LiveBar:
             click.echo(message, err=True)
 
 
-def _of(total: int | None) -> str:
-    return "" if total is None else f"/{total:,}"
+def _count_column(unit: str) -> ProgressColumn:
+    """Return the column with the count and the rate; nothing before the first count."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class CountColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            if not task.completed and task.total is None:
+                return Text()
+            total = "" if task.total is None else f"/{task.total:,.0f}"
+            counted = f"{task.completed:,.0f}{total} {unit}".rstrip()
+            speed = task.speed or 0
+            return Text(f"{counted}  {speed:,.{int(speed < 10)}f}/s" if speed else counted)
+
+    return CountColumn()

@@ -44,7 +44,7 @@ def write_ensembles(url: str, rows: int = ROWS) -> None:
         },
     }
     write_recipe("asked", prompt)
-    members = {"encoder": "./encoder.jsonl", "llm": "./asked.yaml", "threshold": 0.7}
+    members = {"members": ["./encoder.jsonl", "./asked.yaml"], "thresholds": [0.7]}
     write_recipe("cascade", {"kind": "cascade", "cascade": members})
 
 

@@ -74,14 +74,16 @@ def run_ranks(
     arguments: Sequence[str],
     variables: Callable[[int], Mapping[str, str]] | None = None,
     folders: Sequence[Path] = (),
+    command: Sequence[str] = SENTIKIT,
     limit: float = LIMIT,
 ) -> list[Outcome]:
     """Run two processes as a launcher would; end all of them.
 
     Args:
-        arguments: of sentikit.
+        arguments: of the command.
         variables: environment variables of a rank; torchrun's by default.
         folders: the working folder of each process.
+        command: what each process runs, sentikit by default.
         limit: seconds for both together.
     """
     port = free_port()
@@ -92,7 +94,7 @@ def run_ranks(
 
     processes = [
         start(
-            [*SENTIKIT, *arguments],
+            [*command, *arguments],
             env=environment(**(variables or torchrun)(rank)),
             cwd=folders[rank] if folders else None,
         )

@@ -311,7 +311,7 @@ class TestSample:
         assert message in result.stderr
 
     @pytest.mark.parametrize("option", ["--output", "--review-queue"])
-    def test_checks_by_people_are_not_replaced_by_a_sample_or_a_labelled_table(
+    def test_checks_by_people_are_not_replaced_by_another_table(
         self, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -324,6 +324,10 @@ class TestSample:
         for words in (
             ["sample", "p.csv", "--size", "5", "--output", "c.csv"],
             ["label", "p.csv", "--with", "run.csv", *other, option, "c.csv"],
+            ["predict", "run.csv", "p.csv", "--output", "c.csv"],
+            ["runs", "table", "run.csv", "--output", "c.csv"],
+            ["datasets", "suspects", "run.csv", "--output", "c.csv"],
+            ["annotate", "--output", "other.csv", "--export", "c.csv"],
         ):
             refused = CliRunner().invoke(sentikit, words)
             assert refused.exit_code == 2

@@ -7,6 +7,7 @@ import configparser
 import functools
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ HEAVY = {
     "torch",
     "transformers",
 }
+#: What takes long to import, and no component's settings need.
+FRAMEWORKS = HEAVY - {"numpy", "pyarrow", "pydantic"}
+FRAMEWORKS |= {"matplotlib", "mlflow", "onnxruntime", "peft", "ray", "scipy", "wandb"}
 #: Modules of the core that every command loads.
 LIGHT = ("errors", "extension", "hookspecs", "isolation", "keys", "registration")
 LIGHT += ("plugin_sources", "registry", "stopping")
@@ -235,6 +239,22 @@ class TestLightness:
             if found.at_load and found.top in HEAVY
         ]
         assert wrong == []
+
+    def test_loading_any_bundled_component_imports_no_framework(self) -> None:
+        # One process loads them all, since the first has to import what all of them share.
+        code = f"""
+import sys
+from sentikit import hookspecs
+from sentikit.extension import default_registry
+registry = default_registry()
+for hook in hookspecs.INTERFACES:
+    for name in registry.names(hook):
+        getattr(registry.load(hook, name), "Settings", None)
+        if found := {FRAMEWORKS} & set(sys.modules):
+            sys.exit(f"{{hook}} {{name}} imports {{', '.join(found)}}")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestDependencies:

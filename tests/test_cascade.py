@@ -653,8 +653,10 @@ class TestRecipe:
                 {"kind": "cascade", "cascade": {"members": [encoder, "tfidf"], "thresholds": [0.5]}}
             )
         )
-        message = refused("--recipe", str(recipe))
-        assert message.startswith("tfidf has labelled no texts, and no member is a prompt recipe")
+        for more in ([], ["--set", "dataset.name=demo"], ["--limit", "5"]):
+            message = refused("--recipe", str(recipe), *more)
+            assert message.startswith("tfidf has labelled no texts, and no member is a prompt")
+            assert "sentikit evaluate RECIPE --dataset NAME" in message
 
     def test_deprecated_keys_work_with_a_warning(self, recipe: Path) -> None:
         old = CliRunner().invoke(cascade, ["--recipe", str(recipe), "--output", "old"])

@@ -142,6 +142,7 @@ class TestRefusals:
     def test_a_missing_required_setting_is_named(self) -> None:
         message = refused("show", "hub")
         assert "path: a value is missing: repository id, such as owner/name" in message
+        assert message.rstrip().endswith("Add --set path=VALUE.")
         message = refused("show", "files")
         assert message.startswith("Error: name at least one file: --set dataset.train=FILE")
         assert "(it is" not in message

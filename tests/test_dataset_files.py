@@ -88,7 +88,7 @@ class TestSplits:
     def test_a_folder_without_text_files_is_refused(self) -> None:
         Path("reviews").mkdir()
         message = refusal(section(train="reviews"))
-        assert message == "reviews is a folder without .txt files. Give a file."
+        assert message == "reviews is a folder without .txt or .parquet files. Give a file."
 
     @pytest.mark.posix
     def test_a_pipe_is_read_once(self) -> None:

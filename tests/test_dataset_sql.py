@@ -237,6 +237,18 @@ def test_a_database_that_fails_midway_exits_with_1_not_2() -> None:
     assert failed.value.exit_code == 1
 
 
+def test_a_database_that_is_gone_before_the_query_runs_is_reported_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(module: Any, database: str | None) -> Any:
+        connection = module.connect()
+        connection.close()
+        return connection
+
+    monkeypatch.setattr("sentikit.plugins.sql.connection._connect", gone)
+    assert refusal(QUERY).startswith("The query cannot be run: Connection already closed")
+
+
 def test_the_columns_of_a_query_stay_when_its_texts_are_labelled(
     database: str, trained_run: Path
 ) -> None:

@@ -84,6 +84,18 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("quickstart texts.csv", "has no finished run at runs/quickstart"),
         ("RUN --sql 'DROP TABLE x'", "exactly one SELECT"),
         ("RUN --sql \"SELECT * FROM 'gone.csv'\"", "gone.csv"),
+        ("RUN --sql \"select txt from 'texts.csv'\"", '"txt" not found'),
+        ("RUN --sql 'select 1 as text' --database gone.db", "gone.db does not exist"),
+        ("RUN texts.csv --database gone.db", "--database needs --sql"),
+        ("RUN texts.csv --input-format cvs", "There is no format 'cvs'. Did you mean 'csv'?"),
+        ("RUN texts.csv --sheet One", "is no Excel workbook and has no sheets"),
+        ("RUN broken.xlsx", "broken.xlsx is not an Excel workbook"),
+        ("RUN *.doc", "No file matches *.doc"),
+        ("RUN labelled.csv --output o.csv", "already has a column 'predicted_label'"),
+        ("RUN texts.csv --output o.doc", "o.doc: .doc files cannot be written"),
+        ("RUN texts.csv --output checked.csv", "checked.csv holds checks by people"),
+        ("RUN texts.csv --revision main", "Leave out the revision"),
+        ("RUN texts.csv --output o.parquet --spreadsheet-safe", "is for CSV and TSV"),
     ),
     "evaluate": (
         ("RUN --dataset dmeo", "Did you mean 'demo'?"),
@@ -123,6 +135,12 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("--recipe quickstart --set head.nope=1", "head.nope: unknown key"),
         ("--recipe quickstart --set training.lr=fast", "training.lr: Input should be a valid"),
         ("--recipe quickstart --set engine.name=nope", "no engine named 'nope'"),
+        ("--recipe quickstart --set engine.nope=1", "engine.nope: unknown key"),
+        ("--recipe quickstart --set engine.graphs=perhaps", "engine.graphs: Input should be"),
+        (
+            "--recipe quickstart --set engine.name=deepspeed --set engine.stage=9",
+            "engine.stage: Input should be 0, 1, 2 or 3",
+        ),
         ("--recipe tfidf --set classifier.nope=1", "classifier.nope: unknown key"),
     ),
     "prompt": (
@@ -165,12 +183,26 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("texts.csv --with RUN --output o.csv --checked gone.csv", "gone.csv does not exist"),
         ("nested.jsonl --with RUN --output o.csv", "Name a field inside it: text.a"),
         ("texts.csv --with RUN --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
+        ("texts.csv --with RUN --output o.doc", "o.doc: .doc files cannot be written"),
+        ("texts.csv --with RUN --output o.csv --review-queue q.doc", "q.doc: .doc files cannot"),
+        ("texts.csv --with RUN --output checked.csv", "checked.csv holds checks by people"),
+        ("labelled.csv --with RUN --output o.csv", "already has a column 'predicted_label'"),
+        ("--with RUN --output o.csv", "Name the file with the texts, or give --sql"),
+        ("--sql \"select txt from 'texts.csv'\" --with RUN --output o.csv", '"txt" not found'),
     ),
     "annotate": (
         ("gone.csv --output c.csv", "gone.csv does not exist"),
         ("texts.csv --output c.csv --text-column nope", "no column 'nope'"),
         ("nested.jsonl --output c.csv", "Name a field inside it: text.a"),
         ("texts.csv --output bars.csv/x.csv", "bars.csv/x.csv cannot be written"),
+        ("--output c.csv", "Name the file with the texts, or give --sql"),
+        ("--sql 'delete from x' --output c.csv", "exactly one SELECT"),
+        ("texts.csv --output c.csv --by nope", "no column 'nope'"),
+        ("texts.csv --output c.csv --guidelines gone.txt", "gone.txt does not exist"),
+    ),
+    "sample": (
+        ("texts.csv --size 99 --output s.csv", "99 texts cannot be drawn of 2"),
+        ("texts.csv --size 2 --output s.doc", "name it .csv or .jsonl"),
     ),
     "estimate": (
         ("gone.csv --checked texts.csv", "gone.csv does not exist"),
@@ -178,12 +210,19 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("labelled.csv --checked texts.csv --text-column nope", "no column 'nope'"),
         ("labelled.csv --checked texts.csv --by nope", "no column 'nope'"),
         ("labelled.csv --checked texts.csv --report bars.csv/x.html", "bars.csv/x.html cannot be"),
+        ("labelled.csv --checked texts.csv --report x.doc", "x.doc is not a report"),
+        ("labelled.csv --checked texts.csv --chart x.doc", "name it .svg, .png or .csv"),
+        ("labelled.csv --checked texts.csv --by text:decade", "--by text:decade: Known: month"),
+        ("--sql \"select * from 'gone.csv'\" --checked texts.csv", "gone.csv"),
     ),
     "datasets": (
         ("show nope", "no dataset named 'nope'"),
         ("show files --set test=gone.csv", "gone.csv does not exist"),
         ("show files --set test=texts.csv --set label=nope", "no column 'nope' for the label"),
         ("show files --set test=nested.jsonl", "Name a field inside it: text.a"),
+        ("show hub", "path: a value is missing"),
+        ("show sql --set 'test=drop table x'", "exactly one SELECT"),
+        ("suspects answers.csv", "has no probabilities"),
     ),
     "export": (
         ("runs/gone out --format onnx", "runs/gone does not exist"),
@@ -228,6 +267,8 @@ def files(trained_run: Path) -> None:
     Path("nested.jsonl").write_text('{"text": {"a": "I love it"}, "label": "positive"}\n')
     Path("late.csv").write_text("id,text\n" + "1,fine\n" * 600 + "2,a,b\n")
     Path("late.jsonl").write_text('{"text": "fine"}\n' * 600 + '{"text": ["a"]}\n')
+    Path("broken.xlsx").write_bytes(b"PK no archive")
+    Path("checked.csv").write_text("text,label,annotator,inclusion,revealed,seconds\n")
     Path("lists.json").write_text(json.dumps({"data": [{"text": "a"}], "more": [{"text": "b"}]}))
     rows = [f"film {n},{('negative', 'positive')[n % 2]}" for n in range(12)]
     for name in ("answers", "others"):

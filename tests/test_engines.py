@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,16 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from several_processes import SENTIKIT as PROGRAM
-from several_processes import children, end, log, run, start, wait_for_steps
+from several_processes import (
+    Outcome,
+    children,
+    end,
+    log,
+    run,
+    run_ranks,
+    start,
+    wait_for_steps,
+)
 
 import sentikit as toolkit
 from sentikit.cli import sentikit
@@ -37,11 +48,8 @@ STEPS = (
     "training.clip_norm=0.5",
     "training.precision=fp32",
 )
-#: Small tensors stay whole under ZeRO 3 by default, and all of these are small.
-ZERO_3_CUTS_ALL = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="deepspeed is not installed")
-ENGINES = ["torch", "deepspeed 0", "deepspeed 1", "deepspeed 2", "deepspeed 3"]
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +68,11 @@ def many_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_reviews(tmp_path_factory.mktemp("many"), rows=280)
 
 
-@pytest.fixture
-def recipe(calm_encoder: Path, many_reviews: Path, tmp_path: Path) -> Path:
-    (tmp_path / "zero.json").write_text(json.dumps(ZERO_3_CUTS_ALL))
-    path = tmp_path / "calm.yaml"
+@pytest.fixture(scope="module")
+def recipe(
+    calm_encoder: Path, many_reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("recipes") / "calm.yaml"
     path.write_text(
         f"""dataset:
   name: files
@@ -85,13 +94,50 @@ def arguments(recipe: Path, output: str, *settings: str) -> list[str]:
     return words
 
 
-def engine_settings(engine: str) -> list[str]:
-    name, _, stage = engine.partition(" ")
-    if not stage:
-        return ["engine.name=torch"]
-    if not HAS_DEEPSPEED:
-        pytest.skip("deepspeed is not installed")
-    return [f"engine={{name: {name}, stage: {stage}, config: zero.json}}"]
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of DeepSpeed's settings under which ZeRO 3 cuts every tensor."""
+    path = tmp_path_factory.mktemp("configurations") / "zero.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage3_param_persistence_threshold": 0}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the run that one process trained with settings, trained once for all tests."""
+
+    @cache
+    def trained(*settings: str) -> Path:
+        folder = tmp_path_factory.mktemp("alone") / "run"
+        result = train(recipe, str(folder), *settings)
+        assert result.exit_code == 0, result.output
+        return folder
+
+    return trained
+
+
+@dataclass(frozen=True)
+class Together:
+    """What two processes wrote that trained by one engine after another, then examined engines."""
+
+    outcomes: list[Outcome]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def together(recipe: Path, zero: Path, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    folder = tmp_path_factory.mktemp("together")
+    commands = [
+        [*arguments(recipe, f"stage {stage}", *STEPS, *deepspeed(stage, zero)), "--json"]
+        for stage in range(4)
+    ]
+    program = str(Path(__file__).with_name("engine_processes.py"))
+    words = [sys.executable, program, str(zero), json.dumps(commands)]
+    return Together(run_ranks((), folders=[folder, folder], command=words), folder)
+
+
+def deepspeed(stage: int, config: Path) -> list[str]:
+    return [f"engine={{name: deepspeed, stage: {stage}, config: {str(config)!r}}}"]
 
 
 def train(recipe: Path, output: str, *settings: str) -> Result:
@@ -126,40 +172,56 @@ def predicted(run_folder: Path) -> list[dict[str, Any]]:
     "engine",
     [
         "stage: 2, offload_optimizer: true",
-        "stage: 3, offload_optimizer: true, offload_parameters: true, config: zero.json",
+        "stage: 3, offload_optimizer: true, offload_parameters: true, config: ZERO",
     ],
 )
-def test_offloading_changes_placement_but_no_step(recipe: Path, engine: str) -> None:
-    assert train(recipe, "here", *STEPS).exit_code == 0
-    outcome = run(*arguments(recipe, "away", *STEPS, f"engine={{name: deepspeed, {engine}}}"))
-    assert outcome.code == 0, outcome.error
-    assert_alike(Path("here"), Path("away"), 1e-6)
+def test_offloading_changes_placement_but_no_step(
+    recipe: Path, alone: Callable[..., Path], zero: Path, engine: str
+) -> None:
+    section = engine.replace("ZERO", repr(str(zero)))
+    result = train(recipe, "away", *STEPS, f"engine={{name: deepspeed, {section}}}")
+    assert result.exit_code == 0, result.output
+    assert_alike(alone(*STEPS), Path("away"), 1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-def test_two_processes_take_the_same_steps_as_one(recipe: Path, engine: str) -> None:
-    assert train(recipe, "one", *STEPS).exit_code == 0
-    settings = engine_settings(engine)
-    outcome = run(*arguments(recipe, "two", *STEPS, *settings), "--nproc", "2", "--json")
-    assert outcome.code == 0, outcome.error
-    assert len(log(Path("one"), "step")) == 20
-    assert max(record["gradient_norm"] for record in log(Path("one"), "step")) > 0.5
-    assert_alike(Path("one"), Path("two"), 1e-6)
+def assert_two_processes_trained_as_one(one: Path, two: Path, printed: str) -> None:
+    assert len(log(one, "step")) == 20
+    assert max(record["gradient_norm"] for record in log(one, "step")) > 0.5
+    assert_alike(one, two, 1e-6)
     # Standard output holds the result and nothing else, though two processes were at work.
-    assert json.loads(outcome.output)["run"] == "two"
-    assert json.loads(Path("two/manifest.json").read_text())["processes"] == 2
+    assert json.loads(printed)["run"] == two.name
+    assert json.loads((two / "manifest.json").read_text())["processes"] == 2
     # Every text is judged once, in order, and an ordinary process loads the model.
-    rows = predicted(Path("two"))
-    assert [row["id"] for row in rows] == [row["id"] for row in predicted(Path("one"))]
-    classifier = toolkit.load("two", precision="fp32")
+    rows = predicted(two)
+    assert [row["id"] for row in rows] == [row["id"] for row in predicted(one)]
+    classifier = toolkit.load(two, precision="fp32")
     again = classifier.predict_proba([row["text"] for row in rows])
     recorded = [[row["probabilities"][label] for label in classifier.labels] for row in rows]
     assert np.allclose(again, recorded, rtol=0, atol=2e-6)
 
 
 @pytest.mark.slow
-def test_a_run_killed_and_resumed_by_another_engine_ends_the_same(recipe: Path) -> None:
+def test_two_processes_take_the_same_steps_as_one(recipe: Path, alone: Callable[..., Path]) -> None:
+    words = arguments(recipe, "two", *STEPS, "engine.name=torch")
+    outcome = run(*words, "--nproc", "2", "--json")
+    assert outcome.code == 0, outcome.error
+    assert_two_processes_trained_as_one(alone(*STEPS), Path("two"), outcome.output)
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_processes_with_deepspeed_take_the_same_steps_as_one(
+    stage: int, together: Together, alone: Callable[..., Path]
+) -> None:
+    two = together.folder / f"stage {stage}"
+    printed = two.with_suffix(".stdout").read_text()
+    assert_two_processes_trained_as_one(alone(*STEPS), two, printed)
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_a_run_killed_and_resumed_by_another_engine_ends_the_same(recipe: Path, zero: Path) -> None:
     settings = (
         "head.dropout=0",
         "training.epochs=5",
@@ -170,16 +232,17 @@ def test_a_run_killed_and_resumed_by_another_engine_ends_the_same(recipe: Path) 
         "training.precision=fp32",
     )
     assert train(recipe, "whole", *settings).exit_code == 0
+    torch_engine = ["engine.name=torch"]
     relay = [
-        ("deepspeed 3", 2),
-        ("torch", 1),
-        ("deepspeed 3", 2),
-        ("deepspeed 1", 1),
-        ("torch", 2),
-        ("deepspeed 2", 1),
+        (deepspeed(3, zero), 2),
+        (torch_engine, 1),
+        (deepspeed(3, zero), 2),
+        (deepspeed(1, zero), 1),
+        (torch_engine, 2),
+        (deepspeed(2, zero), 1),
     ]
     for leg, (engine, processes) in enumerate(relay):
-        words = arguments(recipe, "relay", *settings, *engine_settings(engine))
+        words = arguments(recipe, "relay", *settings, *engine)
         words += ["--nproc", str(processes), *(["--resume"] if leg else [])]
         process = start([*PROGRAM, *words])
         if leg == len(relay) - 1:
@@ -196,28 +259,26 @@ def test_a_run_killed_and_resumed_by_another_engine_ends_the_same(recipe: Path) 
 
 
 @pytest.mark.slow
+@needs_deepspeed
 @pytest.mark.parametrize("stage", [0, 1, 3])
 @pytest.mark.parametrize("optimizer", ["sgd, momentum: 0.9", "adagrad", "rmsprop, momentum: 0.5"])
-def test_deepspeed_runs_every_bundled_optimizer(recipe: Path, optimizer: str, stage: int) -> None:
+def test_deepspeed_runs_every_bundled_optimizer(
+    recipe: Path, alone: Callable[..., Path], zero: Path, optimizer: str, stage: int
+) -> None:
     settings = (*STEPS, f"training.optimizer={{name: {optimizer}}}")
-    assert train(recipe, "plain", *settings).exit_code == 0
+    plain = alone(*settings)
     linear = torch.nn.functional.linear
-    result = train(recipe, "zero", *settings, *engine_settings(f"deepspeed {stage}"))
+    result = train(recipe, "zero", *settings, *deepspeed(stage, zero))
     assert result.exit_code == 0, result.output
-    assert_alike(Path("plain"), Path("zero"), 2e-5)
+    assert_alike(plain, Path("zero"), 2e-5)
     # Whoever trains another model in this process afterwards gets torch as it was.
     assert torch.nn.functional.linear is linear
 
 
 @pytest.mark.slow
 @needs_deepspeed
-def test_both_engines_pass_the_conformance_kit_in_two_processes(tmp_path: Path) -> None:
-    config = tmp_path / "zero.json"
-    config.write_text(json.dumps(ZERO_3_CUTS_ALL))
-    script = Path(__file__).with_name("engine_conformance.py")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    outcome = end(start([*launcher, "--nproc-per-node", "2", str(script), str(config)]))
-    assert outcome.code == 0, outcome.error
+def test_both_engines_pass_the_conformance_kit_in_two_processes(together: Together) -> None:
+    assert [outcome.code for outcome in together.outcomes] == [0, 0], together.outcomes
 
 
 def half_precision_steps(name: str, settings: dict[str, Any], precision: str) -> Any:

@@ -498,6 +498,79 @@ class TestBadInput:
             assert message.endswith("is also read or written by this command. Choose another name.")
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
+    def test_the_table_of_label_and_estimate_may_be_a_query_and_is_named_by_it(
+        self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(pile.folder)
+        shown = "'pile.csv'"
+        query = f"select id, '<p>' || review || '</p>' as review from {shown} order by id::int"
+        words = ["--sql", query, "--strip-markup"]
+        annotate = ["annotate", *words, "--output", "c.csv", "--size", "40", "--terminal"]
+        done = CliRunner().invoke(sentikit, annotate, input="1q")
+        assert done.exit_code == 0, done.output
+        assert rows_of(Path("c.csv"))[0]["text"] in pile.texts
+        checked = pile.check()
+        done = run(
+            "label", *words, "--with", pile.encoder, "--checked", checked, "--output", "l.csv"
+        )
+        assert done.exit_code == 0, done.output
+        labelled = rows_of(Path("l.csv"))
+        assert [row["review"] for row in labelled] == [f"<p>{text}</p>" for text in pile.texts]
+        assert "rows of --sql 'select id" in done.stdout
+        from_file = run("estimate", "l.csv", "--strip-markup", "--checked", checked, "--json")
+        query = "select * from 'l.csv' order by id"
+        from_query = run(
+            "estimate", "--sql", query, "--strip-markup", "--checked", checked, "--json"
+        )
+        assert from_query.exit_code == 0, from_query.output
+        assert json.loads(from_query.stdout) == json.loads(from_file.stdout)
+        drawn = run("sample", "--sql", query, "--size", 7, "--output", "s.csv")
+        assert drawn.exit_code == 0, drawn.output
+        assert len(rows_of(Path("s.csv"))) == 7
+
+    @pytest.mark.parametrize("command", ["label", "annotate"])
+    def test_a_query_that_gives_another_order_each_time_is_refused(
+        self,
+        pile: Pile,
+        run: Callable[..., Result],
+        monkeypatch: pytest.MonkeyPatch,
+        command: str,
+    ) -> None:
+        monkeypatch.chdir(pile.folder)
+        words = ["--sql", "select * from 'pile.csv' order by random()", "--output", "o.csv"]
+        words += ["--with", str(pile.encoder)] if command == "label" else ["--terminal"]
+        message = failure(run(command, *words))
+        assert "had other rows, or another order, when it was read again" in message
+        assert message.endswith("unique column, or save its rows in a file.")
+        assert not Path("o.csv").exists()
+
+    def test_a_pile_that_is_written_to_while_it_is_labelled_is_refused(
+        self, pile: Pile, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask = PileJob.ask
+
+        def append(*given: Any) -> Any:
+            answers = ask(*given)
+            with pile.path.open("a") as stream:
+                stream.write("1200,review 0,2026-01\n")
+            return answers
+
+        monkeypatch.setattr(PileJob, "ask", append)
+        output = pile.folder / "o.csv"
+        message = failure(run("label", pile.path, "--with", pile.encoder, "--output", output))
+        assert message.endswith("when it was read again. Start again when nothing writes to it.")
+        assert not output.exists()
+
+    @pytest.mark.parametrize("command", ["label --with x", "annotate", "estimate --checked c.csv"])
+    def test_commands_that_read_a_table_twice_need_a_file_or_a_query(
+        self, run: Callable[..., Result], command: str
+    ) -> None:
+        output = [] if command.startswith("estimate") else ["--output", "o.csv"]
+        message = failure(run(*command.split(), *output))
+        assert message == (
+            "Name the file with the texts, or give --sql. A pipe can be read only once."
+        )
+
     @pytest.mark.parametrize("column", ["status", "confidence", "predicted_label", "row"])
     def test_an_unwritable_output_of_label_is_reported_first(
         self, pile: Pile, run: Callable[..., Result], column: str, monkeypatch: pytest.MonkeyPatch

@@ -223,7 +223,7 @@ def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path
     [
         (["in.csv", "--output", "out.tsv"], "text\tstars\tpredicted_label\t"),
         (["in.csv", "--output", "out.tsv.gz"], "text\tstars\tpredicted_label\t"),
-        (["in.csv", "--output", "out.txt"], "text,stars,predicted_label,"),
+        (["in.csv", "--output", "out.txt", "--format", "csv"], "text,stars,predicted_label,"),
         (["in.csv", "--output", "out.jsonl"], '{"text": "the film was great"'),
         (["in.csv", "--format", "tsv", "--output", "out.csv"], "text\tstars\tpredicted_label\t"),
         (["in.csv"], "text,stars,predicted_label,"),
@@ -231,7 +231,7 @@ def test_an_output_that_ends_in_gz_is_compressed_and_always_the_same(model: Path
         (["in.tsv", "--format", "csv"], "text,stars,predicted_label,"),
     ],
 )
-def test_the_output_format_follows_the_outputs_name_or_else_the_input(
+def test_the_output_format_is_the_given_one_or_follows_the_outputs_name_or_the_input(
     model: Path, arguments: list[str], first: str
 ) -> None:
     Path("in.csv").write_text("text,stars\nthe film was great,5\n")

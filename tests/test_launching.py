@@ -278,27 +278,27 @@ def test_processes_end_when_their_launcher_dies(tiny_recipe: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_once_and_the_printed_command_resumes(
-    tiny_recipe: Path, number: signal.Signals
-) -> None:
-    process = start([*SENTIKIT, *words(tiny_recipe, "run", *LONG), "--nproc", "2"])
-    wait_for_steps(process, Path("run"), 10)
-    process.send_signal(number)
-    outcome = end(process)
-    assert outcome.code == 128 + number, outcome.error
-    assert status("run") == "interrupted"
-    (advice,) = [line for line in outcome.error.splitlines() if "--resume" in line]
-    assert "--nproc 2" in advice
-    steps = len(log(Path("run"), "step"))
-    (checkpoint,) = Path("run/checkpoints").glob("step-*")
-    assert int(checkpoint.name.removeprefix("step-")) == steps
-    epochs = len(log(Path("run"), "epoch"))
+def test_ctrl_c_and_sigterm_save_once_and_the_printed_command_resumes(tiny_recipe: Path) -> None:
+    command, lines, steps = [*words(tiny_recipe, "run", *LONG), "--nproc", "2"], 0, 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start([*SENTIKIT, *command])
+        wait_for_steps(process, Path("run"), lines + 10)
+        process.send_signal(number)
+        outcome = end(process)
+        assert outcome.code == 128 + number, outcome.error
+        assert not steps or f"Resuming after step {steps:,}" in outcome.error
+        assert status("run") == "interrupted"
+        (advice,) = [line for line in outcome.error.splitlines() if "--resume" in line]
+        assert "--nproc 2" in advice
+        steps = len(log(Path("run"), "step"))
+        lines = steps + len(log(Path("run"), "epoch"))
+        (checkpoint,) = Path("run/checkpoints").glob("step-*")
+        assert int(checkpoint.name.removeprefix("step-")) == steps
+        command = shlex.split(advice.partition("Resume with: ")[2].removeprefix("sentikit "))
     # One more epoch and the run is complete.
-    patience = f"--set training.early_stopping.patience={epochs + 1}"
-    command = advice.partition("Resume with: ")[2].removeprefix("sentikit ")
-    target = "--set training.early_stopping.target=0"
-    resumed = run(*shlex.split(f"{command} {patience} {target}"))
+    patience = f"training.early_stopping.patience={lines - steps + 1}"
+    target = "training.early_stopping.target=0"
+    resumed = run(*command, "--set", patience, "--set", target)
     assert resumed.code == 0, resumed.error
     assert f"Resuming after step {steps:,}" in resumed.error
     assert [record["step"] for record in log(Path("run"), "step")][: steps + 1] == [
@@ -393,40 +393,6 @@ def test_surviving_processes_agree_on_a_message_after_a_peer_died() -> None:
     assert len(set.union(*attempts)) == 3
 
 
-@pytest.mark.slow
-def test_two_srun_tasks_write_one_run(tiny_recipe: Path) -> None:
-    port = str(free_port())
-
-    def variables(rank: int) -> dict[str, str]:
-        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2"}
-        return {**own, "SLURM_NODELIST": "localhost", "MASTER_PORT": port}
-
-    first, second = run_ranks(words(tiny_recipe, "run", "--json"), variables)
-    assert (first.code, second.code) == (0, 0), first.error + second.error
-    assert json.loads(first.output)["run"] == "run"
-    assert (second.output, second.error) == ("", "")
-    assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
-
-
-@pytest.mark.slow
-def test_the_deepspeed_launcher_starts_training(tiny_recipe: Path) -> None:
-    pytest.importorskip("deepspeed")
-    launcher = Path(sys.executable).with_name("deepspeed")
-    port = f"--master_port={free_port()}"
-    command = [str(launcher), "--num_accelerators=2", port, "--module", "sentikit"]
-    process = subprocess.Popen(
-        [*command, *words(tiny_recipe, "run", "--set", "engine.name=deepspeed")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(DS_ACCELERATOR="cpu"),
-    )
-    outcome = end(process)
-    assert outcome.code == 0, outcome.error
-    manifest = json.loads(Path("run/manifest.json").read_text())
-    assert (manifest["processes"], manifest["status"]) == (2, "finished")
-
-
 #: What Python runs before all else, so that this is done last of all when it ends.
 NOTE_THREADS = """
 import atexit, os, pathlib
@@ -437,15 +403,45 @@ atexit.register(note)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
-def test_no_exchange_outlives_the_interpreter(tiny_recipe: Path, engine: str) -> None:
-    # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
-    pytest.importorskip(engine)
+def noting_threads() -> dict[str, str]:
+    """Return variables under which every process of a job notes its last threads in this folder."""
     Path("sitecustomize.py").write_text(NOTE_THREADS)
-    arguments = words(tiny_recipe, "run", "--set", f"engine.name={engine}", "--nproc", "2")
-    paths = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    outcome = end(start([*SENTIKIT, *arguments], env=environment(PYTHONPATH=paths)))
-    assert outcome.code == 0, outcome.error
+    return {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+
+
+def assert_no_exchange_outlived_the_interpreter() -> None:
+    # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
     for rank in ("0", "1"):
         assert "gloo" not in Path(f"threads-{rank}").read_text()
+
+
+@pytest.mark.slow
+def test_two_srun_tasks_write_one_run_and_no_exchange_outlives_them(tiny_recipe: Path) -> None:
+    port, noted = str(free_port()), noting_threads()
+
+    def variables(rank: int) -> dict[str, str]:
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2"}
+        return {**own, **noted, "SLURM_NODELIST": "localhost", "MASTER_PORT": port}
+
+    first, second = run_ranks(words(tiny_recipe, "run", "--json"), variables)
+    assert (first.code, second.code) == (0, 0), first.error + second.error
+    assert json.loads(first.output)["run"] == "run"
+    assert (second.output, second.error) == ("", "")
+    assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
+    assert_no_exchange_outlived_the_interpreter()
+
+
+@pytest.mark.slow
+def test_the_deepspeed_launcher_starts_training_and_no_exchange_outlives_it(
+    tiny_recipe: Path,
+) -> None:
+    pytest.importorskip("deepspeed")
+    launcher = Path(sys.executable).with_name("deepspeed")
+    port = f"--master_port={free_port()}"
+    command = [str(launcher), "--num_accelerators=2", port, "--module", "sentikit"]
+    command += words(tiny_recipe, "run", "--set", "engine.name=deepspeed")
+    outcome = end(start(command, env=environment(DS_ACCELERATOR="cpu", **noting_threads())))
+    assert outcome.code == 0, outcome.error
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    assert (manifest["processes"], manifest["status"]) == (2, "finished")
+    assert_no_exchange_outlived_the_interpreter()

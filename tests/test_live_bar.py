@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -48,3 +49,20 @@ def test_a_progress_bar_outside_a_terminal_prints_only_messages() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True)
     assert done.stderr == b"a message [with brackets]\nthe end\n"
     assert done.stdout == b""
+
+
+def test_a_bar_shows_the_rate_and_the_time_left_and_no_count_before_the_first() -> None:
+    program = """
+import time
+from sentikit.terminal import LiveBar
+
+with LiveBar("rows") as bar:
+    bar.update(line="Loading the classifier")
+    time.sleep(0.3)
+    for done in range(0, 3000, 1000):
+        bar.update(done, 100_000, "")
+        time.sleep(0.5)
+"""
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown_on_a_terminal(program))
+    assert re.search(r"━  +Loading the classifier", shown)
+    assert re.search(r"2,000/100,000 rows  [\d,]{3,5}/s +0:0[01]:\d\d", shown)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +17,19 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mlflow")
+
+SCALING = Path(__file__).parents[1] / "docs" / "scaling.md"
+#: The page's lines on a local Spark with two Python workers.
+SPARK_PROGRAM = """
+import mlflow
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+reviews = spark.read.json("rows.json").repartition(2)
+{code}
+labelled.orderBy("id").toPandas().to_json("labelled.jsonl", orient="records", lines=True)
+spark.stop()
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.posix, pytest.mark.filterwarnings("ignore")]
 
@@ -60,6 +75,71 @@ def test_mlflow_logs_training_and_its_model_loads_and_serves_without_pickle(
     assert list(empty.iloc[1, 1:]) == pytest.approx(list(table.iloc[0, 1:]), abs=1e-5)
     assert empty.iloc[0].isna().all()
     assert _invoked(model, [*texts, ""]) == [*table["predicted_label"], None]
+
+
+def test_a_run_ends_as_failed_in_mlflow_if_its_model_cannot_be_logged(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+    from mlflow import MlflowClient
+
+    from sentikit.cli import sentikit
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("STORE_TOKEN", f"{tmp_path}/taken")
+    experiment = client.create_experiment("sentikit", artifact_location=f"{tmp_path}/taken/models")
+    trackers = f"trackers=[{{name: mlflow, tracking_uri: '{client.tracking_uri}'}}]"
+    train = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--set", trackers]
+    done = CliRunner().invoke(sentikit, train)
+    assert done.exit_code == 0, done.stderr
+    assert "The tracker 'mlflow' failed and is switched off; the run continues." in done.stderr
+    assert json.loads(Path("run/manifest.json").read_text())["status"] == "finished"
+    assert Path("run/model").is_dir()
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FAILED"
+    assert "result/overall/macro_f1" in run.data.metrics
+    reason = run.data.tags["mlflow.note.content"]
+    assert reason.startswith("**The tracker mlflow failed**")
+    assert "[STORE_TOKEN]" in reason
+    assert f"{tmp_path}/taken" not in reason
+
+
+def test_spark_labels_a_table_with_the_logged_model(trained_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyspark", reason="Spark is not installed: pip install pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    from sentikit.plugins.mlflow_tracker.tracker import save_pyfunc
+
+    import sentikit
+
+    save_pyfunc(trained_run / "model", tmp_path / "logged")
+    texts = ["I love it", "not worth a cent", None, "  ", "the table is blue"]
+    (block,) = re.findall(r"^```\n(label = mlflow.*?)^```", SCALING.read_text(), re.M | re.S)
+    code = block.replace("runs:/ID/model", str(tmp_path / "logged"))
+    (tmp_path / "rows.json").write_text(
+        "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts))
+    )
+    program = SPARK_PROGRAM.format(code=code)
+    # Its workers are started by the name of this Python.
+    environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in Path("labelled.jsonl").read_text().splitlines()]
+    classifier = sentikit.load(trained_run)
+    expected = {i: text for i, text in enumerate(texts) if text and text.strip()}
+    assert [(row["id"], row["text"]) for row in rows] == list(expected.items())
+    assert [row["predicted_label"] for row in rows] == classifier.predict(expected.values())
+    shares = [[row[f"probability_{label}"] for label in classifier.labels] for row in rows]
+    proba = classifier.predict_proba(list(expected.values())).tolist()
+    assert len(shares) == len(proba)
+    for found, own in zip(shares, proba, strict=True):
+        assert found == pytest.approx(own, abs=1e-5)
 
 
 def _invoked(model: Path, texts: list[str]) -> list[str | None]:

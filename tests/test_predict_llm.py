@@ -101,6 +101,27 @@ def test_failed_rows_keep_their_place_and_resume_queries_only_them() -> None:
     assert "There is nothing to resume: out.csv is finished" in finished.stderr
 
 
+@pytest.mark.parametrize("name", ["out.doc", "out", "out.parquet.gz", "out.json"])
+def test_an_output_with_an_ending_that_no_table_has_is_refused(name: str) -> None:
+    Path("in.csv").write_text("text\nfine\n")
+    done = predict("nowhere", "in.csv", "--output", name)
+    assert done.exit_code == 2
+    assert f"{name}: " in done.stderr
+    assert "cannot be written. Use .csv, .tsv or .jsonl" in done.stderr
+
+
+def test_the_command_that_corrects_shares_says_how_to_read_the_output() -> None:
+    Path("answers.csv").write_text("text,gold,label\nfine,positive,positive\n")
+    Path("in.csv").write_text("a comment,n\nfine,1\n")
+    columns = ["--text-column", "a comment"]
+    done = predict("answers.csv", "in.csv", *columns, "--output", "out.doc", "--format", "csv")
+    assert done.exit_code == 0, done.output
+    assert (
+        "sentikit estimate out.doc --input-format csv --text-column 'a comment' --checked "
+        "CHECKED.csv" in done.stderr
+    )
+
+
 def test_the_summary_shows_uncorrected_shares_and_how_to_correct_them() -> None:
     write_file("in.csv", [*texts(4), " ", "?!"])
     with serving() as s:

@@ -169,7 +169,13 @@ def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
             time.sleep(0.5)
         assert process.stderr is not None
         # Nothing of Ray's own: no warning of a deprecated argument, no progress, no dashboard.
-        assert without_waiting(process.stderr.read()) == "40,000 rows in 40 parts at out.\n"
+        assert without_waiting(process.stderr.read()) == (
+            "40,000 rows in 40 parts at out.\n"
+            "40,000 of 40,000 rows labelled: 22.5% negative, 75.2% neutral, 2.2% positive "
+            "(uncorrected).\n"
+            "To correct the shares with checked texts: sentikit estimate out --checked "
+            "CHECKED.csv\n"
+        )
     assert listening
     assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
     parts = [pq.read_table(f"out/{name}") for name in contents(Path("out"))]
@@ -424,6 +430,28 @@ def test_two_ray_workers_one_of_them_killed_write_the_bytes_of_one(
 
 
 @pytest.mark.slow
+def test_the_summary_of_a_ray_job_is_that_of_predict_and_names_a_command_that_corrects_it(
+    trained_run: Path,
+) -> None:
+    rows = ["I love it", "not worth a cent", None, " ", "?!", "the room was bad " * 300]
+    pq.write_table(pa.table({"text": [*rows, "電影很好看"]}), "in.parquet")
+    Path("checked.csv").write_text("text,label\nI love it,positive\nnot worth a cent,negative\n")
+    said = []
+    for more in (["--output", "one.parquet"], ["--output", "out", "--on", "ray"]):
+        words = [*SENTIKIT, "predict", str(trained_run), "in.parquet", *more]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    assert "5 of 7 rows labelled, 1 of them without words: " in said[0]
+    assert "2 rows have no text" in said[0]
+    assert "1 text has more than 64 word pieces; the end was ignored." in said[0]
+    assert "1 text has mostly characters that the model does not know" in said[0]
+    assert said[1] == "7 rows in 1 parts at out.\n" + said[0].replace("one.parquet", "out")
+    correct = [*SENTIKIT, "estimate", "out", "--checked", "checked.csv"]
+    assert "positive" in subprocess.run(correct, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
 def test_a_killed_ray_job_resumes_to_the_same_bytes(trained_run: Path, tmp_path: Path) -> None:
     path = reviews(tmp_path / "reviews", 12_000)
     command = [str(trained_run), str(path), "--rows-per-part", "2000", "--output", "labelled"]
@@ -467,7 +495,7 @@ def test_rows_that_fail_are_counted_with_exit_1_and_resume_asks_about_them_alone
         assert "40 rows in 4 parts at out." in failed.stderr
         last = failed.stderr.strip().splitlines()[-1]
         assert last == (
-            "2 rows have failed and no label. Retry them: sentikit predict-on-ray "
+            "2 rows have failed and no label (see error). Retry them: sentikit predict-on-ray "
             "--output out --rows-per-part 10 --resume -- own.yaml in.parquet"
         )
         found = labelled("out")
@@ -500,6 +528,8 @@ def test_all_workers_share_one_budget_that_holds() -> None:
         assert 0 < sum(s.server.billed.values()) / 1e6 <= 0.001
         done = on_ray(*command, "--max-cost", "1", "--resume")
         assert done.returncode == 0, done.stderr
+        billed = sum(s.server.billed.values()) / 1e6
+    assert f"60 of 60 rows answered by an LLM, ${billed:.4f} paid." in done.stderr
     assert len(labelled("out")) == 60
 
 

@@ -195,9 +195,26 @@ class TestFolders:
         assert rows_of("texts") == found
         assert rows_of("texts/*.txt") == found
 
+    def test_a_folder_of_parquet_files_is_one_table(self) -> None:
+        Path("parts").mkdir()
+        for name, texts in (("b", ["second", "third"]), ("a", ["first"]), ("_temporary", ["x"])):
+            pq.write_table(
+                pa.table({"id": range(len(texts)), "text": texts}), f"parts/{name}.parquet"
+            )
+        Path("parts/_SUCCESS").touch()
+        found = [(0, "first"), (0, "second"), (1, "third")]
+        assert [(row["id"], row["text"]) for row in rows_of("parts")] == found
+        with read_rows("parts") as rows:
+            assert [where for where, _ in rows.cells("text")] == [1, 2, 3]
+        pq.write_table(pa.table({"body": ["x"]}), "parts/c.parquet")
+        assert refusal("parts") == (
+            "parts/c.parquet has no column 'id', which parts/a.parquet has. Give files with the "
+            "same columns."
+        )
+
     def test_a_folder_without_texts_is_refused(self) -> None:
         Path("empty").mkdir()
-        assert "folder without .txt files" in refusal("empty")
+        assert "folder without .txt or .parquet files" in refusal("empty")
         assert "No file matches texts/*.txt" in refusal("texts/*.txt")
         Path("a.csv").write_text("text\na\n")
         assert "a pattern is for .txt files" in refusal("*.csv")

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sentikit.plugins.files.delimited import LONGEST_FIELD
 
 from sentikit.datasets.rows import find_column
-from sentikit.datasets.tables import FORMATS, LONGEST_FIELD, read_rows
+from sentikit.datasets.tables import FORMATS, read_rows
 from sentikit.errors import InputError
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -231,7 +232,7 @@ class TestRefusals:
     def test_a_folder_as_table_is_refused(self, tmp_path: Path) -> None:
         for name in ("a.csv", "a.parquet", "a"):
             (tmp_path / name).mkdir()
-            assert "is a folder without .txt files" in refusal(tmp_path / name)
+            assert "is a folder without .txt or .parquet files" in refusal(tmp_path / name)
 
     @pytest.mark.skipif(IS_ROOT, reason="root may read everything")
     @pytest.mark.posix

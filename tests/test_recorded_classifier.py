@@ -53,6 +53,17 @@ def test_repeated_texts_get_their_recorded_rows_by_id_or_in_order(tmp_path: Path
     assert classifier.predict(asked) == ["positive", "negative", "neutral"]
 
 
+def test_rows_that_repeat_both_id_and_text_answer_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [("x", "negative"), ("y", "neutral"), ("x", "positive"), ("y", "neutral")]
+    path.write_text(
+        "\n".join(json.dumps({"id": i, "text": "same", "label": label}) for i, label in rows)
+    )
+    asked = [Example("same", i) for i, _ in rows]
+    assert recorded(path).predict(asked) == [label for _, label in rows]
+    assert recorded(path).predict([*asked, asked[0]])[-1] == "positive"
+
+
 def test_texts_without_an_exact_match_are_matched_ignoring_case_and_space(tmp_path: Path) -> None:
     rows = [("Good  food", "positive", "positive"), ("good food", "positive", "neutral")]
     classifier = recorded(write_results(tmp_path / "a.jsonl", rows))

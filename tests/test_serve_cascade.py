@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.client import HTTPConnection
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from ensemble_recipes import UNSURE, asked_about, text, write_ensembles
 from llm_fixtures import serving
 from served_classifiers import served
+
+import sentikit
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -59,3 +70,72 @@ def test_the_days_spending_and_paid_answers_survive_a_restart() -> None:
     assert f"budget of {BUDGET} USD a day is spent" in refused[2]
     assert asked_about(s) == asked == list(range(paid))
     assert sum(s.server.billed.values()) / 1e6 <= float(BUDGET)
+
+
+@contextlib.contextmanager
+def served_at(now: list[datetime], max_cost: float) -> Iterator[int]:
+    """Serve ./cascade.yaml in a thread, with a clock that reads `now`; yields the port."""
+    import uvicorn
+    from sentikit.plugins.serving.command import DailyBudget
+    from sentikit.plugins.serving.server import Limits, build_app
+
+    classifier = sentikit.load("./cascade.yaml")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        contextlib.closing(
+            DailyBudget(classifier, Path("serve.sqlite"), max_cost, lambda: now[0])
+        ) as budget,
+    ):
+        app = build_app(classifier, "cascade", budget.classify, Limits(workers=8))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_the_budget_of_a_running_server_starts_anew_at_midnight_utc() -> None:
+    now = [datetime(2026, 3, 31, 23, 59, 30, tzinfo=UTC)]
+    with serving() as s:
+        write_ensembles(s.url)
+        with served_at(now, float(BUDGET)) as port:
+            statuses = [send(port, text(number))[0] for number in range(UNSURE)]
+            paid = statuses.index(429)
+            refused = send(port, text(paid))
+            now[0] = datetime(2026, 4, 1, 0, 0, 1, tzinfo=UTC)
+            asked = [send(port, text(number)) for number in range(paid, UNSURE)]
+    assert (refused[0], refused[1]["retry-after"]) == (429, "30")
+    assert [status for status, _, _ in asked[:paid]] == [200] * paid
+    assert 429 in [status for status, _, _ in asked]
+    assert all(float(headers["x-cost-usd"]) > 0 for _, headers, _ in asked[:paid])
+
+
+def test_an_answer_paid_for_a_client_that_hung_up_is_kept_and_counted() -> None:
+    with serving(seconds=0.5) as s:
+        write_ensembles(s.url)
+        with served("./cascade.yaml") as (port, process):
+            body = json.dumps({"inputs": text(0)}).encode()
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(
+                    b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
+                    b"application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                )
+                wait_until(lambda: asked_about(s) == [0])
+            again, other = send(port, text(0)), send(port, text(1))
+            with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                metrics = answer.read().decode()
+            assert process.poll() is None
+    assert (again[0], other[0]) == (200, 200)
+    assert asked_about(s) == [0, 1]
+    paid = re.findall(r"^sentikit(?:_probing)?_cost_usd(?:_total)? (\S+)$", metrics, re.MULTILINE)
+    assert sum(map(float, paid)) == pytest.approx(sum(s.server.billed.values()) / 1e6)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

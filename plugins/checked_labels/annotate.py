@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, SHEET, TEXT_COLUMNS
+from sentikit.extension import FILE, input_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sentikit.extension import InputFile
 
     from .annotation import Annotation
     from .checked import Check
@@ -26,7 +28,7 @@ _LABELS = "negative,neutral,positive"
     "  sentikit annotate reviews.csv --for labelled.csv --output accuracy.csv\n"
     "  sentikit annotate queue.csv --output checked-queue.csv --annotator Ada"
 )
-@click.argument("file", metavar="[FILE]", required=False, type=click.Path())
+@input_file("[FILE]")
 @click.option(
     "--output",
     type=FILE,
@@ -74,8 +76,6 @@ _LABELS = "negative,neutral,positive"
     metavar="FILE",
     help="Instructions that annotators can unfold.",
 )
-@TEXT_COLUMNS
-@SHEET
 @click.option("--terminal", is_flag=True, help="Ask in the terminal instead of on a page.")
 @click.option(
     "--port",
@@ -100,7 +100,7 @@ _LABELS = "negative,neutral,positive"
     metavar="FILE",
     help="Add the answers of a Label Studio export, or of another table, to CHECKED.csv.",
 )
-def annotate(file: str | None, output: Path, **given: Any) -> None:
+def annotate(source: InputFile, output: Path, **given: Any) -> None:
     """Check texts by hand, on a local page or in the terminal.
 
     Keys: 1 2 3 label, n not sure, s skip, u undo, e note, g guidelines, m show the model's label.
@@ -113,7 +113,7 @@ def annotate(file: str | None, output: Path, **given: Any) -> None:
     elif given["agreement"]:
         _agreement(output, _labels(given["labels"]))
     else:
-        annotation = _annotation(file, output, given)
+        annotation = _annotation(source, output, given)
         with annotation.session():
             _ask(annotation, given["terminal"], given["port"])
 
@@ -127,8 +127,8 @@ def _labels(spelled: str) -> list[str]:
     return labels
 
 
-def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annotation:
-    from sentikit.extension import InputFile, disk_errors, refuse_overlap
+def _annotation(source: InputFile, output: Path, given: dict[str, Any]) -> Annotation:
+    from sentikit.extension import disk_errors, refuse_overlap
 
     from .annotation import Annotation
     from .checked_files import refuse_foreign
@@ -141,15 +141,13 @@ def _annotation(file: str | None, output: Path, given: dict[str, Any]) -> Annota
             guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")
     if given["decide"]:
         return Annotation(conflict_items(output), output, labels, deciding=True, repeats=0)
-    if file is None or file == "-":
-        raise InputError("Name the FILE with the texts to check, such as reviews.csv.")
+    source.refuse_pipe()
     if given["labelled"] and given["by"]:
         raise InputError("--for and --by are mutually exclusive. Give one of them.")
-    if Path(file).exists() and output.exists() and output.samefile(file):
+    if Path(source.file).exists() and output.exists() and output.samefile(source.file):
         raise InputError(f"--output {output} is the file to check. Choose another name.")
     written = [("--output", output), ("The record of --output,", Path(f"{output}.json"))]
-    refuse_overlap(written, [file, given["labelled"], given["guidelines"]])
-    source = InputFile(file, None, given["text_columns"], given["sheet"])
+    refuse_overlap(written, [*source.paths, given["labelled"], given["guidelines"]], output)
     options = DrawOptions(given["size"], given["seed"], given["labelled"], given["by"])
     drawn = drawn_items(source, output, options)
     annotator = given["annotator"]
@@ -265,7 +263,7 @@ def _import(path: Path, output: Path) -> None:
     from .checked import read_checked, read_draw
     from .checked_files import append_answer, from_label_studio
 
-    refuse_overlap([("--output", output)], [path])
+    refuse_overlap([("--output", output)], [path], output)
     checks: Sequence[Check]
     if path.suffix.lower() == ".json":
         checks = from_label_studio(read_json(path), str(path))
@@ -288,7 +286,7 @@ def _import(path: Path, output: Path) -> None:
     "  sentikit sample reviews.csv --size 2000 --output sample.csv\n"
     "  sentikit sample labelled.csv --size 500 --least-sure --output unsure.csv"
 )
-@click.argument("file", metavar="FILE", type=click.Path())
+@input_file("FILE")
 @click.option(
     "--size", type=click.IntRange(min=1), required=True, metavar="N", help="Rows to draw."
 )
@@ -307,10 +305,7 @@ def _import(path: Path, output: Path) -> None:
     help="Take the rows of a labelled table with the lowest confidence instead. In our benchmark, "
     "training on them was worse than on random rows.",
 )
-@SHEET
-def sample(
-    file: str, size: int, output: Path, seed: int, least_sure: bool, sheet: str | None
-) -> None:
+def sample(source: InputFile, size: int, output: Path, seed: int, least_sure: bool) -> None:
     """Draw rows of a table, uniformly, for an LLM or for people to label.
 
     A cheap classifier learns the labels of such a sample; see docs/label-a-pile.md.
@@ -319,20 +314,16 @@ def sample(
 
     import numpy as np
 
-    from sentikit.extension import InputFile, atomic_writer, refuse_overlap
+    from sentikit.extension import atomic_writer, refuse_overlap
 
-    from .checked_files import refuse_checks
     from .draws import least_sure as least_sure_rows
     from .draws import uniform_draw
     from .pile import scan_pile
 
-    source = InputFile(file, sheet=sheet)
     if output.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"--output {output}: name it .csv or .jsonl.")
-    if file == "-":
-        raise InputError("FILE is read twice, so it cannot come from a pipe. Save it in a file.")
-    refuse_overlap([("--output", output)], [file])
-    refuse_checks("--output", output)
+    source.refuse_pipe()
+    refuse_overlap([("--output", output)], source.paths)
     drawn = (
         least_sure_rows(source, size)
         if least_sure

@@ -63,25 +63,25 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
         raise InputError(
             f"{name} holds {len(undrawn)} answers about rows that were not drawn, such as {row} "
             f"({quoted(undrawn[0].text)}), so it certifies nothing. Remove them, or draw again "
-            f"with: sentikit annotate {pile.source.file} --size N"
+            f"with: sentikit annotate {pile.source.typed} --size N"
         )
     if not checked.is_uniform:
         raise InputError(
             f"{name} was not drawn uniformly ({checked.draw.get('design', 'unequal inclusion')}), "
             "so it certifies nothing. sentikit estimate weighs it; for a certificate draw with: "
-            f"sentikit annotate {pile.source.file} --size N"
+            f"sentikit annotate {pile.source.typed} --size N"
         )
     drawn_from = checked.draw.get("pile")
     if drawn_from is not None and drawn_from != pile.fingerprint:
         raise InputError(
-            f"{pile.source.file} has changed since the texts of {name} were drawn from it "
+            f"{pile.source.typed} has changed since the texts of {name} were drawn from it "
             f"({checked.draw.get('rows', '?'):,} rows then, {pile.rows:,} now). Certify the file "
             "of then, or draw again."
         )
     rows = pile.rows_of(checks)
     if "drawn" in checked.draw and not np.isin(rows, checked.draw["drawn"]).all():
         raise InputError(
-            f"{name} holds texts of rows of {pile.source.file} that were not drawn, so it "
+            f"{name} holds texts of rows of {pile.source.typed} that were not drawn, so it "
             "certifies nothing. Draw again."
         )
     return Matched(checked, checks, rows)
@@ -227,7 +227,7 @@ def certified(
     unsure = sum(check.label is None for check in found.checks)
     return certificate, {
         "kind": "accuracy",
-        "sentence": _sentence(certificate, pile.source.file),
+        "sentence": _sentence(certificate, pile.source.typed),
         **_record(certificate, pile, job),
         "paid_usd_by_classifier": job.costs,
         "checked_file": {
@@ -274,7 +274,7 @@ def _record(certificate: Certificate, pile: Pile, job: PileJob) -> dict[str, Any
         "paid_usd": job.paid,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "pile": {
-            "file": pile.source.file,
+            "file": pile.source.typed,
             "rows": pile.rows,
             "fingerprint": pile.fingerprint,
             "duplicates": pile.duplicates,
@@ -346,7 +346,7 @@ def agreed(
     record = {
         "kind": "agreement",
         "sentence": (
-            f"{certificate.share:.1%} of {rows:,} rows of {pile.source.file} keep the label "
+            f"{certificate.share:.1%} of {rows:,} rows of {pile.source.typed} keep the label "
             f"of {', '.join(members)}; all labels agree with those of {name} alone on at least "
             f"{agreement:.1%} of the rows, guaranteed at {level:.0%} "
             f"({certificate.checked} sampled texts). {name} was asked about {len(rest):,} rows."

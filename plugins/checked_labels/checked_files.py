@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import os
@@ -16,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from sentikit import InputError
-from sentikit.extension import disk_errors
+from sentikit.extension import disk_errors, first_line
 
 from .checked import Check
 
@@ -63,19 +62,7 @@ def append_answer(path: Path, check: Check) -> None:
 def holds_checks(path: Path) -> bool:
     """Return whether a file is a checked file that `annotate` began."""
     # A spreadsheet may have saved the file with other delimiters, and further columns.
-    return set(re.findall(r"\w+", _header(path))).issuperset(FIELDS)
-
-
-def refuse_checks(option: str, path: Path | None) -> None:
-    """Refuse to replace a checked file, whose labels people gave.
-
-    Raises:
-        InputError: there is one; the message names the option.
-    """
-    if path is not None and holds_checks(path):
-        raise InputError(
-            f"{option} {path} holds checks by people and would be replaced. Choose another name."
-        )
+    return set(re.findall(r"\w+", first_line(path))).issuperset(FIELDS)
 
 
 def refuse_foreign(path: Path) -> None:
@@ -84,21 +71,12 @@ def refuse_foreign(path: Path) -> None:
     Raises:
         InputError: it has other columns.
     """
-    first = _header(path)
+    first = first_line(path)
     if first and first.rstrip() != ",".join(FIELDS):
         raise InputError(
             f"{path} is a table from elsewhere, to which no answer can be added; import it first "
             f"with: sentikit annotate --import {path} --output CHECKED.csv"
         )
-
-
-def _header(path: Path) -> str:
-    """Return a file's first line, "" if there is none or no regular file."""
-    if not path.is_file():
-        return ""
-    with disk_errors(path), path.open("rb") as stream:
-        first = stream.readline(10_000)
-    return first.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
 def _last_byte(stream: io.FileIO) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sentikit import InputError
 from sentikit.extension import InputFile, confidence_strata, read_json
 
 from .checked import read_checked, read_draw
-from .pile import Pile, group_reader, scan_pile
+from .pile import Pile, group_reader, rows_again, scan_pile
 
 #: Guessed error rates of the least and the most sure stratum. Chosen on the study's validation
 #: predictions, as the number of strata: mean width of accuracy's interval over three labellings.
@@ -178,24 +178,24 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> Drawn:
         if known and known.get("design") != "queue":
             raise InputError(
                 f"{output} holds texts drawn from {known.get('file')}; rows of the queue "
-                f"{source.file} were not drawn and would spoil it. Choose another --output."
+                f"{source.typed} were not drawn and would spoil it. Choose another --output."
             )
-        return Drawn(_queued(source), None if known else {"design": "queue", "file": source.file})
+        return Drawn(_queued(source), None if known else {"design": "queue", "file": source.typed})
     pile = scan_pile(source)
     if known and known.get("pile") != pile.fingerprint:
         raise InputError(
-            f"{output} holds checks of another pile ({known.get('file')}), or {source.file} has "
+            f"{output} holds checks of another pile ({known.get('file')}), or {source.typed} has "
             "changed since. Choose another --output."
         )
     if not known:
         new = _new_draw(source, pile, options)
-        return Drawn(_items(source, new["drawn"], new["inclusion"], options.by), new)
+        return Drawn(_items(pile, new["drawn"], new["inclusion"], options.by), new)
     if len(known["drawn"]) != min(options.size, pile.rows):
         raise InputError(
             f"{output} was begun with {len(known['drawn'])} drawn texts (seed {known['seed']}). "
             f"Continue with --size {len(known['drawn'])}, or choose another --output."
         )
-    return Drawn(_items(source, known["drawn"], known["inclusion"], options.by))
+    return Drawn(_items(pile, known["drawn"], known["inclusion"], options.by))
 
 
 def conflict_items(output: Path) -> list[Item]:
@@ -227,10 +227,12 @@ def least_sure(labelled: InputFile, size: int) -> Integers:
 def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, Any]:
     size = min(options.size, pile.rows)
     if options.labelled is not None:
-        labelled = InputFile(str(options.labelled), None, source.text_columns)
+        labelled = replace(
+            source, file=str(options.labelled), kind=None, sheet=None, query=None, database=None
+        )
         if scan_pile(labelled).fingerprint != pile.fingerprint:
             raise InputError(
-                f"--for {options.labelled} does not hold the texts of {source.file}. Give the "
+                f"--for {options.labelled} does not hold the texts of {source.typed}. Give the "
                 "table "
                 "that sentikit label or predict wrote for this file."
             )
@@ -246,7 +248,7 @@ def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, 
     return {
         "design": draw.design,
         "classifier": classifier,
-        "file": source.file,
+        "file": source.typed,
         "pile": pile.fingerprint,
         "rows": pile.rows,
         "seed": options.seed,
@@ -257,17 +259,18 @@ def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, 
 
 
 def _items(
-    source: InputFile, drawn: Sequence[int], inclusion: Sequence[float], by: str | None
+    pile: Pile, drawn: Sequence[int], inclusion: Sequence[float], by: str | None
 ) -> list[Item]:
     """Read the drawn rows, in the order of the draw."""
     chances = dict(zip(drawn, inclusion, strict=True))
     found = {}
-    with source.open() as rows:
-        text_of, group_of = source.reader(rows), by and group_reader(by, rows)
-        for number, (where, row) in enumerate(rows):
+    with pile.source.open() as rows:
+        group_of = by and group_reader(by, rows)
+        again = rows_again(pile.source, rows, pile.rows, pile.fingerprint)
+        for number, (where, text, row) in enumerate(again):
             if number in chances:
                 group = group_of(where, row) if group_of else ""
-                found[number] = _item(row, text_of(where, row), number, chances[number], group)
+                found[number] = _item(row, text, number, chances[number], group)
     return [found[row] for row in drawn]
 
 
@@ -298,6 +301,6 @@ def _item(
 def _confidences(source: InputFile) -> list[float]:
     with source.open() as rows:
         if "confidence" not in rows.columns:
-            raise InputError(f"{source.file} has no column 'confidence'; sentikit label writes it.")
+            raise InputError(f"{rows.name} has no column 'confidence'; sentikit label writes it.")
         sure = [row["confidence"] for _, row in rows]
     return [float(one) if one not in (None, "") else 0.0 for one in sure]

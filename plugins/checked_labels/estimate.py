@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, RATE, TEXT_COLUMNS
+from sentikit.extension import FILE, RATE, input_file
 
 if TYPE_CHECKING:
     from sentikit import Estimate
-    from sentikit.extension import Estimates
+    from sentikit.extension import Estimates, InputFile
 
 
 @click.command(
     epilog="\b\nExample:\n"
     "  sentikit estimate labelled.csv --checked checked.csv --by date:month --report shares.html"
 )
-@click.argument("labelled", metavar="LABELLED", type=FILE)
+@input_file("LABELLED")
 @click.option(
     "--checked",
     type=FILE,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     metavar="L",
     help="Confidence level of the intervals.",
 )
-@TEXT_COLUMNS
 @click.option(
     "--report",
     type=FILE,
@@ -67,30 +66,36 @@ if TYPE_CHECKING:
     help="Draw or write the shares by the first --by, as .svg, .png or .csv; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the estimates as JSON.")
-def estimate(labelled: Path, checked: Path, by: tuple[str, ...], **given: Any) -> None:
+def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any) -> None:
     """Estimate class shares, accuracy and macro-F1 of a labelled table, with intervals.
 
     The classifier's shares are corrected with the checked texts (prediction-powered inference).
     Groups with fewer than 30 checks are estimated together.
     """
-    from sentikit.extension import refuse_overlap
+    from sentikit.extension import format_for, refuse_overlap
 
     from .checked import read_checked
     from .checked_files import holds_checks
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
-    named, beside = given["certificate"], labelled.with_suffix(".certificate.json")
+    source.refuse_pipe()
+    named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
     if named is not None and not named.exists():
         raise InputError(f"--certificate {named} does not exist. Check the path.")
+    if given["report"]:
+        format_for(given["report"])
+    for chart in given["charts"]:
+        if chart.suffix.lower() not in (".svg", ".png", ".csv"):
+            raise InputError(f"--chart {chart}: name it .svg, .png or .csv.")
     written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
-    refuse_overlap(written, [labelled, checked, f"{checked}.json", named, beside])
-    if holds_checks(labelled):
+    refuse_overlap(written, [*source.paths, checked, f"{checked}.json", named, beside])
+    if holds_checks(Path(source.file)):
         raise InputError(
-            f"{labelled} holds checks by people. Give it with --checked, and as LABELLED the table "
-            "that sentikit label or predict wrote."
+            f"{source.file} holds checks by people. Give it with --checked, and as LABELLED the "
+            "table that sentikit label or predict wrote."
         )
-    table = read_labelled(labelled, by, given["text_columns"])
+    table = read_labelled(source, by)
     found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
     for warning in found.warnings:
         click.echo(f"Note: {_printable(warning)}", err=True)

@@ -16,9 +16,8 @@ from sentikit.extension import (
     MAX_COST,
     RATE,
     RESUME,
-    SHEET,
-    TEXT_COLUMNS,
     complete_classifier,
+    input_file,
     refuse_overlap,
     resumable,
     written_kind,
@@ -26,7 +25,7 @@ from sentikit.extension import (
 
 if TYPE_CHECKING:
     from sentikit import Classifier
-    from sentikit.extension import FoundClassifier, LabellingOptions, Labels
+    from sentikit.extension import FoundClassifier, InputFile, LabellingOptions, Labels
 
     from .certification import Labelling, Matched
     from .combination import Combination
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     "  sentikit label reviews.csv --with runs/minilm --checked checked.csv --output labelled.csv\n"
     "  sentikit label reviews.csv --with runs/minilm --agree-with runs/llm --output labelled.csv"
 )
-@click.argument("file", metavar="FILE", type=click.Path())
+@input_file("FILE")
 @click.option(
     "--with",
     "members",
@@ -123,8 +122,6 @@ if TYPE_CHECKING:
     help="File for rows that are not certified, lowest confidence first, at most 10,000. Replaces "
     "an existing file, but none with checks.",
 )
-@TEXT_COLUMNS
-@SHEET
 @MAX_COST
 @RESUME
 @DEVICE
@@ -136,7 +133,7 @@ def label(context: click.Context, /, **given: Any) -> None:
     With probability L, at most 1 - A of the rows with status "certified" are labelled wrong. Draw
     and check texts with: sentikit annotate FILE --size 300 --output checked.csv
     """
-    from sentikit.extension import InputFile, LabellingOptions, LoadingOptions, find_classifier
+    from sentikit.extension import LabellingOptions, LoadingOptions, find_classifier
 
     from .certification import matched
     from .checked import read_checked
@@ -148,12 +145,14 @@ def label(context: click.Context, /, **given: Any) -> None:
     members = {x: find_classifier(x, LoadingOptions(given["device"])) for x in named}
     for member in members.values():
         member.check_keys()
-    source = InputFile(given["file"], None, given["text_columns"], given["sheet"])
     checked = read_checked(given["checked"]) if given["checked"] else None
-    pile = scan_pile(source, checked.answers if checked else ())
+    pile = scan_pile(given["source"], checked.answers if checked else ())
     if pile.duplicates:
         click.echo(f"{pile.duplicates:,} of {pile.rows:,} rows repeat an earlier text.", err=True)
     found = matched(checked, pile) if checked else None
+    if not given["plan"]:
+        # Those with a class in their names are checked once a member is loaded.
+        _refuse_taken_columns(given, pile, ())
     with resumable(context, given["output"]) as stop_requested:
         options = LabellingOptions(
             max_cost=given["max_cost"], resume=given["resume"], stop_requested=stop_requested
@@ -169,15 +168,12 @@ def _check_options(given: dict[str, Any]) -> None:
         _refuse_unwritable_ledger(given["checked"])
     if output is None and not given["plan"]:
         raise InputError("Name the table to write: --output OUT, such as labelled.csv.")
-    if given["file"] == "-":
-        raise InputError(
-            "The pile is read several times, so it cannot come from a pipe. Save it in a file."
-        )
+    given["source"].refuse_pipe()
     if output is not None:
-        written_kind(output, given["file"])
+        _kind_to_write(given, output)
         _refuse_overlap(given, output)
     if queue := given["review_queue"]:
-        written_kind(queue, given["file"])
+        _kind_to_write(given, queue)
     if given["agree_with"] and given["checked"]:
         raise InputError(
             "--agree-with certifies agreement with an LLM, --checked accuracy as judged by people. "
@@ -201,6 +197,11 @@ def _refuse_unwritable_ledger(checked: Path) -> None:
         raise InputError(f"--checked {checked} records each look beside it. {error}") from error
 
 
+def _kind_to_write(given: dict[str, Any], output: Path) -> str:
+    source: InputFile = given["source"]
+    return written_kind(output, source.file, source.kind)
+
+
 def _certificate_of(output: Path) -> Path:
     return output.with_suffix(".certificate.json")
 
@@ -212,27 +213,23 @@ def _refuse_overlap(given: dict[str, Any], output: Path) -> None:
         ("--certificate", given["certificate"] or _certificate_of(output)),
         ("--review-queue", given["review_queue"]),
     ]
-    from .checked_files import refuse_checks
-
     checked, models = given["checked"], [*given["members"], given["agree_with"]]
-    read = [given["file"], checked, checked and f"{checked}.json", given["fit"]]
+    read = [*given["source"].paths, checked, checked and f"{checked}.json", given["fit"]]
     refuse_overlap(written, [*read, *(name for name in models if name and Path(name).is_file())])
-    for option, path in written:
-        refuse_checks(option, path)
 
 
 def _refuse_taken_columns(given: dict[str, Any], pile: Pile, classes: tuple[str, ...]) -> None:
     """Refuse a pile that has one of the added columns, before anything is paid."""
-    from sentikit.extension import AddedColumns
+    from sentikit.extension import AddedColumns, refuse_taken
 
-    from .tables import CONFIDENCE, PILE_ROW, STATUS, refuse_taken
+    from .tables import CONFIDENCE, PILE_ROW, STATUS
 
     queue, added = given["review_queue"], {CONFIDENCE, STATUS}
     for path in filter(None, (given["output"], queue)):
-        nested = written_kind(path, given["file"]) == "jsonl"
+        nested = _kind_to_write(given, path) == "jsonl"
         added.update(AddedColumns(classes).names(nested))
     with pile.source.open() as rows:
-        refuse_taken(rows, [*added, *([PILE_ROW] if queue else [])])
+        refuse_taken(rows.columns, [*added, *([PILE_ROW] if queue else [])])
 
 
 def _run(
@@ -328,7 +325,7 @@ def _certify(
     from .certification import certified
     from .tables import write_labelled, write_queue
 
-    output, source = given["output"], pile.source
+    output = given["output"]
     certificate, record = None, None
     if found is not None:
         certificate, record = certified(
@@ -338,15 +335,15 @@ def _certify(
     accepted = labels.confidence >= threshold
     if record is None or given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(source, output, labels, accepted)
+    write_labelled(pile, output, labels, accepted)
     if queue := given["review_queue"]:
-        count = write_queue(source, queue, labels, accepted)
+        count = write_queue(pile, queue, labels, accepted)
         click.echo(f"Review queue: {queue} ({count:,} rows)", err=True)
     click.echo(f"Labelled: {output}{_paid(job.paid)}", err=True)
     if record is None:
         click.echo(
             "Nothing is certified: nobody has checked any text. Next: sentikit annotate "
-            f"{given['file']} --size 300 --output checked.csv",
+            f"{pile.source.typed} --size 300 --output checked.csv",
             err=True,
         )
         return
@@ -369,7 +366,7 @@ def _agree(
     labels, kept, record = agreed(pile, job, labels, members, asked, *numbers)
     if given["certificate"]:
         _certificate_of(output).unlink(missing_ok=True)
-    write_labelled(pile.source, output, labels, kept, ("asked", "kept"))
+    write_labelled(pile, output, labels, kept, ("asked", "kept"))
     click.echo(f"Labelled: {output}", err=True)
     _show(given, record)
     paid, alone = record["savings"]["paid_usd"], record["savings"]["llm_alone_usd"]

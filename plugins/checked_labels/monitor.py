@@ -75,10 +75,12 @@ def monitor(
 
 
 def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, Any]]:
+    from sentikit.extension import InputFile
+
     from .evidence import drift
     from .tables import read_labelled
 
-    found = drift(record["reference"], read_labelled(pile))
+    found = drift(record["reference"], read_labelled(InputFile(str(pile))))
     if not quiet:
         click.echo(f"{'compared':<14} {'effect':>7}  p")
         for one in found:

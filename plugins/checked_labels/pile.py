@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -64,7 +64,7 @@ class Pile:
                 missing.append(check)
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.file}, as "
+                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.typed}, as "
                 f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it "
                 "certifies."
             )
@@ -97,6 +97,69 @@ class Language:
         }
 
 
+class TextsHash:
+    """A hash of texts in their order."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+
+    def add(self, text: str) -> bytes:
+        """Add the next text, and return its own hash."""
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        self._whole.update(digest)
+        return digest
+
+    def value(self) -> str:
+        """Return the hash of the texts so far."""
+        return self._whole.hexdigest()[:16]
+
+
+def refuse_other_texts(source: InputFile, before: str, now: str) -> None:
+    """Refuse a table whose texts have changed since it was read before.
+
+    Args:
+        source: the table.
+        before: the hash of the texts when it was first read.
+        now: their hash when it was read again.
+
+    Raises:
+        InputError: a text or their order differs.
+    """
+    if now != before:
+        advice = (
+            "Start again when nothing writes to it."
+            if source.query is None
+            else "End the query with ORDER BY and a unique column, or save its rows in a file."
+        )
+        raise InputError(
+            f"{source.typed} had other rows, or another order, when it was read again. {advice}"
+        )
+
+
+def rows_again(
+    source: InputFile, rows: Rows, count: int, fingerprint: str
+) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Yield each row's place, its text and the row, when a table is read again.
+
+    Args:
+        source: the table.
+        rows: the opened table.
+        count: number of rows when it was first read.
+        fingerprint: of its texts then.
+
+    Raises:
+        InputError: a row is malformed; at the end, the texts or their order have changed.
+    """
+    whole, text_of = TextsHash(), source.reader(rows)
+    for number, (where, row) in enumerate(rows):
+        if number == count:
+            refuse_other_texts(source, fingerprint, "more rows")
+        text = text_of(where, row)
+        whole.add(text)
+        yield where, text, row
+    refuse_other_texts(source, fingerprint, whole.value())
+
+
 def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     """Read a pile once; memory grows by eight bytes per row.
 
@@ -110,23 +173,21 @@ def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     wanted, known = {check.text for check in checks}, {check.id for check in checks if check.id}
     places: dict[str, list[int]] = {}
     by_id: dict[str, int] = {}
-    whole, hashes, number, language = hashlib.sha256(), array("Q"), 0, Language()
+    whole, hashes, number, language = TextsHash(), array("Q"), 0, Language()
     with source.open() as rows:
         text_of = source.reader(rows)
         has_ids = "id" in rows.columns
         for number, (where, row) in enumerate(rows, 1):
             text = text_of(where, row)
-            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
-            whole.update(digest)
             language.add(number - 1, text)
-            hashes.append(int.from_bytes(digest, "little"))
+            hashes.append(int.from_bytes(whole.add(text), "little"))
             if text in wanted:
                 places.setdefault(text, []).append(number - 1)
             if has_ids and known and (identifier := _text(row.get("id"))) in known:
                 by_id.setdefault(identifier, number - 1)
     distinct = len(np.unique(np.frombuffer(hashes, np.uint64)))
-    fingerprint = whole.hexdigest()[:16]
-    return Pile(source, number, fingerprint, number - distinct, language, places, by_id)
+    repeated = number - distinct
+    return Pile(source, number, whole.value(), repeated, language, places, by_id)
 
 
 def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:

@@ -27,6 +27,8 @@ from sentikit.extension import (
     usd,
 )
 
+from .pile import rows_again
+
 
 class Answers:
     """Collects a classifier's predictions for a pile, or for some of its rows."""
@@ -79,6 +81,7 @@ class PileJob:
         options: LabellingOptions,
     ) -> None:
         self._source, self._rows, self._classifiers = source, rows, classifiers
+        self._fingerprint = fingerprint
         self.costs: dict[str, float | None] = {}
         self._earlier: dict[str, float | None] = {}
         described = {name: one.describe() for name, one in classifiers.items()}
@@ -120,7 +123,8 @@ class PileJob:
             if only is not None:
                 wanted[:] = False
                 wanted[only] = True
-            rows = compress(FileRows(self._source, opened), wanted)
+            every = rows_again(self._source, opened, self._rows, self._fingerprint)
+            rows = (Row(Example(text, columns=row)) for _, text, row in compress(every, wanted))
             answers = self._ask(name, rows, self._rows, only)
         # Earlier answers about these rows are in the journal and count again here.
         self.costs[name] = _sum(self._earlier.get(name, 0.0), answers.paid)

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import Estimate, InputError, estimate_accuracy, estimate_shares
-from sentikit.extension import Estimates, LabelledTable, holm
+from sentikit.extension import Estimates, holm
 
 from .checked import CheckedFile
-from .pile import scan_pile
+from .pile import refuse_other_texts, scan_pile
+from .tables import ReadTable
 
 #: Groups with fewer checks are pooled.
 LEAST_IN_GROUP = 30
 POOLED = "(other groups)"
 
 
-def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.95) -> Estimates:
+def estimate_table(table: ReadTable, checked: CheckedFile, level: float = 0.95) -> Estimates:
     """Estimate shares by group, accuracy and macro-F1 of a labelled table.
 
     Raises:
@@ -45,7 +46,9 @@ def estimate_table(table: LabelledTable, checked: CheckedFile, level: float = 0.
             f"{checked.path} was drawn from {drawn_from:,} rows, but {table.source.file} has "
             f"{table.rows:,}: the estimates are wrong for rows that could not be drawn."
         )
-    rows = scan_pile(table.source, checks).rows_of(checks)
+    pile = scan_pile(table.source, checks)
+    refuse_other_texts(pile.source, pile.fingerprint, table.fingerprint)
+    rows = pile.rows_of(checks)
     numbers = {name: number for number, name in enumerate(table.labels.classes)}
     truth = np.array([numbers[c.label or ""] for c in checks])
     weights = None

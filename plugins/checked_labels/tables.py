@@ -17,12 +17,12 @@ from sentikit.extension import (
     InputFile,
     LabelledTable,
     Labels,
-    Rows,
     open_table,
+    refuse_taken,
     written_kind,
 )
 
-from .pile import Language, group_reader
+from .pile import Language, Pile, TextsHash, group_reader, rows_again
 
 LABEL, _PREFIX = "predicted_label", "probability_"
 CONFIDENCE, STATUS = "confidence", "status"
@@ -35,36 +35,33 @@ MOST_QUEUED = 10_000
 
 @dataclass(frozen=True)
 class ReadTable(LabelledTable):
-    """A labelled table, with lengths and words of its texts."""
+    """A labelled table, with lengths, words and a fingerprint of its texts."""
 
     language: Language
+    fingerprint: str
 
 
-def read_labelled(
-    path: Path, by: Sequence[str] = (), text_columns: tuple[str, ...] = ()
-) -> ReadTable:
+def read_labelled(source: InputFile, by: Sequence[str] = ()) -> ReadTable:
     """Read the labels of a table; texts are not kept.
 
     Args:
-        path: of the table.
+        source: the table.
         by: columns that define groups, or COLUMN:PERIOD for dates.
-        text_columns: as of `InputFile`.
 
     Raises:
         InputError: it has no labels, a column is missing, or a cell is not a date.
     """
-    source = InputFile(str(path), None, text_columns)
     with source.open() as rows:
         text_of = source.reader(rows)
         if LABEL not in rows.columns:
             raise InputError(
-                f"{path} has no column {LABEL!r}; it is a table that sentikit label or "
-                "predict wrote."
+                f"{rows.name} has no column {LABEL!r}. Give a table that sentikit label or predict "
+                "wrote."
             )
         columns = {name: group_reader(name, rows) for name in by}
         named = [c.removeprefix(_PREFIX) for c in rows.columns if c.startswith(_PREFIX)]
         predicted, sure, shares = list[str](), array("d"), array("f")
-        language, number = Language(), 0
+        language, whole, number = Language(), TextsHash(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
         same: dict[str, str] = {}  # one string per value, shared by its rows
         for number, (where, row) in enumerate(rows, 1):
@@ -79,16 +76,17 @@ def read_labelled(
             else:
                 shares.extend(_number(row.get(f"{_PREFIX}{name}")) for name in named)
             sure.append(_number(row.get("confidence")))
-            language.add(number - 1, text_of(where, row))
+            whole.add(text := text_of(where, row))
+            language.add(number - 1, text)
             for column, group in columns.items():
                 value = group(where, row)
                 groups[column].append(same.setdefault(value, value))
     classes = tuple(named) or tuple(sorted(set(predicted) - {""}))
     if len(classes) < 2:
-        raise InputError(f"{path} has fewer than two classes; estimates need at least two.")
+        raise InputError(f"{source.typed} has fewer than two classes; estimates need at least two.")
     table = np.array(shares, np.float32) if named else np.full(number * len(classes), np.nan)
     labels = _labels(classes, predicted, table.reshape(number, len(classes)), np.array(sure))
-    return ReadTable(source, labels, groups, number, language)
+    return ReadTable(source, labels, groups, number, language, whole.value())
 
 
 def _labels(
@@ -115,7 +113,7 @@ def _number(value: Any) -> float:
 
 
 def write_labelled(
-    source: InputFile,
+    pile: Pile,
     output: Path,
     labels: Labels,
     marked: NDArray[np.bool_],
@@ -128,21 +126,20 @@ def write_labelled(
     Raises:
         InputError: the pile has one of the added columns.
     """
+    source = pile.source
     with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, STATUS])
-        text_of = source.reader(rows)
+        refuse_taken(rows.columns, [CONFIDENCE, STATUS])
         columns = [*rows.columns, CONFIDENCE, STATUS]
-        kind = written_kind(output, source.file)
+        kind = written_kind(output, source.file, source.kind)
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
-            for number, (where, row) in enumerate(rows):
+            again = rows_again(source, rows, pile.rows, pile.fingerprint)
+            for number, (_, text, row) in enumerate(again):
                 more = {CONFIDENCE: _sure(labels, number), STATUS: statuses[int(marked[number])]}
-                example = Example(text_of(where, row), columns={**row, **more})
+                example = Example(text, columns={**row, **more})
                 out.add(example, None, _prediction(labels, number))
 
 
-def write_queue(
-    source: InputFile, output: Path, labels: Labels, certified: NDArray[np.bool_]
-) -> int:
+def write_queue(pile: Pile, output: Path, labels: Labels, certified: NDArray[np.bool_]) -> int:
     """Write the rows to review, lowest confidence first, and return their number.
 
     Low confidence means that a person is likely to correct the label.
@@ -150,15 +147,16 @@ def write_queue(
     waiting = np.flatnonzero(~certified)
     sure = np.nan_to_num(labels.confidence[waiting], nan=-1.0)
     order = waiting[np.argsort(sure, kind="stable")][:MOST_QUEUED]
-    wanted, kept = frozenset(order.tolist()), {}
+    wanted, kept, source = frozenset(order.tolist()), {}, pile.source
     with source.open() as rows:
-        refuse_taken(rows, [CONFIDENCE, PILE_ROW])
-        text_of = source.reader(rows)
+        refuse_taken(rows.columns, [CONFIDENCE, PILE_ROW])
         columns = [*rows.columns, PILE_ROW, CONFIDENCE]
-        for number, (where, row) in enumerate(rows):
+        for number, (_, text, row) in enumerate(
+            rows_again(source, rows, pile.rows, pile.fingerprint)
+        ):
             if number in wanted:
-                kept[number] = text_of(where, row), dict(row)
-    kind = written_kind(output, source.file)
+                kept[number] = text, dict(row)
+    kind = written_kind(output, source.file, source.kind)
     with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
         for number in order.tolist():
             text, row = kept[number]
@@ -180,14 +178,3 @@ def _sure(labels: Labels, number: int) -> float | None:
     """Return a row's confidence as written; None without a label."""
     sure = float(labels.confidence[number])
     return None if np.isnan(sure) else round(sure, 6)
-
-
-def refuse_taken(rows: Rows, added: Sequence[str]) -> None:
-    """Refuse a pile that has one of the added columns.
-
-    Raises:
-        InputError: it has one.
-    """
-    taken = [column for column in rows.columns if column in added]
-    if taken:
-        raise InputError(f"The pile already has a column {taken[0]!r}. Rename it first.")

@@ -16,10 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from sentikit import InputError
 from sentikit.extension import (
@@ -29,35 +26,20 @@ from sentikit.extension import (
     ModelSize,
     ParameterGroup,
     StepPlan,
-    autocast,
     choose_device,
 )
 
 from .configuration import BUCKET, Configuration, DeepSpeedSettings, configure
-from .lazy_adagrad import LazyAdagrad
-from .loss_scale import LossScale
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from .precision import LossScale
 
 #: Earlier versions apply fp16 steps that overflowed (0.18.9, 0.19.0, 0.19.5, 0.19.7), or compute
 #: other gradients when accumulating them (0.18.0).
 OLDEST = "0.19.8"
-
-
-class InPrecision(nn.Module):
-    """A model whose forward pass runs under autocast.
-
-    DeepSpeed disables an autocast around it, so this one is inside.
-    """
-
-    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
-        super().__init__()
-        self.model = model
-        self._device, self._precision = device, precision
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the model's logits."""
-        with autocast(self._device, self._precision):
-            logits: Tensor = self.model(*inputs)
-        return logits
 
 
 class DeepSpeedEngine(DistributedEngine):
@@ -108,6 +90,9 @@ class DeepSpeedEngine(DistributedEngine):
             InputError: DeepSpeed refuses the user's configuration.
         """
         import deepspeed
+        from torch import nn
+
+        from .precision import InPrecision, LossScale
 
         self._model, self._groups, self._plan = model.to(self.device), groups, plan
         self._scale = LossScale.starting(plan.precision == "fp16")
@@ -190,6 +175,8 @@ class DeepSpeedEngine(DistributedEngine):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Gather the optimizer's tensors, for the main process."""
+        import torch
+
         from .partitions import whole_optimizer_state
 
         optimizer, scale = (
@@ -225,6 +212,8 @@ class DeepSpeedEngine(DistributedEngine):
         """Shut DeepSpeed down."""
         if self._engine is not None:
             self._engine.destroy()
+            from torch import nn
+
             # Stage 3 replaces it for the whole process and does not restore it.
             nn.functional.linear = self._linear
 
@@ -237,6 +226,8 @@ class DeepSpeedEngine(DistributedEngine):
             }
             for group in self._groups
         ]
+        from .lazy_adagrad import LazyAdagrad
+
         chosen = self._plan.optimizer
         if chosen.name == "adagrad" and self._configuration.stage:
             return LazyAdagrad(groups, **chosen.model_dump(exclude={"name"}))
@@ -244,6 +235,8 @@ class DeepSpeedEngine(DistributedEngine):
 
     def _plain_step(self) -> Tensor:
         """Unscale, clip and step, without ZeRO."""
+        import torch
+
         parameters = list(self._names())
         if self._scale.enabled:
             for parameter in parameters:

@@ -161,7 +161,10 @@ def _choose(book: Any, wanted: str | None, name: str) -> Any:
         chosen = book[wanted]
     elif len(titles) > 1:
         listed = ", ".join(map(repr, titles))
-        raise InputError(f"{name} has several sheets: {listed}. Name one (--sheet; dataset.sheet).")
+        raise InputError(
+            f"{name} has several sheets: {listed}. Name one with --sheet or dataset.sheet, or save "
+            "it as a file of its own."
+        )
     elif not titles:
         raise InputError(f"{name} has no sheet with cells.")
     else:

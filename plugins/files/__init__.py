@@ -1,4 +1,4 @@
-"""Tables of your own: the ``files`` dataset, and the formats Parquet and Arrow."""
+"""Tables of your own: the ``files`` dataset, and the formats CSV, TSV, Parquet and Arrow."""
 
 from typing import Any
 
@@ -17,7 +17,11 @@ def register_datasets(register: Any) -> None:
 
 @hookimpl
 def register_table_formats(register: Any) -> None:
-    """Register ``.parquet`` and, for Arrow, ``.arrow``, ``.feather`` and ``.ipc``."""
+    """Register CSV and TSV, Parquet and, for Arrow, ``.arrow``, ``.feather`` and ``.ipc``."""
+    register("csv", f"{__name__}.delimited:Csv", summary="CSV, with the line of each row")
+    register("tsv", f"{__name__}.delimited:Tsv", summary="TSV, quoted like CSV")
+    unquoted = f"{__name__}.delimited:UnquotedTsv"
+    register("tsv-unquoted", unquoted, summary="TSV in which quotes have no meaning")
     register("parquet", f"{__name__}.columnar:Parquet", summary="Parquet, read in batches of rows")
     for ending in ("arrow", "feather", "ipc"):
         register(ending, f"{__name__}.columnar:Arrow", summary="Arrow, read in batches of rows")

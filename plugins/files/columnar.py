@@ -18,11 +18,16 @@ BUFFER_BYTES = 2**20
 
 
 class Parquet(TableFormat):
-    """The format of Parquet files."""
+    """The format of Parquet files, and of folders of them."""
 
     def open(self, path: Path, sheet: str | None = None) -> Rows:
-        """Open a file."""
-        return ColumnarRows(path, "parquet")
+        """Open a file, or all ``.parquet`` files of a folder in the order of their names."""
+        if not path.is_dir():
+            return ColumnarRows(path, "parquet")
+        parts = sorted(part for part in path.glob("*.parquet") if part.name[0] not in "._")
+        if not parts:
+            raise InputError(f"{path} is a folder without .parquet files. Give a file.")
+        return FolderRows(path, parts)
 
 
 class Arrow(TableFormat):
@@ -109,6 +114,34 @@ class ColumnarRows(Rows):
                     f"{name}, rows {read + 1} to {read + ROWS_PER_BATCH}: a text is not UTF-8. "
                     "Write the file again with UTF-8 texts."
                 ) from error
+
+
+class FolderRows(Rows):
+    """The rows of Parquet files with the same columns, one file after the other."""
+
+    def __init__(self, folder: Path, parts: Sequence[Path]) -> None:
+        self._parts = parts
+        self._open = ColumnarRows(parts[0], "parquet")
+        super().__init__(str(folder), self._open.columns, lambda: self._open.close())
+
+    def fields(self, column: str) -> tuple[str, ...] | None:
+        """Return the fields of a struct."""
+        return self._open.fields(column)
+
+    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield the number of each row, counted over all files, and its values."""
+        number = 0
+        for part in self._parts:
+            self._open.close()
+            self._open = ColumnarRows(part, "parquet")
+            if missing := [name for name in self.columns if name not in self._open.columns]:
+                raise InputError(
+                    f"{part} has no column {missing[0]!r}, which {self._parts[0]} has. Give files "
+                    "with the same columns."
+                )
+            for _, row in self._open.values(columns):
+                number += 1
+                yield number, row
 
 
 def _arrow(path: Path) -> Any:

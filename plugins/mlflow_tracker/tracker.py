@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from sentikit import InputError
-from sentikit.extension import ComponentSettings, TrackedRun, Tracker, flat_numbers
+from sentikit.extension import ComponentSettings, TrackedRun, Tracker, flat_numbers, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,15 +66,17 @@ class MlflowTracker(Tracker):
         self._id = client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
         self._step, self._path = run.step, run.path
         values = _flat(run.recipe)
-        for start in range(0, len(values), 100):
-            part = values[start : start + 100]
-            client.log_batch(self._id, params=[Param(k, v[:_LONGEST_VALUE]) for k, v in part])
+        with self._failing():
+            for start in range(0, len(values), 100):
+                part = values[start : start + 100]
+                client.log_batch(self._id, params=[Param(k, v[:_LONGEST_VALUE]) for k, v in part])
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Log a record's numbers as ``kind/key``; records without a step are counted."""
         self._step = record.get("step", self._step + 1)
         numbers = {key: value for key, value in record.items() if key != "step"}
-        self._log_numbers(flat_numbers(numbers, record["kind"]))
+        with self._failing():
+            self._log_numbers(flat_numbers(numbers, record["kind"]))
 
     def alert(self, title: str, text: str) -> None:
         """Set the run's description."""
@@ -85,14 +88,35 @@ class MlflowTracker(Tracker):
         if self._client is None:
             return
         scores = flat_numbers(metrics, "result")
-        self._log_numbers({k: v for k, v in scores.items() if "/confusion/" not in k})
         assert isinstance(self.settings, self.Settings)
-        if status == "finished" and self.settings.log_model and (self._path / "model").is_dir():
-            with tempfile.TemporaryDirectory(prefix="sentikit-") as folder:
-                model = Path(folder) / "model"
-                save_pyfunc(self._path / "model", model)
-                self._client.log_artifacts(self._id, str(model), "model")
+        with self._failing():
+            self._log_numbers({k: v for k, v in scores.items() if "/confusion/" not in k})
+            if status == "finished" and self.settings.log_model:
+                self._log_model()
         self._client.set_terminated(self._id, _STATUS.get(status, "FAILED"))
+
+    def _log_model(self) -> None:
+        if self._client is None or not (self._path / "model").is_dir():
+            return
+        with tempfile.TemporaryDirectory(prefix="sentikit-") as folder:
+            model = Path(folder) / "model"
+            save_pyfunc(self._path / "model", model)
+            self._client.log_artifacts(self._id, str(model), "model")
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """End MLflow's run as failed, with the reason, if the tracker itself fails.
+
+        After an error no other method is called, and MLflow would show the run as running for ever.
+        """
+        try:
+            yield
+        except BaseException as error:
+            reason = redacted(f"{type(error).__name__}: {error}")
+            self.alert("The tracker mlflow failed", reason)
+            if self._client is not None:
+                self._client.set_terminated(self._id, "FAILED")
+            raise
 
     def _log_numbers(self, numbers: Mapping[str, float]) -> None:
         from mlflow.entities import Metric

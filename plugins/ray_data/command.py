@@ -14,6 +14,7 @@ from sentikit.extension import (
     RESUME,
     TEXT_COLUMNS,
     complete_classifier,
+    print_text,
     resumable,
     typed_command,
 )
@@ -95,8 +96,9 @@ def predict_on_ray(
     ):
         done = run(job, workers, address, resume, stop_requested)
     click.echo(f"{done.rows:,} rows in {done.parts:,} parts at {output}.", err=True)
-    if done.failed:
+    for line in done.summary.lines(output):
+        print_text(line, err=True)
+    if done.summary.counts["failed"]:
         again = typed_command(context, ["resume"], ["--resume"])
-        rows_have = "1 row has" if done.failed == 1 else f"{done.failed:,} rows have"
-        click.echo(f"{rows_have} failed and no label. Retry them: {again}", err=True)
+        click.echo(f"{done.summary.failed()} Retry them: {again}", err=True)
         raise click.exceptions.Exit(1)

@@ -16,16 +16,23 @@ imported here: the class works on any Arrow table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentikit import Example, InputError, load
-from sentikit.extension import AddedColumns, Rows, Session, set_threads
+from sentikit import Example, Prediction, load
+from sentikit.extension import (
+    AddedColumns,
+    Rows,
+    Session,
+    TableSummary,
+    TableWriter,
+    encoders,
+    refuse_taken,
+    set_threads,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sentikit import Prediction
 
 
 class TableRows(Rows):
@@ -63,8 +70,6 @@ class Labeller:
         device: auto, cpu, cuda, …
         threads: CPU threads of torch; one, since every core has its own actor.
 
-    Attributes:
-        failed: rows so far that could not be labelled; asking again may help.
     """
 
     def __init__(
@@ -78,7 +83,7 @@ class Labeller:
         self._classifier = load(classifier, device=device)
         self._added = AddedColumns.of(self._classifier)
         self._text_column = text_column
-        self.failed = 0
+        self.count_anew()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return a table with the labels after its columns."""
@@ -100,23 +105,35 @@ class Labeller:
         given = TableRows(table)
         columns = given.find_text_columns(chosen(self._text_column), "text_column")
         names = self._added.names(nested=False)
-        if taken := [name for name in table.column_names if name in names]:
-            raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+        refuse_taken(table.column_names, names)
         texts = [text for _, text, _ in given.texts(columns)] if table.num_rows else []
-        predictions = list(self._predictions(texts, session))
-        self.failed += sum(one is not None and one.error is not None for one in predictions)
-        rows = [self._added.values(one, nested=False) for one in predictions]
+        self._rows.clear()
+        for text, prediction in zip(texts, self._predictions(texts, session), strict=True):
+            self._counted.add(Example(text), None, prediction)
+        rows = self._rows
         for name in names:
             numeric = name.startswith("probability_") or name == "cost"
             kind = pa.float64() if numeric else pa.string()
             table = table.append_column(name, pa.array([row[name] for row in rows], kind))
         return table
 
-    def _predictions(
-        self, texts: list[str], session: Session | None
-    ) -> Iterator[Prediction | None]:
-        """Yield a prediction per text, None for blank ones; equal texts are classified once."""
+    @property
+    def summary(self) -> TableSummary:
+        """The counts of the rows since the last `count_anew`."""
+        return TableSummary.of(self._counted, self._classifier)
+
+    def count_anew(self) -> None:
+        """Begin to count rows from 0."""
+        self._rows: list[Mapping[str, Any]] = []
+        self._counted = TableWriter(
+            lambda _, added: self._rows.append(added), self._added, nested=False
+        )
+        for encoder in encoders(self._classifier):
+            encoder.cut = encoder.unknown = 0
+
+    def _predictions(self, texts: list[str], session: Session | None) -> Iterator[Prediction]:
+        """Yield a prediction per text, an empty one if blank; equal texts are classified once."""
         distinct = {text: None for text in texts if text.strip()}
         predictions = self._classifier.classify(map(Example, distinct), session)
         known = dict(zip(distinct, predictions, strict=True))
-        return (known.get(text) for text in texts)
+        return (known.get(text) or Prediction(None) for text in texts)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from sentikit import InputError, SentikitError
 from sentikit.extension import (
     LiveBar,
     RunFolder,
+    TableSummary,
     atomic_writer,
     disk_errors,
     spent_usd,
@@ -25,14 +26,11 @@ from sentikit.extension import (
 from .job import BATCH, Job, Part, parts_of, reading, tables_of
 from .labeller import Labeller
 
-if TYPE_CHECKING:
-    pass
-
 _JOB, _CACHE, _STARTS, _LOCK = "job.json", "answers.sqlite", ".starts", ".lock"
 #: Most deaths of a worker's process at the same part, or at the start.
 _MOST_DEATHS = 3
-#: Metadata key of a part: the number of failed rows.
-_FAILED = b"sentikit.failed_rows"
+#: Metadata key of a part: its `TableSummary`.
+_SUMMARY = b"sentikit.summary"
 #: Increments of a part's budget below this share of the whole are not worth a call.
 _SMALLEST_SHARE = 1e-4
 
@@ -44,12 +42,12 @@ class Done:
     Attributes:
         rows: of all parts.
         parts: written now or before.
-        failed: rows that could not be labelled; asking again may help.
+        summary: of all parts.
     """
 
     rows: int
     parts: int
-    failed: int
+    summary: TableSummary
 
 
 def run(
@@ -71,7 +69,6 @@ def run(
         KeyboardInterrupt: a stop was requested.
     """
     parts = parts_of(job)
-    failed = 0
     with RunFolder(job.output).locked():
         todo = _open_job(job, parts, resume)
         if todo:
@@ -79,7 +76,7 @@ def run(
             _clean(job.output, ".part-*.attempts")
             try:
                 with _cluster(address, workers):
-                    failed = _label(job, todo, workers, stop_requested)
+                    _label(job, todo, workers, stop_requested)
             except InputError:
                 _clean(job.output)
                 if not resume and _files(job.output) == [_JOB]:
@@ -87,7 +84,19 @@ def run(
                 raise
             finally:
                 _clean(job.output)
-    return Done(sum(part.stop - part.start for part in parts), len(parts), failed)
+        summary = _summary(job.output, parts)
+    return Done(sum(part.stop - part.start for part in parts), len(parts), summary)
+
+
+def _summary(output: Path, parts: list[Part]) -> TableSummary:
+    summary = TableSummary()
+    for part in parts:
+        summary.add(_counted(output / part.name) or {})
+    if summary.paid is not None:
+        # A part that was labelled again has paid more than its rows cost.
+        cache = output / _CACHE
+        summary.paid = sum(spent_usd(_run_of(part.number), cache) for part in parts)
+    return summary
 
 
 def _files(output: Path) -> list[str]:
@@ -202,17 +211,23 @@ def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
     return [part for part in parts if failed_rows(job.output / part.name) != 0]
 
 
-def failed_rows(written: Path) -> int | None:
-    """Return the number of failed rows of a part, None if it is not written."""
+def _counted(written: Path) -> dict[str, Any] | None:
+    """Return the summary of a part, None if it is not written."""
     import pyarrow.parquet as pq
 
     if not written.exists():
         return None
-    return int((pq.read_metadata(written).metadata or {}).get(_FAILED, b"0"))
+    return dict(json.loads((pq.read_metadata(written).metadata or {}).get(_SUMMARY, b"{}")))
 
 
-def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[], bool]) -> int:
-    """Label parts and return the number of failed rows."""
+def failed_rows(written: Path) -> int | None:
+    """Return the number of failed rows of a part, None if it is not written."""
+    counted = _counted(written)
+    return None if counted is None else int(counted.get("counts", {}).get("failed", 0))
+
+
+def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[], bool]) -> None:
+    """Label parts."""
     import ray
     from ray.exceptions import RayError
 
@@ -232,7 +247,7 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_gpus=gpus_per_worker(job.device, workers, resources),
     )
-    failed = done = 0
+    done = 0
     try:
         with LiveBar("rows") as bar:
             bar.update(total=sum(part.stop - part.start for part in todo))
@@ -243,13 +258,12 @@ def _label(job: Job, todo: list[Part], workers: int, stop_requested: Callable[[]
                     kept = " Finished parts are kept: resume with --resume."
                     kept = kept if done or not row["wrong_input"] else ""
                     raise kind(row["error"] + kept)
-                failed, done = failed + row["failed"], done + 1
+                done += 1
                 bar.advance(row["rows"])
                 if done < len(todo) and stop_requested():
                     raise KeyboardInterrupt
     except RayError as error:
         raise SentikitError(f"Ray stopped: {str(error).splitlines()[-1]}") from error
-    return failed
 
 
 def _anywhere(job: Job) -> Job:
@@ -329,7 +343,6 @@ class PartLabeller:
             "rows": part.stop - part.start,
             "error": error.message if error else "",
             "wrong_input": isinstance(error, InputError),
-            "failed": failed_rows(target) or 0,
         }
 
     def _write_once(self, part: Part, target: Path) -> None:
@@ -380,15 +393,17 @@ class PartLabeller:
                 ExitStack() as stack,
             ):
                 writer: pq.ParquetWriter | None = None
-                before = self._labeller.failed
+                self._labeller.count_anew()
                 for table in tables_of(part):
                     labelled = self._labeller.label(table, session)
                     if writer is None:
                         writer = stack.enter_context(pq.ParquetWriter(stream, labelled.schema))
                     writer.write_table(labelled, row_group_size=BATCH)
-                failed = self._labeller.failed - before
-                if writer is not None and failed:
-                    writer.add_key_value_metadata({_FAILED: str(failed)})
+                if writer is not None:
+                    summary = self._labeller.summary
+                    if summary.paid:  # The same rows give the same bytes, whoever paid for them.
+                        summary.paid = 0.0
+                    writer.add_key_value_metadata({_SUMMARY: json.dumps(summary.to_json())})
         except SentikitError as error:
             if isinstance(error.__cause__, BudgetSpentError):
                 return False

@@ -50,7 +50,7 @@ def estimates_page(
         style=style,
         found=found,
         certificate=certificate,
-        file=table.source.file,
+        file=table.source.typed,
         rows=table.rows,
         whole=share_chart("all", found, found.shares),
         charts=charts,

@@ -7,7 +7,7 @@ import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +134,7 @@ def serve(
             workers=1 if isinstance(loaded, EncoderClassifier) else 8,
         )
         with contextlib.closing(DailyBudget(loaded, cache, max_cost)) as budget:
-            app = build_app(loaded, classifier, budget.classify, limits)
+            app = build_app(loaded, classifier, budget.classify, limits, budget.probing)
             listener.listen(2048)
             click.echo(f"http://{_address(listener)} serves {classifier}. Ctrl-C stops.", err=True)
             config = uvicorn.Config(
@@ -143,6 +143,7 @@ def serve(
                 log_level="error",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=30,
             )
             # After stopping, the server raises the signal again; ignore SIGTERM then.
@@ -201,13 +202,20 @@ def _address(listener: socket.socket) -> str:
 class DailyBudget:
     """A classifier with a daily budget; spending is stored in the cache and survives restarts."""
 
-    def __init__(self, classifier: Classifier, cache: Path, max_cost: float | None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        cache: Path,
+        max_cost: float | None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._classifier, self._cache, self._max_cost = classifier, cache, max_cost
-        self._lock = threading.Lock()
+        self._now = now
+        self._changed = threading.Condition()
         self._day = ""
         self._session: Any = None
         self._users = 0
-        self._retired: list[Any] = []
+        self._probed = 0.0
 
     def classify(self, texts: list[str]) -> Sequence[Prediction]:
         """Return the predictions of texts.
@@ -225,38 +233,49 @@ class DailyBudget:
         except SentikitError as error:
             if not isinstance(error.__cause__, BudgetSpentError):
                 raise
-            now = datetime.now(UTC)
+            now = self._now()
             tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
             message = f"The budget of {self._max_cost:g} USD a day is spent."
             raise BudgetError(message, max(1, int((tomorrow - now).total_seconds()))) from error
 
+    def probing(self) -> float:
+        """Return the USD spent on probing the providers' servers; NaN if a price is unknown."""
+        session = self._session
+        return self._probed + (0.0 if session is None else _probing(session))
+
     def close(self) -> None:
-        """Close the sessions."""
-        for session in [*self._retired, self._session]:
-            if session is not None:
-                session.close()
+        """Close the session."""
+        if self._session is not None:
+            self._session.close()
+            self._probed += _probing(self._session)
+            self._session = None
 
     @contextlib.contextmanager
     def _today(self) -> Iterator[Any]:
-        """Provide today's session; yesterday's is closed after its last use."""
+        """Provide today's session, once yesterday's is no longer used and closed.
+
+        They must not overlap, since a backend keeps its connections for one session's event loop.
+        """
         from sentikit.extension import Limits, RequestSession
 
-        with self._lock:
-            day = datetime.now(UTC).date().isoformat()
+        with self._changed:
+            while (day := self._now().date().isoformat()) != self._day and self._users:
+                self._changed.wait()
             if day != self._day:
-                if self._session is not None:
-                    self._retired.append(self._session)
-                self._day = day
+                self.close()
                 limits = Limits(max_cost=self._max_cost)
                 self._session = RequestSession(f"serve {day}", self._cache, limits)
+                self._day = day
             self._users += 1
             session = self._session
         try:
             yield session
         finally:
-            with self._lock:
+            with self._changed:
                 self._users -= 1
-                if not self._users:
-                    for retired in self._retired:
-                        retired.close()
-                    self._retired.clear()
+                self._changed.notify_all()
+
+
+def _probing(session: Any) -> float:
+    picodollars = session.opening_cost
+    return float("nan") if picodollars is None else picodollars / 1e12

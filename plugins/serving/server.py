@@ -7,7 +7,7 @@ import html
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +26,9 @@ from .schemas import ClassifierModel, ErrorResponse, Info, ModelType, PredictReq
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Turns the body of a request for predictions into the response.
+Answer = Callable[[bytes], Awaitable[Response]]
 
 #: Lone surrogates, which are valid in JSON but not in text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -75,7 +78,7 @@ class BudgetError(SentikitError):
 class Metrics:
     """Metrics for Prometheus, without texts."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, waiting: Callable[[], int], probing: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sentikit_requests",
@@ -101,7 +104,10 @@ class Metrics:
             ["label", "answered_by"],
             registry=self.registry,
         )
-        self.cost = Counter("sentikit_cost_usd", "USD paid to providers", registry=self.registry)
+        self.cost = Counter("sentikit_cost_usd", "USD paid for answers", registry=self.registry)
+        Gauge(
+            "sentikit_probing_cost_usd", "USD paid for probing servers", registry=self.registry
+        ).set_function(probing)
         Gauge("sentikit_waiting_texts", "texts that wait", registry=self.registry).set_function(
             waiting
         )
@@ -113,7 +119,13 @@ class Metrics:
             self.cost.inc(prediction.paid or 0.0)
 
 
-def build_app(classifier: Classifier, name: str, classify: Classify, limits: Limits) -> ASGIApp:
+def build_app(
+    classifier: Classifier,
+    name: str,
+    classify: Classify,
+    limits: Limits,
+    probing: Callable[[], float] = lambda: 0.0,
+) -> ASGIApp:
     """Build the application.
 
     Args:
@@ -121,12 +133,13 @@ def build_app(classifier: Classifier, name: str, classify: Classify, limits: Lim
         name: of the classifier, for ``/info``.
         classify: labels texts; called in worker threads.
         limits: of requests.
+        probing: returns the USD spent on probing the providers' servers.
     """
     observed: list[Callable[[int], None]] = []
     batcher = Batcher(
         classify, limits.batch, limits.waiting, limits.workers, lambda size: observed[0](size)
     )
-    metrics = Metrics(lambda: batcher.waiting)
+    metrics = Metrics(lambda: batcher.waiting, probing)
     observed.append(metrics.batches.observe)
     app = FastAPI(
         title="sentikit",
@@ -136,12 +149,12 @@ def build_app(classifier: Classifier, name: str, classify: Classify, limits: Lim
         redoc_url=None,
         lifespan=_closing(batcher),
     )
-    _add_predict(app, batcher, metrics, classifier.labels, limits)
+    answer = _answering(batcher, metrics, classifier.labels, limits)
+    _add_predict(app, answer)
     _add_pages(app, metrics, _info(classifier, name, limits))
     app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RefusalError, _explained)
-    return Gate(app, limits, metrics)
+    return Gate(app, answer, limits, metrics)
 
 
 def _closing(batcher: Batcher) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -153,16 +166,28 @@ def _closing(batcher: Batcher) -> Callable[[FastAPI], AbstractAsyncContextManage
     return lifespan
 
 
-def _add_predict(
-    app: FastAPI, batcher: Batcher, metrics: Metrics, labels: tuple[str, ...], limits: Limits
-) -> None:
-    async def predict(request: Request) -> Response:
-        texts, batch = _texts(await request.body(), limits.texts)
-        predictions = await _classified(batcher, texts)
+def _answering(
+    batcher: Batcher, metrics: Metrics, labels: tuple[str, ...], limits: Limits
+) -> Answer:
+    async def answer(body: bytes) -> Response:
+        try:
+            texts, batch = _texts(body, limits.texts)
+            predictions = await _classified(batcher, texts)
+        except RefusalError as error:
+            return error.response
         metrics.count(predictions)
         rows = [_scores(prediction, labels) for prediction in predictions]
         content = json.dumps(rows if batch else rows[0], ensure_ascii=False)
         return Response(content, media_type="application/json", headers=_headers(predictions))
+
+    return answer
+
+
+def _add_predict(app: FastAPI, answer: Answer) -> None:
+    """Describe the routes that the gate answers without FastAPI."""
+
+    async def predict(request: Request) -> Response:
+        return await answer(await request.body())
 
     documented = {
         "requestBody": {
@@ -342,6 +367,10 @@ def _error(status: int, message: str, kind: str, headers: dict[str, str] | None 
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
+    return _failure(error)
+
+
+def _failure(error: Exception) -> Response:
     return _error(424, f"The classifier failed: {type(error).__name__}.", "Backend")
 
 
@@ -349,11 +378,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     return _error(error.status_code, f"{error.detail}.", "Validation", headers)
-
-
-async def _explained(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusalError)
-    return error.response
 
 
 def _page(schema: dict[str, Any]) -> str:
@@ -381,13 +405,17 @@ def _page(schema: dict[str, Any]) -> str:
 
 
 class Gate:
-    """A filter for requests without the key, with other hosts or with large bodies."""
+    """The application's front: refuses requests, answers those for predictions, passes on the rest.
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
-        self._app, self._limits, self._metrics = app, limits, metrics
+    Refused are requests without the key, with other hosts or with large bodies. FastAPI's routing
+    would take as much CPU as all else that a request for predictions needs beside its batch.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Answer, limits: Limits, metrics: Metrics) -> None:
+        self._app, self._answer, self._limits, self._metrics = app, answer, limits, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on or refuse it, and measure it."""
+        """Answer a request or pass it on, and measure it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -398,17 +426,26 @@ class Gate:
                 status[0] = message["status"]
             await send(message)
 
-        refusal, body = self._refusal(scope), b""
-        if refusal is None:
-            read = await self._body(scope, receive)
-            refusal, body = (read, b"") if isinstance(read, Response) else (None, read)
-        if refusal is not None:
-            await refusal(scope, receive, watched)
+        try:
+            await self._respond(scope, receive, watched)
+        finally:
+            path = scope["path"] if scope["path"] in _PATHS else "other"
+            self._metrics.requests.labels(path, str(status[0])).inc()
+            self._metrics.seconds.labels(path).observe(time.monotonic() - began)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = self._refusal(scope) or await self._body(scope, receive)
+        if isinstance(body, Response):
+            await body(scope, receive, send)
+        elif not _asks_for_predictions(scope):
+            await self._app(scope, _replayed(body, receive), send)
         else:
-            await self._app(scope, _replayed(body, receive), watched)
-        path = scope["path"] if scope["path"] in _PATHS else "other"
-        self._metrics.requests.labels(path, str(status[0])).inc()
-        self._metrics.seconds.labels(path).observe(time.monotonic() - began)
+            try:
+                response = await self._answer(body)
+            except Exception as error:
+                await _failure(error)(scope, receive, send)
+                raise  # For the server's log.
+            await response(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {key.lower(): value for key, value in scope["headers"]}
@@ -423,8 +460,7 @@ class Gate:
                 return _error(401, advice, "Validation", {"www-authenticate": "Bearer"})
         kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
         # Browsers send other content types to other origins without a preflight request.
-        posted = scope["method"] == "POST" and scope["path"] in ("/", "/predict")
-        if posted and kind != "application/json":
+        if _asks_for_predictions(scope) and kind != "application/json":
             return _error(415, "Send content-type: application/json.", "Validation")
         return None
 
@@ -442,6 +478,10 @@ class Gate:
 
 
 _PATHS = {"/", "/predict", "/info", "/health", "/metrics", "/docs", "/openapi.json"}
+
+
+def _asks_for_predictions(scope: Scope) -> bool:
+    return scope["method"] == "POST" and scope["path"] in ("/", "/predict")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -128,11 +128,14 @@ def _duckdb_rows(query: str, database: str | None) -> Rows:
             raise _not_one_select()
         reader = connection.sql(query).to_arrow_reader(_BATCH)
     except duckdb.Error as error:
-        known = connection.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
-        ).fetchall()
+        known = _bindings(error)
+        # A database that has gone away fails again.
+        with contextlib.suppress(duckdb.Error):
+            known += connection.execute(
+                "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+            ).fetchall()
         close()
-        raise _wrong(error, known + _bindings(error)) from error
+        raise _wrong(error, known) from error
     except BaseException:
         close()
         raise
@@ -193,7 +196,8 @@ def _postgres(address: str) -> str:
         }
     except ValueError as error:
         raise InputError(
-            "The address of the database is not of the form postgresql://user@host:port/name."
+            "The address of the database is not of the form postgresql://user@host:port/name. A "
+            "password does not belong in an address."
         ) from error
     given = {key: unquote(str(value)) for key, value in named.items() if value}
     written = " ".join(

@@ -43,7 +43,9 @@ class Sql(DatasetLoader):
         @model_validator(mode="after")
         def _holds_a_query(self) -> Sql.Settings:
             if all(getattr(self, split) is None for split in SPLITS):
-                raise ValueError("give at least one query: train, validation or test")
+                raise ValueError(
+                    "give at least one query: --set dataset.test='SELECT …' (or train, validation)"
+                )
             return self
 
     settings: Settings

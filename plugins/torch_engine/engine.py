@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import get_total_norm
 
 from sentikit import InputError
 from sentikit.extension import (
@@ -22,8 +18,12 @@ from sentikit.extension import (
     autocast,
 )
 
-from .graphs import PassGraphs
-from .half_weights import HalfWeights
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from .graphs import PassGraphs
+    from .half_weights import HalfWeights
 
 _SCALE, _GROWTH = "loss/scale", "loss/growth"
 
@@ -64,6 +64,12 @@ class TorchEngine(DistributedEngine):
 
     def prepare(self, model: nn.Module, groups: Sequence[ParameterGroup], plan: StepPlan) -> None:
         """Move the model to the device, wrap it for several processes, build the optimizer."""
+        import torch
+        from torch.nn.parallel import DistributedDataParallel
+
+        from .graphs import PassGraphs
+        from .half_weights import HalfWeights
+
         self._model = self._forward = model.to(self.device)
         self._groups, self._plan = groups, plan
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,12 +103,16 @@ class TorchEngine(DistributedEngine):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the logits."""
+        import torch
+
         if self._graphs is not None and torch.is_grad_enabled():
             return self._graphs.forward(inputs)
         moved = [tensor.to(self.device, non_blocking=True) for tensor in inputs]
         return self._logits(*moved)
 
     def _logits(self, *inputs: Tensor) -> Tensor:
+        import torch
+
         with autocast(self.device, self._plan.precision):
             # Without gradients, DDP would still need all processes.
             module = self._forward if torch.is_grad_enabled() else self._model
@@ -118,6 +128,8 @@ class TorchEngine(DistributedEngine):
 
     def micro_step(self, last: bool) -> AbstractContextManager[object]:
         """Delay the exchange of gradients until the step's last micro-batch."""
+        from torch.nn.parallel import DistributedDataParallel
+
         if isinstance(self._forward, DistributedDataParallel) and not last:
             return self._forward.no_sync()
         return nullcontext()
@@ -149,11 +161,13 @@ class TorchEngine(DistributedEngine):
 
     def _clip(self) -> Tensor:
         """Return the gradients' norm, and clip now or in the optimizer's step."""
+        import torch
+
         parameters = [p for group in self._groups for p in group.parameters.values()]
         limit = self._plan.clip_norm or float("inf")
         if self.device.type != "cpu" or not self._optimizer.defaults.get("fused"):
             return torch.nn.utils.clip_grad_norm_(parameters, limit)
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         # A fused kernel divides gradients by this while reading them, which saves a pass; it needs
         # a float32 number, whatever the type of the gradients.
         cast(Any, self._optimizer).grad_scale = torch.clamp(norm.float() / limit, min=1.0)
@@ -177,6 +191,8 @@ class TorchEngine(DistributedEngine):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the optimizer's tensors, and the loss scale for fp16, on the main process."""
+        import torch
+
         if not self.is_main_process:
             return {}
         state = {

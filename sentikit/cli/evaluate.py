@@ -95,7 +95,7 @@ def evaluate(
         options = LabellingOptions(
             max_cost=max_cost, batch=batch, resume=resume, stop_requested=stop_requested
         )
-        own = shared(found.load(), group)
+        own = shared(found, group)
         if not group.is_main_process:
             evaluation.follow(model, own, choice)
             return

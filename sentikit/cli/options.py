@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,21 +14,20 @@ from sentikit.command_options import (
     FILE,
     LABEL_MAP,
     REVISION,
-    SHEET,
-    TEXT_COLUMNS,
     complete_classifier,
     label_map_of,
+    packed_options,
 )
 from sentikit.errors import InputError
 from sentikit.files import refuse_unwritable
-from sentikit.terminal import print_text
+from sentikit.terminal import LiveBar, print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.comparison.judgement import Comparison
-    from sentikit.datasets.tables import InputFile
     from sentikit.ensembles.cascade import JudgedCascade
+    from sentikit.labelling.loading import FoundClassifier
     from sentikit.processes.group import ProcessGroup
     from sentikit.recipe.resolving import ResolvedRecipe
     from sentikit.registry import Registry
@@ -41,63 +39,6 @@ DATASET_SETTINGS = click.option(
     multiple=True,
     help="Set one key of the dataset section, such as 'label_map={good: positive}'; repeatable.",
 )
-_INPUT = (
-    click.argument("file", metavar="[FILE|-]", default="-", type=click.Path()),
-    TEXT_COLUMNS,
-    click.option(
-        "--input-format",
-        "kind",
-        metavar="FORMAT",
-        help="csv, tsv, tsv-unquoted, jsonl, json, parquet, arrow, xlsx or text; default: by the "
-        "file's suffix, text for a pipe.",
-    ),
-    SHEET,
-    click.option("--strip-markup", is_flag=True, help="Remove HTML from the texts."),
-    click.option(
-        "--sql",
-        "query",
-        metavar="SELECT",
-        help="Read the rows of a SELECT over files or --database instead of FILE (extra sql).",
-    ),
-    click.option(
-        "--database",
-        metavar="DB",
-        help="A DuckDB or SQLite file, or postgresql://user@host/name without a password.",
-    ),
-)
-
-
-Command = Callable[..., Any]
-
-
-def _packed(
-    options: Sequence[Command],
-    name: str,
-    keys: Sequence[str],
-    make: Callable[[dict[str, Any]], Any],
-) -> Callable[[Command], Command]:
-    """Return a decorator that adds options to a command and passes them as one argument."""
-
-    def add(command: Command) -> Command:
-        @functools.wraps(command)
-        def packed(*args: Any, **given: Any) -> Any:
-            own = {key: given.pop(key) for key in keys}
-            return command(*args, **{name: make(own)}, **given)
-
-        return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), packed)
-
-    return add
-
-
-def _input(fields: dict[str, Any]) -> InputFile:
-    from sentikit.datasets.tables import InputFile
-
-    return InputFile(**fields)
-
-
-_INPUT_KEYS = ("file", "text_columns", "kind", "sheet", "strip_markup", "query", "database")
-#: Adds a table of texts to a command: FILE, and the options for reading it.
-input_file = _packed(_INPUT, "source", _INPUT_KEYS, _input)
 
 
 def resolved_recipe(name: str, settings: Sequence[str], registry: Registry) -> ResolvedRecipe:
@@ -143,7 +84,7 @@ class Report(NamedTuple):
     opened: bool
 
 
-REPORT = _packed(
+REPORT = packed_options(
     (
         click.option(
             "--report",
@@ -210,7 +151,7 @@ def _loading(given: dict[str, Any]) -> LoadingOptions:
 
 
 #: How a classifier is loaded.
-LOADING = _packed(
+LOADING = packed_options(
     (
         DEVICE,
         click.option(
@@ -268,8 +209,11 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
         yield group
 
 
-def shared(classifier: Classifier, group: ProcessGroup) -> Classifier:
-    """Return a classifier that divides its texts among the group."""
+def shared(found: FoundClassifier, group: ProcessGroup) -> Classifier:
+    """Load a classifier that divides its texts among the group."""
+    with LiveBar(shown=group.is_main_process) as bar:
+        bar.update(line="Loading the classifier")
+        classifier = found.load()
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 
     if group.processes == 1:

@@ -12,13 +12,19 @@ from sentikit.cli.options import (
     CLASSIFIER,
     LOADING,
     NPROC,
-    input_file,
     joined_group,
     shared,
     start_processes,
     warn,
 )
-from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS
+from sentikit.command_options import (
+    ESTIMATE,
+    FILE,
+    MAX_COST,
+    RESUME,
+    THREADS,
+    input_file,
+)
 from sentikit.errors import InputError
 from sentikit.files import refuse_overlap
 from sentikit.processes.launching import command_arguments, resumable
@@ -26,16 +32,12 @@ from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
     from sentikit.classifiers.loading import LoadingOptions
     from sentikit.datasets.tables import InputFile
     from sentikit.labelling.table_writer import TableWriter
 
 #: Compressed formats that can be read but not written.
 _NOT_COMPRESSED = {".xz", ".bz2", ".zst"}
-
-#: Number of labels whose shares the summary shows.
-_MOST_SHARES = 6
 
 
 @click.command(
@@ -45,12 +47,12 @@ _MOST_SHARES = 6
     "  echo 'I love it' | sentikit predict runs/quickstart"
 )
 @CLASSIFIER
-@input_file
+@input_file("[FILE|-]")
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["jsonl", "csv", "tsv", "parquet"]),
-    help="Format of the output; default: by --output's suffix, else the input's, or jsonl.",
+    help="Format of the output; default: by --output's suffix, without it the input's, or jsonl.",
 )
 @click.option(
     "--output",
@@ -116,9 +118,11 @@ def predict(
     start_processes(context, nproc, loading.device)
 
     from sentikit.classifiers.classifier import Session
+    from sentikit.classifiers.prediction import LABEL_COLUMN
     from sentikit.devices import set_threads
     from sentikit.labelling.file_job import FileRows, label_file
     from sentikit.labelling.rows import LabellingOptions, predicted
+    from sentikit.labelling.table_writer import refuse_taken
 
     with (
         resumable(context, output) as stop_requested,
@@ -127,7 +131,8 @@ def predict(
     ):
         set_threads(threads)
         source.columns(rows)
-        classifier = shared(found.load(), group)
+        refuse_taken(rows.columns, [LABEL_COLUMN])
+        classifier = shared(found, group)
         if estimate:
             _estimate(classifier, source, batch)
             return
@@ -141,7 +146,7 @@ def predict(
         done = label_file(classifier, source, rows, output, chosen, options, spreadsheet_safe)
         if output is not None and (stale := _certificate_of(output)).is_file():
             stale.unlink()
-    _report(context, done, classifier, output)
+    _report(context, done, classifier, source, output, chosen)
 
 
 def _refuse_for_pipe(nproc: int | None, batch: bool) -> None:
@@ -214,85 +219,30 @@ def _estimate(classifier: Classifier, source: InputFile, batch: bool) -> None:
     click.echo("\n\n".join(counted.to_text() for counted in found))
 
 
-def _encoders(classifier: Classifier) -> list[EncoderClassifier]:
-    from sentikit.classifiers.encoder_classifier import EncoderClassifier
-
-    own = [classifier] if isinstance(classifier, EncoderClassifier) else []
-    return own + [one for member in classifier.members.values() for one in _encoders(member)]
-
-
 def _report(
-    context: click.Context, done: TableWriter, classifier: Classifier, output: Path | None
+    context: click.Context,
+    done: TableWriter,
+    classifier: Classifier,
+    source: InputFile,
+    output: Path | None,
+    kind: str,
 ) -> None:
     """Print a summary; exit with 1 if rows failed that could get a label later."""
+    from sentikit.labelling.summary import TableSummary
     from sentikit.processes.launching import typed_command
-    from sentikit.terminal import usd_text
 
-    totals = done.totals
-    print_text(_summary(done, output), err=True)
-    if empty := totals.without_text:
-        rows_have = "1 row has" if empty == 1 else f"{empty:,} rows have"
-        click.echo(f"{rows_have} no text and got no label.", err=True)
-    for encoder in _encoders(classifier):
-        if encoder.cut:
-            left = "middle" if encoder.long_texts == "head_tail" else "end"
-            click.echo(
-                f"{_texts(encoder.cut)} more than {encoder.max_length} word pieces; the {left} was "
-                "ignored.",
-                err=True,
-            )
-        if encoder.unknown:
-            click.echo(
-                f"{_texts(encoder.unknown)} mostly characters that the model does not know; their "
-                "labels are unreliable.",
-                err=True,
-            )
-    if totals.answers:
-        cost = "an unknown amount" if totals.paid is None else f"${usd_text(totals.paid)}"
-        click.echo(
-            f"{totals.answers:,} of {totals.texts:,} rows answered by an LLM, {cost} paid.",
-            err=True,
-        )
-    if totals.misread:
-        message = f"{totals.misread:,} rows have no label, because the answer has none (see error)."
-        click.echo(message, err=True)
-    if totals.failed:
+    summary = TableSummary.of(done, classifier)
+    for line in summary.lines(output, kind, source.text_columns):
+        print_text(line, err=True)
+    if done.totals.failed:
         again = ""
         if output is not None:
             typed = typed_command(
                 context, ["output", "resume"], ["--output", str(output), "--resume"]
             )
             again = f" Retry them: {typed}"
-        rows_have = "1 row has" if totals.failed == 1 else f"{totals.failed:,} rows have"
-        without = totals.invalid - totals.misread
-        label = " and no label" if without == totals.failed else f", {without:,} without a label"
-        click.echo(f"{rows_have} failed{label} (see error).{again}", err=True)
+        click.echo(f"{summary.failed()}{again}", err=True)
         raise click.exceptions.Exit(1)
-
-
-def _texts(count: int) -> str:
-    return "1 text has" if count == 1 else f"{count:,} texts have"
-
-
-def _summary(done: TableWriter, output: Path | None) -> str:
-    """Return the number of rows, the shares of the labels, and how to correct them."""
-    import shlex
-
-    count = sum(done.labelled.values())
-    counts = f"{count:,} of {done.totals.rows:,} rows labelled"
-    if done.without_words:
-        counts += f", {done.without_words:,} of them without words"
-    if not count:
-        return f"{counts}."
-    most = sorted(done.labelled, key=lambda label: -done.labelled[label])[:_MOST_SHARES]
-    shares = [f"{done.labelled[c] / count:.1%} {c}" for c in done.labelled if c in most]
-    if len(done.labelled) > len(most):
-        shares.append(f"{len(done.labelled) - len(most)} more")
-    table = "LABELLED" if output is None else shlex.quote(str(output))
-    return (
-        f"{counts}: {', '.join(shares)} (uncorrected).\n"
-        f"To correct the shares with checked texts: sentikit estimate {table} --checked CHECKED.csv"
-    )
 
 
 def _certificate_of(output: Path) -> Path:
@@ -305,5 +255,4 @@ def _refuse_overlap(source: InputFile, model: str, output: Path | None) -> None:
         certificate = _certificate_of(output)
         stale = certificate if certificate.is_file() else None
         written = [("--output", output), ("The certificate of --output,", stale)]
-        read = [source.file, source.database, model, *(source.query or "").split("'")[1::2]]
-        refuse_overlap(written, read)
+        refuse_overlap(written, [*source.paths, model])

@@ -365,8 +365,15 @@ def open_dataset(
     """
     raw = {"name": section} if isinstance(section, str) else section
     dataset, problems = check_dataset(registry or default_registry(), raw)
-    # Outside of a recipe, the prefix `name:` would only confuse.
-    refuse(problems, lambda p: p.message if p.path == ("name",) else str(p))
+
+    def described(problem: Problem) -> str:
+        key = problem.path[0] if len(problem.path) == 1 else None
+        # Outside of a recipe, the prefix `name:` would only confuse.
+        if key is None or key in raw:
+            return problem.message if key == "name" else str(problem)
+        return f"{problem} Add --set {key}=VALUE."
+
+    refuse(problems, described)
     assert dataset is not None
     return dataset
 

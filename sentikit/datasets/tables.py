@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import glob
 import hashlib
-import itertools
-import re
+import os
+import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +20,17 @@ from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.files import missing_file
 from sentikit.registry import default_registry
+from sentikit.terminal import LiveBar
 
 #: Suffixes of the formats that are read without a plugin.
-SUFFIXES: dict[str, str] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-}
+SUFFIXES: dict[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
 #: Formats of `read_rows`; plugins add more.
-FORMATS = ("csv", "tsv", "tsv-unquoted", "jsonl", "text")
+FORMATS = ("jsonl", "text")
 STANDARD_INPUT = "standard input"
 _HOOK = "register_table_formats"
 _OTHER_SPREADSHEETS = (".xls", ".ods")
+#: Rows between two updates of the progress bar.
+_SHOWN_EVERY = 10_000
 #: Bytes at a file's beginning and end that enter its fingerprint.
 _EDGE = 2**16
 _OPTION = "--text-column"
@@ -49,14 +44,14 @@ def read_rows(
 ) -> Rows:
     """Open a table, whose rows are read on demand.
 
-    Formats: ``csv`` and ``tsv`` (the first row names the columns; quoted as in RFC 4180; CSV may
-    also use semicolons or bars, if its header has no comma), ``tsv-unquoted`` (quotes have no
-    meaning), ``jsonl`` (one object per line), ``text`` (one text per line, in a column ``text``),
-    and those of plugins: ``parquet``, ``arrow``, ``json`` (an array of objects, or an object with
-    one such list) and ``xlsx``. Texts are UTF-8. Blank lines are skipped.
+    Formats: ``jsonl`` (one object per line), ``text`` (one text per line, in a column ``text``),
+    and those of plugins: ``csv`` and ``tsv`` (the first row names the columns; quoted as in RFC
+    4180; CSV may also use semicolons or bars, if its header has no comma), ``tsv-unquoted``
+    (quotes have no meaning), ``parquet``, ``arrow``, ``json`` (an array of objects, or an object
+    with one such list) and ``xlsx``. Texts are UTF-8. Blank lines are skipped.
 
     A folder, or a pattern such as ``texts/*.txt``, is a table of its ``.txt`` files with the
-    columns ``file`` and ``text``.
+    columns ``file`` and ``text``; a folder of ``.parquet`` files is one table of their rows.
 
     Args:
         source: a path, or a stream of bytes, which is read no further than needed.
@@ -101,10 +96,7 @@ def _rows_of(
 ) -> Rows:
     if kind == "jsonl":
         return json_lines(stream, name, looked_at, close)
-    lines = decoded_lines(stream, name)
-    if kind == "text":
-        return _TextRows(lines, name, close)
-    return DelimitedRows(lines, name, kind, close)
+    return _TextRows(decoded_lines(stream, name), name, close)
 
 
 def _from_plugin(kind: str) -> TableFormat:
@@ -114,7 +106,7 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    suffix = path.suffix.lower()
+    suffix = ".parquet" if path.is_dir() and _has_parquet(path) else path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
         suffix = Path(path.stem).suffix.lower()
@@ -163,10 +155,11 @@ def _text_files(path: Path) -> list[Path] | None:
     """Return the text files of a folder or pattern, or None if `path` is a file."""
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
-        if not found:
-            what = "run" if (path / "manifest.json").is_file() else "folder without .txt files"
-            raise InputError(f"{path} is a {what}. Give a file.")
-        return found
+        if found or _has_parquet(path):
+            return found or None
+        if (path / "manifest.json").is_file():
+            raise InputError(f"{path} is a run. Give a file.")
+        raise InputError(f"{path} is a folder without .txt or .parquet files. Give a file.")
     if not any(character in str(path) for character in "*?[") or path.exists():
         return None
     found = sorted(Path(file) for file in glob.glob(str(path), recursive=True))
@@ -176,6 +169,10 @@ def _text_files(path: Path) -> list[Path] | None:
     if odd := [file for file in texts if file.suffix.lower() != ".txt"]:
         raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one file.")
     return texts
+
+
+def _has_parquet(folder: Path) -> bool:
+    return any(folder.glob("*.parquet"))
 
 
 class _TextRows(Rows):
@@ -213,7 +210,8 @@ class InputFile:
     """A table of texts; anything but a pipe can be read several times.
 
     Attributes:
-        file: the path of a table, a folder or pattern of text files, or ``-`` for standard input.
+        file: the path of a table, a folder of Parquet files, a folder or pattern of text files,
+            or ``-`` for standard input.
         kind: its format; None: by the file's suffix.
         text_columns: the columns that are joined to the text; by default one with a usual name.
         sheet: the sheet of a workbook.
@@ -234,6 +232,27 @@ class InputFile:
     def piped(self) -> bool:
         """Whether it is standard input."""
         return self.file == "-" and self.query is None
+
+    @property
+    def typed(self) -> str:
+        """What a command line names it by."""
+        if self.query is None:
+            return self.file
+        database = f" --database {shlex.quote(self.database)}" if self.database else ""
+        return f"--sql {shlex.quote(self.query)}{database}"
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that it may read; for a query, the database and all quoted texts."""
+        named = [self.file, self.database, *(self.query or "").split("'")[1::2]]
+        return [path for path in named if path is not None]
+
+    def refuse_pipe(self) -> None:
+        """Refuse standard input, for a command that reads a table several times."""
+        if self.piped:
+            raise InputError(
+                "Name the file with the texts, or give --sql. A pipe can be read only once."
+            )
 
     def open(self) -> Rows:
         """Open the table; refuse a terminal as standard input."""
@@ -275,8 +294,12 @@ class InputFile:
 
     @functools.cached_property
     def _count(self) -> int:
-        with self.open() as rows:
-            return sum(1 for _ in rows.cells(*self.columns(rows)))
+        count = 0
+        with self.open() as rows, LiveBar("rows", shown=os.environ.get("RANK", "0") == "0") as bar:
+            for count, _ in enumerate(rows.cells(*self.columns(rows)), 1):
+                if count % _SHOWN_EVERY == 0:
+                    bar.update(count, line="Reading")
+        return count
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this input, as JSON values."""
@@ -303,205 +326,3 @@ class InputFile:
             stream.seek(max(0, size - _EDGE))
             digest.update(stream.read(_EDGE))
         return f"{size} {digest.hexdigest()}"
-
-
-#: Longest field in characters; a longer one is an unclosed quote.
-LONGEST_FIELD = 16 * 2**20
-
-# The csv module has one field limit for the whole process, 131,072 characters by default. It is
-# raised only while one long record is parsed again, under this lock.
-_RAISED_LIMIT = threading.Lock()
-
-DIALECTS: dict[str, dict[str, Any]] = {
-    "csv": {"delimiter": ","},
-    "csv-semicolons": {"delimiter": ";"},
-    "csv-bars": {"delimiter": "|"},
-    "tsv": {"delimiter": "\t"},
-    "tsv-unquoted": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
-}
-
-_QUOTED = re.compile(r'"(?:[^"]|"")*("|$)')
-_SPACED_QUOTE = re.compile(r' +"')
-_SPACED_QUOTES = re.compile(r' +".*" *', re.DOTALL)
-
-
-class DelimitedRows(Rows):
-    """Rows of a CSV or TSV file whose first record names the columns."""
-
-    unit = "line"
-
-    def __init__(
-        self, lines: Iterator[str], name: str, dialect: str, close: Callable[[], None]
-    ) -> None:
-        if dialect == "csv":
-            head = list(_through_first_filled(lines))
-            dialect, lines = _csv_dialect("".join(head)), itertools.chain(head, lines)
-        self._records = iter(_Records(lines, name, dialect))
-        line, header = next(self._records, (0, []))
-        if not header:
-            raise InputError(f"{name} is empty. Give a file with at least one row.")
-        _refuse_wrong_delimiter(header, f"{name}, line {line}", dialect)
-        super().__init__(name, header, close, f"{name}, line {line}")
-
-    def values(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        positions = [self._places[column] for column in columns]
-        width = len(self.columns)
-        for line, fields in self._records:
-            if len(fields) != width:
-                raise self._wrong_width(line, fields)
-            for field in fields:
-                if field[:1] == " " and _SPACED_QUOTES.fullmatch(field):
-                    raise self._blank_before_quote(line)
-            yield line, tuple([fields[position] for position in positions])
-
-    def _wrong_width(self, line: int, fields: Sequence[str]) -> InputError:
-        if any(_SPACED_QUOTE.match(field) for field in fields):
-            return self._blank_before_quote(line)
-        listed = ", ".join(repr(column) for column in self.columns)
-        advice = (
-            "Quote fields that contain the separator."
-            if len(fields) > len(self.columns)
-            else "Give every row all of them, or look for a quote that is not closed."
-        )
-        return InputError(
-            f"{self.at(line)}: {_count(fields, 'field')}, but the header names "
-            f"{_count(self.columns, 'column')} ({listed}). {advice}"
-        )
-
-    def _blank_before_quote(self, line: int) -> InputError:
-        return InputError(
-            f"{self.at(line)}: a space before a quote, so the quote does not enclose the field. "
-            "Remove the spaces after the separators."
-        )
-
-
-def _count(items: Sequence[str], noun: str) -> str:
-    return f"{len(items)} {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
-
-
-def _through_first_filled(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        yield line
-        if line.strip():
-            return
-
-
-def _csv_dialect(header: str) -> str:
-    # Spreadsheets write semicolons where the comma is the decimal sign; databases write bars.
-    names = _QUOTED.sub("", header)
-    if "," in names or "\t" in names:
-        return "csv"
-    return "csv-semicolons" if ";" in names else "csv-bars" if "|" in names else "csv"
-
-
-def _refuse_wrong_delimiter(header: Sequence[str], place: str, dialect: str) -> None:
-    tabs = dialect.startswith("tsv")
-    others = {",": "commas", ";": "semicolons", "|": "bars"} if tabs else {"\t": "tabs"}
-    right, wanted = ("csv", "tabs") if tabs else ("tsv", "commas")
-    for character, word in others.items():
-        if len(header) == 1 and character in header[0]:
-            raise InputError(
-                f"{place}: the columns seem to be separated by {word}, not by {wanted} "
-                f"({header[0]!r}). Rename the file to end in .{right}, or set the format {right!r}."
-            )
-
-
-class _Records:
-    """The records of a file, header included: ``(line, fields)``, blank lines skipped."""
-
-    def __init__(self, lines: Iterator[str], name: str, dialect: str) -> None:
-        self._lines = lines
-        self._name = name
-        self._dialect = dialect
-        self._delimiter: str = DIALECTS[dialect]["delimiter"]
-        self._record: list[str] = []
-        self._reader = self._new_reader([])
-
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        record, line = self._record, 1
-        while True:
-            record.clear()
-            try:
-                fields = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                fields = self._parse_again(line, error)
-            if fields:
-                yield line, fields
-            line += len(record)
-
-    def _new_reader(self, unread: list[str]) -> Iterator[list[str]]:
-        return csv.reader(self._feed(unread), strict=True, **DIALECTS[self._dialect])
-
-    def _feed(self, unread: list[str]) -> Iterator[str]:
-        """Yield lines to the csv module and remember those of the current record."""
-        for line in itertools.chain(unread, self._lines):
-            self._record.append(line)
-            yield line
-
-    def _parse_again(self, line: int, error: csv.Error) -> list[str]:
-        """Parse a failed record again with a higher field limit, or raise an error."""
-        if sum(map(len, self._record)) <= csv.field_size_limit():
-            raise self._explain(line, error) from error
-        unread = self._record.copy()
-        self._record.clear()
-        self._reader = self._new_reader(unread)
-        with _RAISED_LIMIT:
-            usual = csv.field_size_limit(LONGEST_FIELD)
-            try:
-                return next(self._reader)
-            except csv.Error as second_error:
-                raise self._explain(line, second_error) from second_error
-            finally:
-                csv.field_size_limit(usual)
-
-    def _explain(self, line: int, error: csv.Error) -> InputError:
-        record = "".join(self._record)
-        quote = None if self._dialect == "tsv-unquoted" else _stray_quote(record, self._delimiter)
-        if quote is None:
-            at = f"{self._name}, line {line}"
-            if "\r" in record.rstrip("\r\n"):
-                return InputError(
-                    f"{at}: a carriage return in the middle of the line. "
-                    "Save the file with Unix or Windows line endings."
-                )
-            return InputError(f"{at}: {error}.")
-        opens, closes = quote
-        place = f"{self._name}, line {line + record.count(chr(10), 0, opens)}"
-        advice = "inside a quoted field, write a quote twice"
-        if self._dialect == "tsv":
-            advice += ", or set the format 'tsv-unquoted' if quotes have no meaning in this file"
-        if closes is None:
-            return InputError(
-                f"{place}: a quote opens here ({_excerpt(record, opens)}) and is never closed. "
-                f"Close it; {advice}."
-            )
-        return InputError(
-            f"{place}: the quote that opens here closes in the middle of a field "
-            f"({_excerpt(record, closes)}, line {line + record.count(chr(10), 0, closes)}). "
-            f"Close it elsewhere; {advice}."
-        )
-
-
-def _stray_quote(record: str, delimiter: str) -> tuple[int, int | None] | None:
-    """Return where the misplaced quote opens, and where it closes, or None."""
-    quoted = re.compile(r'"(?:[^"]++|"")*+"')
-    plain = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
-    position = 0
-    while position < len(record):
-        if record[position] != '"':
-            match = plain.match(record, position)
-        else:
-            match = quoted.match(record, position)
-            if match is None:
-                return position, None
-            if record[match.end() : match.end() + 1] not in (delimiter, "\r", "\n", ""):
-                return position, match.end() - 1
-        assert match is not None
-        position = match.end() + 1
-    return None
-
-
-def _excerpt(record: str, position: int) -> str:
-    return repr(record[max(0, position - 15) : position + 15].strip("\r\n"))

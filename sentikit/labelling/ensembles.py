@@ -133,16 +133,17 @@ class _Members:
                 for name, member in self.stages.items()
             }
             return _Opened(split, members, asked, self._paid_before(asked))
-        if limit is not None or self.dataset is not None:
-            given = "dataset" if limit is None else "--limit"
-            raise InputError(f"Recorded runs have their own texts. Leave out {given}.")
         paths = [member_path(member, RUNS, self.registry) for member in self.stages.values()]
         unlabelled = next((path for path in paths if not is_recorded(path)), None)
         if unlabelled is not None:
             raise InputError(
                 f"{unlabelled} has labelled no texts, and no member is a prompt recipe with a "
-                "dataset to label. Label a file instead: sentikit predict RECIPE FILE"
+                "dataset to label. Instead, label a dataset with sentikit evaluate RECIPE "
+                "--dataset NAME, or a file with sentikit predict RECIPE FILE."
             )
+        if limit is not None or self.dataset is not None:
+            given = "dataset" if limit is None else "--limit"
+            raise InputError(f"Recorded runs have their own texts. Leave out {given}.")
         ensemble = gather_runs(paths)
         return _Opened(_split_of(ensemble), {}, {}, self._paid_before({}), ensemble)
 

@@ -111,16 +111,16 @@ def _label_free(
     writer: TableWriter,
 ) -> None:
     """Label rows without an LLM, and without importing the code for LLMs."""
-    session, began = Session(), time.monotonic()
+    session = Session()
     session.stop_requested = options.stop_requested
     classifier.prepare(session)
     with LiveBar() as bar:
         bar.update(0, given.source.count())
-        shown = began
+        shown = 0.0
         for number, (row, prediction) in enumerate(predicted(classifier, given, session), 1):
             writer.add(row.example, row.gold, prediction)
             if (now := time.monotonic()) - shown > _SHOWN_EVERY:
-                bar.update(number, line=f"{number / (now - began):,.0f}/s")
+                bar.update(number)
                 shown = now
 
 

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ from sentikit.classifiers.classifier import Classifier, Example, asks_llms
 from sentikit.classifiers.prediction import LABEL_COLUMN, Prediction
 from sentikit.datasets.text_files import COMPRESSED
 from sentikit.errors import InputError
-from sentikit.files import atomic_writer
+from sentikit.files import atomic_writer, is_stream
 from sentikit.keys import redacted
 from sentikit.runs.writer import RowTotals, rounded
 from sentikit.terminal import data_output
@@ -40,8 +40,6 @@ _KINDS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-#: Suffixes of formats that cannot be written.
-_NOT_WRITTEN = {".xlsx", ".xls", ".ods", ".json", ".arrow", ".feather"}
 #: First characters of cells that a spreadsheet runs as formulas, unless they are numbers.
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _SIGNED_NUMBER = re.compile(r"[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -133,6 +131,7 @@ class TableWriter:
         self.labelled = dict.fromkeys(added.labels, 0)
 
     def add(self, example: Example, gold: str | None, prediction: Prediction) -> None:
+        """Write a row's columns and its prediction, which is left out if there is no text."""
         has_text = bool(example.text.strip())
         row = self._added.values(prediction if has_text else None, self._nested)
         self.totals.add(prediction, has_text)
@@ -143,20 +142,39 @@ class TableWriter:
 
 
 def written_kind(output: Path | None, file: str, input_format: str | None = None) -> str:
-    """Return the kind of table to write, by the output's suffix, else the input's."""
-    if output is not None:
-        ending = _ending(output.name)
-        if ending in _NOT_WRITTEN:
-            raise InputError(
-                f"{output}: {ending} files cannot be written. Use .csv, .tsv or .jsonl, each also "
-                "with .gz, or .parquet."
-            )
-        if ending in _KINDS:
-            return _KINDS[ending]
+    """Return the kind of table to write, by a file's suffix, else by the input.
+
+    Raises:
+        InputError: no table is written with this suffix.
+    """
+    if output is not None and not is_stream(output):
+        if kind := kind_of(output):
+            return kind
+        what = f"{output.suffix} files" if output.suffix else "a file without an ending"
+        raise InputError(
+            f"{output}: {what} cannot be written. Use .csv, .tsv or .jsonl, each also with .gz, or "
+            ".parquet."
+        )
     path = Path(file)
     read = path.stem if path.suffix.lower() in COMPRESSED else path.name
     kind = _KINDS.get(f".{input_format}" if input_format else _ending(read), "jsonl")
     return "jsonl" if kind == "parquet" and output is None else kind
+
+
+def refuse_taken(columns: Iterable[str], added: Sequence[str]) -> None:
+    """Refuse a table that already has one of the columns to add.
+
+    Raises:
+        InputError: it has one.
+    """
+    if taken := [column for column in columns if column in added]:
+        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+
+
+def kind_of(output: Path) -> str | None:
+    """Return the kind of table that a file's suffix stands for."""
+    kind = _KINDS.get(_ending(output.name))
+    return None if kind == "parquet" and output.suffix.lower() == ".gz" else kind
 
 
 def _ending(name: str) -> str:
@@ -179,9 +197,7 @@ def open_table(
     """
     nested = kind == "jsonl"
     names = added.names(nested)
-    taken = [column for column in columns if column in names]
-    if taken:
-        raise InputError(f"The input already has a column {taken[0]!r}. Rename it first.")
+    refuse_taken(columns, names)
     if kind == "parquet":
         assert output is not None
         with (

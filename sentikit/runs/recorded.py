@@ -23,9 +23,9 @@ from sentikit.runs.table import Labelling, RunTable
 class RecordedClassifier(Classifier):
     """Returns the recorded prediction of each text.
 
-    If a text is recorded several times, an example with an id gets the row with that id, and other
-    examples get the rows in turn. A text without an equal one gets a row whose text differs only in
-    case, white space and Unicode form.
+    If a text is recorded several times, an example with an id gets the rows with that id, and other
+    examples get all of them, in turn. A text without an equal one gets a row whose text differs
+    only in case, white space and Unicode form.
 
     Attributes:
         table: the rows.
@@ -73,11 +73,10 @@ class RecordedClassifier(Classifier):
             )
         if len(rows) == 1:
             return int(rows[0])
-        first = int(rows[0])
         if example.id:
-            ids = self.table.examples.select(rows).ids
-            if example.id in ids:
-                return int(rows[ids.index(example.id)])
+            ids = np.array(self.table.examples.select(rows).ids)
+            rows = rows[ids == example.id] if example.id in ids else rows
+        first = int(rows[0])
         seen[first] += 1
         return int(rows[min(seen[first], len(rows)) - 1])
 

@@ -55,9 +55,8 @@ class RequestReporter:
     def update(self, tally: Tally, in_flight: int) -> None:
         """Show the counts so far."""
         self._tally = tally
-        seconds = max(1e-9, time.monotonic() - self._began)
         rows = tally.rows if self.rows is None else self.rows
-        self._bar.update(rows, line=live_line(tally, in_flight, rows / seconds))
+        self._bar.update(rows, line=live_line(tally, in_flight))
 
     def waiting(self, what: str, answered: int, total: int) -> None:
         """Show how much of a batch is answered."""
@@ -74,11 +73,10 @@ class RequestReporter:
         self._bar.say(message)
 
 
-def live_line(tally: Tally, in_flight: int, rate: float) -> str:
-    parts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
+def live_line(tally: Tally, in_flight: int) -> str:
     if not tally.rows:
-        return parts[0]
-    parts.append(describe_cost(tally.paid.known))
+        return ""
+    parts = [describe_cost(tally.paid.known)]
     if tally.saved_calls:
         parts.append(f"saved {describe_cost(tally.saved.known)}")
     parts.append(f"{tally.invalid / max(1, tally.rows):.1%} invalid")

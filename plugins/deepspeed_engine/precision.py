@@ -1,6 +1,7 @@
-"""Dynamic loss scaling for fp16, with the rule and numbers of torch.amp.GradScaler.
+"""Half precision: autocast inside the model, and dynamic loss scaling for fp16.
 
-See https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling. DeepSpeed takes the value
+The scale follows the rule and numbers of torch.amp.GradScaler; see
+https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling. DeepSpeed takes the value
 (``override_loss_scale``) and reports whether a step overflowed.
 """
 
@@ -9,10 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from sentikit.extension import autocast
 
 _FACTOR, _INTERVAL = 2.0, 2000
 _SCALE, _GROWTH = "loss/scale", "loss/growth"
+
+
+class InPrecision(nn.Module):
+    """A model whose forward pass runs under autocast.
+
+    DeepSpeed disables an autocast around it, so this one is inside.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self._device, self._precision = device, precision
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the model's logits."""
+        with autocast(self._device, self._precision):
+            logits: Tensor = self.model(*inputs)
+        return logits
 
 
 @dataclass

@@ -1,18 +1,32 @@
-"""The conformance kit's check of both engines in every process; run by torchrun."""
+"""Training commands and the conformance kit's check of engines, in one of several processes."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from sentikit.plugins.plugin_kit.checks import check_engine
 
+from sentikit.cli import sentikit
 from sentikit.errors import SentikitError
 from sentikit.registry import default_registry
 
 
-def main(config: str) -> None:
-    """Check the engine torch and, where it is installed, deepspeed at all stages."""
+def train(arguments: Sequence[str]) -> None:
+    """Run ``sentikit train`` here; write what the first process prints beside the run."""
+    run = Path(arguments[arguments.index("--output") + 1])
+    printed = run.with_suffix(".stdout") if os.environ["RANK"] == "0" else Path(os.devnull)
+    with printed.open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+    sentikit.main(args=list(arguments), standalone_mode=False)
+    sys.stdout.flush()
+
+
+def check_engines(config: str) -> None:
+    """Check the engine torch and deepspeed at all stages, with and without offloading."""
     load = default_registry().load
     check_engine(load("register_engines", "torch"), {})
     deepspeed = load("register_engines", "deepspeed")
@@ -26,7 +40,9 @@ def main(config: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
+        for command in json.loads(sys.argv[2]):
+            train(command)
+        check_engines(sys.argv[1])
     except (AssertionError, SentikitError) as error:
         print(f"process {os.environ['RANK']}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
