@@ -188,7 +188,7 @@ class TestDraws:
         path = write_pile(tmp_path / "p.csv")
         source, output = InputFile(str(path)), tmp_path / "c.csv"
         begin_drawn(source, output, DrawOptions(30))
-        with pytest.raises(InputError, match="begun with 30 drawn texts"):
+        with pytest.raises(InputError, match="started with 30 drawn texts"):
             drawn_items(source, output, DrawOptions(40))
         write_pile(path, 201)
         with pytest.raises(InputError, match="has changed since"):
@@ -295,7 +295,7 @@ class TestSample:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
+            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn from 200 rows"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
             (["--size", "5", "--output", "p.csv"], "p.csv is also read or written by this command"),
             (["--size", "5", "--output", "p.csv/s.csv"], "p.csv/s.csv cannot be written"),
@@ -471,7 +471,7 @@ class TestAgreement:
         decide = ["annotate", "--decide", "--terminal", "--output"]
         refused = CliRunner().invoke(sentikit, [*decide, str(table)], input="2")
         assert refused.exit_code == 2
-        assert "is a table from elsewhere" in refused.stderr
+        assert "was not written by sentikit annotate" in refused.stderr
         assert table.read_bytes() == before
         words = ["annotate", "--import", str(table), "--output", str(output)]
         assert CliRunner().invoke(sentikit, words).exit_code == 0
@@ -557,7 +557,10 @@ class TestTerminal:
             check=False,
         )
         assert refused.returncode == 2
-        assert "there is none. Leave it out to check texts on a page." in refused.stderr
+        assert (
+            "needs a terminal to read keys from. Leave it out to check texts on a page."
+            in refused.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 

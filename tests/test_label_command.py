@@ -301,7 +301,7 @@ class TestLooks:
         assert "has had its 1 declared look" in message
         assert "--looks K" in message
 
-    def test_of_two_concurrent_runs_with_different_targets_only_one_gets_a_look(
+    def test_only_one_of_two_concurrent_runs_with_different_targets_gets_a_look(
         self, pile: Pile
     ) -> None:
         checked = pile.check()

@@ -34,7 +34,7 @@ _LABELS = "negative,neutral,positive"
     type=FILE,
     required=True,
     metavar="CHECKED.csv",
-    help="Answers are saved here, each at once; an unfinished file is resumed.",
+    help="Each answer is saved here immediately; an unfinished file is resumed.",
 )
 @click.option(
     "--size",
@@ -202,7 +202,7 @@ def _ask_here(annotation: Annotation) -> None:
             key = click.getchar()
         except OSError as error:
             raise InputError(
-                "--terminal reads keys from a terminal, and there is none. Leave it out to check "
+                "--terminal needs a terminal to read keys from. Leave it out to check "
                 "texts on a page."
             ) from error
         annotation.begin()
@@ -298,7 +298,7 @@ def _import(path: Path, output: Path) -> None:
     help="The rows, with all their columns, as CSV or JSON Lines. Replaces an existing file, but "
     "none with checks.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @click.option(
     "--least-sure",
     is_flag=True,

@@ -74,8 +74,8 @@ def refuse_foreign(path: Path) -> None:
     first = first_line(path)
     if first and first.rstrip() != ",".join(FIELDS):
         raise InputError(
-            f"{path} is a table from elsewhere, to which no answer can be added; import it first "
-            f"with: sentikit annotate --import {path} --output CHECKED.csv"
+            f"{path} was not written by sentikit annotate, so answers cannot be added to it. "
+            f"Import it first with: sentikit annotate --import {path} --output CHECKED.csv"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, RATE, input_file
+from sentikit.extension import FILE, RATE, input_file, working_on
 
 if TYPE_CHECKING:
     from sentikit import Estimate
@@ -96,7 +96,9 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
             "table that sentikit label or predict wrote."
         )
     table = read_labelled(source, by)
-    found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
+    people = read_checked(checked, table.scheme)
+    with working_on("Estimating"):
+        found = estimate_table(table, people, given["level"])
     for warning in found.warnings:
         click.echo(f"Note: {_printable(warning)}", err=True)
     if given["as_json"]:

@@ -57,7 +57,7 @@ def estimate_table(table: ReadTable, checked: CheckedFile, level: float = 0.95) 
         if None in chances:
             raise InputError(
                 f"{checked.path} was not drawn uniformly, and some texts lack the probability with "
-                "which they were drawn (column inclusion): no estimate stands on them."
+                "which they were drawn (column inclusion), so they cannot be weighted."
             )
         weights = 1 / np.array(chances, float)
     probabilities = table.labels.probabilities.astype(np.float64)
