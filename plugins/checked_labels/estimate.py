@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     metavar="FILE.html",
     help="Write a page with charts, for readers who did not label the table.",
 )
+@click.option("--open", "opened", is_flag=True, help="Open the report in the browser.")
 @click.option(
     "--certificate",
     type=FILE,
@@ -78,6 +79,8 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
+    if given["opened"] and given["report"] is None:
+        raise click.UsageError("--open needs a report. Add --report FILE.html.")
     source.refuse_pipe()
     named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
     if named is not None and not named.exists():
@@ -100,6 +103,8 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     else:
         _print(found)
     if given["report"] or given["charts"]:
+        import webbrowser
+
         from sentikit.extension import report_format, write_estimates_report
 
         for chart in given["charts"]:
@@ -108,6 +113,8 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
             shown = named or (beside if beside.exists() else None)
             write_estimates_report(found, table, shown, report)
             click.echo(f"Report: {report}", err=True)
+            if given["opened"] and not webbrowser.open(report.resolve().as_uri()):
+                click.echo("No browser could be opened. Open the file in one.", err=True)
 
 
 def _print(found: Estimates) -> None:
