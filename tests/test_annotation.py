@@ -29,11 +29,12 @@ from sentikit.plugins.checked_labels.checked_files import (
     label_studio,
 )
 from sentikit.plugins.checked_labels.draws import DrawOptions, Item, drawn_items
+from several_processes import as_an_ordinary_user
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
 from sentikit.cli import sentikit
-from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.labels import SCHEMES, scheme_for_classes
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 
@@ -187,7 +188,7 @@ class TestDraws:
         path = write_pile(tmp_path / "p.csv")
         source, output = InputFile(str(path)), tmp_path / "c.csv"
         begin_drawn(source, output, DrawOptions(30))
-        with pytest.raises(InputError, match="begun with 30 drawn texts"):
+        with pytest.raises(InputError, match="started with 30 drawn texts"):
             drawn_items(source, output, DrawOptions(40))
         write_pile(path, 201)
         with pytest.raises(InputError, match="has changed since"):
@@ -294,7 +295,7 @@ class TestSample:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
+            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn from 200 rows"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
             (["--size", "5", "--output", "p.csv"], "p.csv is also read or written by this command"),
             (["--size", "5", "--output", "p.csv/s.csv"], "p.csv/s.csv cannot be written"),
@@ -470,7 +471,7 @@ class TestAgreement:
         decide = ["annotate", "--decide", "--terminal", "--output"]
         refused = CliRunner().invoke(sentikit, [*decide, str(table)], input="2")
         assert refused.exit_code == 2
-        assert "is a table from elsewhere" in refused.stderr
+        assert "was not written by sentikit annotate" in refused.stderr
         assert table.read_bytes() == before
         words = ["annotate", "--import", str(table), "--output", str(output)]
         assert CliRunner().invoke(sentikit, words).exit_code == 0
@@ -545,6 +546,37 @@ class TestTerminal:
         assert "The model says evil" in result.output
         assert "\x1b" not in result.output
 
+    def test_a_file_checked_with_other_labels_than_the_classifiers_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        source, output = InputFile(str(write_pile(tmp_path / "p.csv"))), tmp_path / "c.csv"
+        begin_drawn(source, output, DrawOptions(10))
+        answer_all(Annotation(items(10), output, LABELS, repeats=0))
+        assert len(read_checked(output, SCHEMES["neg_neu_pos"]).answers) == 10
+        with pytest.raises(InputError) as refused:
+            read_checked(output, SCHEMES["five"])
+        assert "was checked with the labels negative, neutral, positive" in str(refused.value)
+        assert "annotate --labels 'very negative,negative,neutral,positive,very positive'" in str(
+            refused.value
+        )
+        with pytest.raises(InputError, match="was checked with the labels"):
+            read_checked(output).in_classes(SCHEMES["five"])
+
+    def test_the_labels_to_choose_from_are_those_of_the_labelled_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pile = write_pile(tmp_path / "p.csv")
+        with pile.open() as stream:
+            rows = [row | {"predicted_label": "joy"} for row in csv.DictReader(stream)]
+        shares = {"probability_anger": 0.2, "probability_joy": 0.7, "probability_fear": 0.1}
+        with (tmp_path / "l.csv").open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], *shares, "confidence"])
+            writer.writeheader()
+            writer.writerows(row | shares | {"confidence": 0.7} for row in rows)
+        words = ["annotate", str(pile), "--terminal", "--output", str(tmp_path / "c.csv")]
+        asked = CliRunner().invoke(sentikit, [*words, "--for", str(tmp_path / "l.csv")], input="q")
+        assert "[1] anger [2] joy [3] fear" in asked.output
+
     def test_annotating_in_a_terminal_without_one_names_the_page(self, tmp_path: Path) -> None:
         words = ["annotate", str(write_pile(tmp_path / "p.csv")), "--terminal"]
         refused = subprocess.run(
@@ -556,7 +588,10 @@ class TestTerminal:
             check=False,
         )
         assert refused.returncode == 2
-        assert "there is none. Leave it out to check texts on a page." in refused.stderr
+        assert (
+            "needs a terminal to read keys from. Leave it out to check texts on a page."
+            in refused.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
@@ -575,5 +610,21 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     assert worker.wait(20) == 0
     told = worker.stderr.read()
     assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert "of 210 texts are checked" in told
+    assert told.endswith(
+        "0 of 210 questions are answered. The same command continues with the others.\n"
+    )
     worker.stderr.close()
+
+
+@pytest.mark.posix
+def test_a_checked_file_that_may_not_be_written_is_refused_before_the_page_opens(
+    tmp_path: Path,
+) -> None:
+    pile, output = write_pile(tmp_path / "p.csv"), tmp_path / "c.csv"
+    output.touch(mode=0o444)
+    words = [sys.executable, "-m", "sentikit", "annotate", str(pile), "--output", str(output)]
+    result = subprocess.run(
+        [*as_an_ordinary_user(), *words], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: {output} may not be read or written")

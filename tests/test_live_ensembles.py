@@ -83,7 +83,7 @@ class TestCascade:
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
 
-    def test_resuming_a_live_cascade_queries_a_failed_first_member_alone(self) -> None:
+    def test_resuming_a_live_cascade_queries_only_the_failed_first_member(self) -> None:
         run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
             write_ensembles(s.url)
@@ -121,7 +121,7 @@ class TestCascade:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(UNSURE))
 
-    def test_a_live_cascade_without_a_server_loses_nothing(self) -> None:
+    def test_a_live_cascade_reports_an_unreachable_server_and_runs_once_it_is_up(self) -> None:
         write_ensembles("http://127.0.0.1:9/v1")
         done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 1

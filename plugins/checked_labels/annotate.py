@@ -34,7 +34,7 @@ _LABELS = "negative,neutral,positive"
     type=FILE,
     required=True,
     metavar="CHECKED.csv",
-    help="Answers are saved here, each at once; an unfinished file is resumed.",
+    help="Each answer is saved here immediately; an unfinished file is resumed.",
 )
 @click.option(
     "--size",
@@ -65,10 +65,9 @@ _LABELS = "negative,neutral,positive"
 )
 @click.option(
     "--labels",
-    default=_LABELS,
-    show_default=True,
     metavar="A,B,…",
-    help="The labels, in the order of the keys.",
+    help="The labels, in the order of the keys; default: those of CHECKED.csv so far or of --for, "
+    f"else {_LABELS}.",
 )
 @click.option(
     "--guidelines",
@@ -111,14 +110,24 @@ def annotate(source: InputFile, output: Path, **given: Any) -> None:
     elif given["export"]:
         _export(given["export"], output)
     elif given["agreement"]:
-        _agreement(output, _labels(given["labels"]))
+        _agreement(output, _labels(given["labels"], output, None))
     else:
         annotation = _annotation(source, output, given)
         with annotation.session():
             _ask(annotation, given["terminal"], given["port"])
 
 
-def _labels(spelled: str) -> list[str]:
+def _labels(spelled: str | None, output: Path, labelled: Path | None) -> list[str]:
+    from sentikit.extension import InputFile
+
+    from .checked import read_draw
+    from .tables import read_labelled
+
+    if spelled is None and (begun := read_draw(output).get("labels")):
+        return list(begun)
+    if spelled is None and labelled is not None:
+        spelled = ",".join(read_labelled(InputFile(str(labelled))).labels.classes)
+    spelled = _LABELS if spelled is None else spelled
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
         raise InputError(
@@ -135,7 +144,7 @@ def _annotation(source: InputFile, output: Path, given: dict[str, Any]) -> Annot
     from .draws import DrawOptions, conflict_items, drawn_items
 
     refuse_foreign(output)
-    labels, guidelines = _labels(given["labels"]), ""
+    labels, guidelines = _labels(given["labels"], output, given["labelled"]), ""
     if given["guidelines"]:
         with disk_errors(given["guidelines"]):
             guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")
@@ -169,8 +178,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
-            state = annotation.state()
-            click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+            click.echo(_progress(annotation), err=True)
 
 
 def _twice(annotation: Annotation) -> str:
@@ -178,6 +186,16 @@ def _twice(annotation: Annotation) -> str:
     return (
         f"{total:,} questions: {total - annotation.twice:,} texts, {annotation.twice:,} of them "
         "twice, which shows whether you answer alike."
+    )
+
+
+def _progress(annotation: Annotation) -> str:
+    state = annotation.state()
+    if state["item"] is None:
+        return f"All {state['total']:,} questions are answered."
+    return (
+        f"{state['done']:,} of {state['total']:,} questions are answered. "
+        "The same command continues with the others."
     )
 
 
@@ -193,12 +211,12 @@ def _ask_here(annotation: Annotation) -> None:
             key = click.getchar()
         except OSError as error:
             raise InputError(
-                "--terminal reads keys from a terminal, and there is none. Leave it out to check "
+                "--terminal needs a terminal to read keys from. Leave it out to check "
                 "texts on a page."
             ) from error
         annotation.begin()
         if key in ("q", "\x04", "\x03", ""):
-            return
+            break
         if key.isdigit() and 0 < int(key) <= len(annotation.labels):
             label, status = annotation.labels[int(key) - 1], "checked"
         elif key in "ns":
@@ -217,7 +235,7 @@ def _ask_here(annotation: Annotation) -> None:
             continue
         state = annotation.answer(item["row"], item["repeat"], label, status, "", revealed)
         revealed = False
-    click.echo("All texts are checked.", err=True)
+    click.echo(_progress(annotation), err=True)
 
 
 def _printable(text: str) -> str:
@@ -289,7 +307,7 @@ def _import(path: Path, output: Path) -> None:
     help="The rows, with all their columns, as CSV or JSON Lines. Replaces an existing file, but "
     "none with checks.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @click.option(
     "--least-sure",
     is_flag=True,

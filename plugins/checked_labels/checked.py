@@ -146,8 +146,9 @@ class CheckedFile:
         """Return the file with labels mapped to a scheme's classes.
 
         Raises:
-            InputError: a label is no class.
+            InputError: a label is no class, or people chose from other labels.
         """
+        _refuse_other_labels(self.path, self.draw, scheme)
         answers = tuple(_fold(check, scheme, str(self.path)) for check in self.answers)
         return replace(self, answers=answers)
 
@@ -166,15 +167,16 @@ class CheckedFile:
         if looks is not None and looks != declared:
             raise InputError(
                 f"{self.path} was first looked at with --looks {declared}; the number cannot "
-                "change afterwards, since each look got its part of the risk. Check new texts."
+                "change afterwards, since each look has its share of the risk. Check new texts."
             )
         if len(self.looks) >= declared and not self._has_had(look):
             last = self.looks[-1]
             raise InputError(
                 f"{self.path} has had its {declared} declared look{'s' if declared > 1 else ''} "
-                f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): looking again, "
-                "with other answers, another target or classifier, breaks the promise more often "
-                "than the level says. Check new texts, or declare --looks K before the first look."
+                f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): another look "
+                "with other answers, another target or classifier would break the guarantee more "
+                "often than the level allows. Check new texts, or declare --looks K before the "
+                "first look."
             )
         return declared
 
@@ -213,6 +215,8 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
     Raises:
         InputError: it cannot be read, a label is not a class, or nothing is checked.
     """
+    if scheme is not None:
+        _refuse_other_labels(path, read_draw(path), scheme)
     with read_rows(str(path)) as rows:
         text, label = rows.find_column("text", None), rows.find_column("label", None)
         checks = [_check(row, text, label) for _, row in rows]
@@ -258,6 +262,17 @@ def _beside(path: Path) -> Path:
 def _kept(path: Path) -> dict[str, Any]:
     beside = _beside(path)
     return dict(read_json(beside)) if beside.exists() else {}
+
+
+def _refuse_other_labels(path: Path, draw: Mapping[str, Any], scheme: LabelScheme) -> None:
+    """Refuse a file for which people chose from other labels than a scheme's classes."""
+    given = draw.get("labels")
+    if given and {scheme.class_of(label) for label in given} != set(scheme.classes):
+        raise InputError(
+            f"{path} was checked with the labels {', '.join(given)}, but the classifier's are "
+            f"{', '.join(scheme.classes)}. Check texts with sentikit annotate --labels "
+            f"{','.join(scheme.classes)!r}."
+        )
 
 
 def _fold(check: Check, scheme: LabelScheme, name: str) -> Check:

@@ -27,7 +27,7 @@ _PREFIX = "format_setting_"
 
 
 class _ExportCommand(click.Command):
-    """A command with an additional option for every setting of every format."""
+    """A command with an extra option for each setting of every format."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return all options; a format that cannot be loaded adds none."""

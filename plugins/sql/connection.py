@@ -236,7 +236,7 @@ def _wrong(error: Exception, known: Sequence[tuple[str, str]]) -> InputError:
     if "not authorized" in said:
         said = "It may only read the database, so it cannot load an extension."
     if extension := re.search(r"install the required extension '(\w+)", said):
-        said = f"It needs DuckDB's extension {extension[1]!r}, which is not fetched by itself."
+        said = f"It needs DuckDB's extension {extension[1]!r}, which is not fetched automatically."
     for place, pattern in enumerate(_MISSING):
         names = sorted({pair[place] for pair in known} - {""})
         if names and (missing := pattern.search(said)):

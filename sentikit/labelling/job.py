@@ -17,6 +17,7 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.datasets.labels import absence_warnings
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
@@ -290,7 +291,12 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
-        for warning in recorded_models_warnings(_recorded_manifests(classifier)):
+        for warning in [
+            *recorded_models_warnings(_recorded_manifests(classifier)),
+            *absence_warnings(
+                plan.split.split, plan.split.classes, plan.split.examples.values("label")
+            ),
+        ]:
             reporter.say(warning)
         if changed:
             reporter.say(
@@ -386,9 +392,9 @@ def refuse_changed(
     begun = manifest.get("dataset", {}).get("fingerprint")
     if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
-        advice = f" It was begun with --limit {limit}." if limit else ""
+        advice = f" It was started with --limit {limit}." if limit else ""
         raise InputError(
-            f"{run.path} was begun with other examples than {split.name} has now.{advice} "
+            f"{run.path} was started with other examples than {split.name} has now.{advice} "
             "Start again with another --output."
         )
     return changed
@@ -396,7 +402,7 @@ def refuse_changed(
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:
     return InputError(
-        f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
+        f"{path} was started with other settings: {', '.join(changed)}. Resume it with the same "
         "ones, or start again with another --output, which reuses cached answers that still fit."
     )
 
