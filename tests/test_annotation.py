@@ -576,7 +576,7 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     time.sleep(0.3)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(20) == 0
-    told = worker.stderr.read()
-    assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert "of 210 texts are checked" in told
+    shown = worker.stderr.read()
+    assert shown.startswith("210 questions: 200 texts, 10 of them twice")
+    assert "of 210 texts are checked" in shown
     worker.stderr.close()
