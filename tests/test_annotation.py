@@ -29,6 +29,7 @@ from sentikit.plugins.checked_labels.checked_files import (
     label_studio,
 )
 from sentikit.plugins.checked_labels.draws import DrawOptions, Item, drawn_items
+from several_processes import as_an_ordinary_user
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
@@ -578,5 +579,21 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     assert worker.wait(20) == 0
     shown = worker.stderr.read()
     assert shown.startswith("210 questions: 200 texts, 10 of them twice")
-    assert "of 210 texts are checked" in shown
+    assert shown.endswith(
+        "0 of 210 questions are answered. The same command continues with the others.\n"
+    )
     worker.stderr.close()
+
+
+@pytest.mark.posix
+def test_a_checked_file_that_may_not_be_written_is_refused_before_the_page_opens(
+    tmp_path: Path,
+) -> None:
+    pile, output = write_pile(tmp_path / "p.csv"), tmp_path / "c.csv"
+    output.touch(mode=0o444)
+    words = [sys.executable, "-m", "sentikit", "annotate", str(pile), "--output", str(output)]
+    result = subprocess.run(
+        [*as_an_ordinary_user(), *words], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: {output} may not be read or written")

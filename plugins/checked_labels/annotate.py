@@ -169,8 +169,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
-            state = annotation.state()
-            click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+            click.echo(_progress(annotation), err=True)
 
 
 def _twice(annotation: Annotation) -> str:
@@ -178,6 +177,16 @@ def _twice(annotation: Annotation) -> str:
     return (
         f"{total:,} questions: {total - annotation.twice:,} texts, {annotation.twice:,} of them "
         "twice, which shows whether you answer alike."
+    )
+
+
+def _progress(annotation: Annotation) -> str:
+    state = annotation.state()
+    if state["item"] is None:
+        return f"All {state['total']:,} questions are answered."
+    return (
+        f"{state['done']:,} of {state['total']:,} questions are answered. "
+        "The same command continues with the others."
     )
 
 
@@ -198,7 +207,7 @@ def _ask_here(annotation: Annotation) -> None:
             ) from error
         annotation.begin()
         if key in ("q", "\x04", "\x03", ""):
-            return
+            break
         if key.isdigit() and 0 < int(key) <= len(annotation.labels):
             label, status = annotation.labels[int(key) - 1], "checked"
         elif key in "ns":
@@ -217,7 +226,7 @@ def _ask_here(annotation: Annotation) -> None:
             continue
         state = annotation.answer(item["row"], item["repeat"], label, status, "", revealed)
         revealed = False
-    click.echo("All texts are checked.", err=True)
+    click.echo(_progress(annotation), err=True)
 
 
 def _printable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -56,6 +57,12 @@ def append_answer(path: Path, check: Check) -> None:
                 writer.writerow({name: record[name] for name in FIELDS})
                 stream.write(cells.getvalue().encode("utf-8", errors="replace"))
                 os.fsync(stream.fileno())
+
+
+def holds_checks(path: Path) -> bool:
+    """Return whether a file is a checked file that `annotate` began."""
+    # A spreadsheet may have saved the file with other delimiters, and further columns.
+    return set(re.findall(r"\w+", first_line(path))).issuperset(FIELDS)
 
 
 def refuse_foreign(path: Path) -> None:
