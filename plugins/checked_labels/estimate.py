@@ -14,7 +14,7 @@ from sentikit.extension import FILE, RATE, input_file, working_on
 
 if TYPE_CHECKING:
     from sentikit import Estimate
-    from sentikit.extension import Estimates, InputFile
+    from sentikit.extension import Estimates, InputFile, LabelledTable
 
 
 @click.command(
@@ -109,18 +109,23 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     else:
         _print(found)
     if given["report"] or given["charts"]:
-        import webbrowser
+        _draw(given, found, table, beside)
 
-        from sentikit.extension import report_format, write_estimates_report
 
-        for chart in given["charts"]:
-            click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
-        if report := given["report"]:
-            shown = named or (beside if beside.exists() else None)
-            write_estimates_report(found, table, shown, report)
-            click.echo(f"Report: {report}", err=True)
-            if given["opened"] and not webbrowser.open(report.resolve().as_uri()):
-                click.echo("No browser could be opened. Open the file in one.", err=True)
+def _draw(given: dict[str, Any], found: Estimates, table: LabelledTable, beside: Path) -> None:
+    """Draw the charts and write the report; the certificate may be `beside` the table."""
+    import webbrowser
+
+    from sentikit.extension import report_format, write_estimates_report
+
+    for chart in given["charts"]:
+        click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
+    if report := given["report"]:
+        shown = given["certificate"] or (beside if beside.exists() else None)
+        write_estimates_report(found, table, shown, report)
+        click.echo(f"Report: {report}", err=True)
+        if given["opened"] and not webbrowser.open(report.resolve().as_uri()):
+            click.echo("No browser could be opened. Open the file in one.", err=True)
 
 
 def _print(found: Estimates) -> None:
