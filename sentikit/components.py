@@ -282,10 +282,10 @@ def _problem(
 
 def _in_yaml(given: object) -> str:
     """Return the wrong value in YAML for a message; "" for a whole section."""
-    return "" if isinstance(given, Mapping) else f" (it is {_spelled(given)})"
+    return "" if isinstance(given, Mapping) else f" (it is {yaml_spelling(given)})"
 
 
-def _spelled(value: object) -> str:
+def yaml_spelling(value: object) -> str:
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else repr(value)
 
@@ -332,7 +332,7 @@ def _own_names(schema: Any) -> tuple[str, ...]:
 
 
 def _not_a_section(value: object) -> str:
-    return f"must be a section of 'key: value', not {_spelled(value)}."
+    return f"must be a section of 'key: value', not {yaml_spelling(value)}."
 
 
 def _known_keys(location: Path, model: type[BaseModel], also_known: Iterable[str]) -> str:

@@ -207,6 +207,7 @@ from sentikit.terminal import print_table as print_table
 from sentikit.terminal import print_text as print_text
 from sentikit.stopping import stop_on_signal as stop_on_signal
 from sentikit.terminal import usd_text as usd_text
+from sentikit.terminal import working_on as working_on
 from sentikit.devices import set_threads as set_threads
 from sentikit.llm.session import RequestSession as RequestSession
 from sentikit.llm.settings import Limits as Limits

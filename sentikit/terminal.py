@@ -7,7 +7,8 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
@@ -151,6 +152,20 @@ def print_sentence(sentence: str) -> None:
             sentence, shutil.get_terminal_size().columns, break_on_hyphens=False
         )
     sys.stdout.write(sentence + "\n")
+
+
+@contextmanager
+def working_on(what: str, shown: bool = True) -> Iterator[None]:
+    """Show on a terminal, until it is done, what takes a while and cannot be counted."""
+    shown = shown and sys.stderr.isatty()
+    if shown:
+        # Whatever is printed meanwhile, such as the progress of a download, replaces it.
+        click.echo(f"{what} …\r", nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\x1b[K", nl=False, err=True)
 
 
 class LiveBar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 #: Seconds that a command may take, so that one that hangs fails only its own test.
 LIMIT = 600
@@ -108,6 +111,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return int(probe.getsockname()[1])
+
+
+def as_an_ordinary_user() -> list[str]:
+    """Return the words before a command for which permissions hold even if root runs it."""
+    if os.geteuid():
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root needs setpriv to be bound by permissions (apt-get install util-linux)")
+    return [setpriv, "--bounding-set", "-dac_override,-dac_read_search"]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

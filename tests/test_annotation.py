@@ -29,6 +29,7 @@ from sentikit.plugins.checked_labels.checked_files import (
     label_studio,
 )
 from sentikit.plugins.checked_labels.draws import DrawOptions, Item, drawn_items
+from several_processes import as_an_ordinary_user
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
@@ -187,7 +188,7 @@ class TestDraws:
         path = write_pile(tmp_path / "p.csv")
         source, output = InputFile(str(path)), tmp_path / "c.csv"
         begin_drawn(source, output, DrawOptions(30))
-        with pytest.raises(InputError, match="begun with 30 drawn texts"):
+        with pytest.raises(InputError, match="started with 30 drawn texts"):
             drawn_items(source, output, DrawOptions(40))
         write_pile(path, 201)
         with pytest.raises(InputError, match="has changed since"):
@@ -294,7 +295,7 @@ class TestSample:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn of 200"),
+            (["--size", "500", "--output", "s.csv"], "500 texts cannot be drawn from 200 rows"),
             (["--size", "5", "--output", "s.xlsx"], "name it .csv or .jsonl"),
             (["--size", "5", "--output", "p.csv"], "p.csv is also read or written by this command"),
             (["--size", "5", "--output", "p.csv/s.csv"], "p.csv/s.csv cannot be written"),
@@ -470,7 +471,7 @@ class TestAgreement:
         decide = ["annotate", "--decide", "--terminal", "--output"]
         refused = CliRunner().invoke(sentikit, [*decide, str(table)], input="2")
         assert refused.exit_code == 2
-        assert "is a table from elsewhere" in refused.stderr
+        assert "was not written by sentikit annotate" in refused.stderr
         assert table.read_bytes() == before
         words = ["annotate", "--import", str(table), "--output", str(output)]
         assert CliRunner().invoke(sentikit, words).exit_code == 0
@@ -556,7 +557,10 @@ class TestTerminal:
             check=False,
         )
         assert refused.returncode == 2
-        assert "there is none. Leave it out to check texts on a page." in refused.stderr
+        assert (
+            "needs a terminal to read keys from. Leave it out to check texts on a page."
+            in refused.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
@@ -575,5 +579,21 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     assert worker.wait(20) == 0
     told = worker.stderr.read()
     assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert "of 210 texts are checked" in told
+    assert told.endswith(
+        "0 of 210 questions are answered. The same command continues with the others.\n"
+    )
     worker.stderr.close()
+
+
+@pytest.mark.posix
+def test_a_checked_file_that_may_not_be_written_is_refused_before_the_page_opens(
+    tmp_path: Path,
+) -> None:
+    pile, output = write_pile(tmp_path / "p.csv"), tmp_path / "c.csv"
+    output.touch(mode=0o444)
+    words = [sys.executable, "-m", "sentikit", "annotate", str(pile), "--output", str(output)]
+    result = subprocess.run(
+        [*as_an_ordinary_user(), *words], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: {output} may not be read or written")

@@ -55,7 +55,7 @@ def test_a_broken_plugin_is_named_and_the_command_line_stays_up(
         assert "This is a bug in sentikit" not in output
 
 
-def test_plugins_check_prints_json_alone_whatever_a_plugin_prints(tmp_path: Path) -> None:
+def test_plugins_check_prints_only_json_even_if_a_plugin_prints(tmp_path: Path) -> None:
     folder = tmp_path / "site"
     (case,) = [case for case in CASES if case.name == "prints-fd"]
     case.write(folder)

@@ -615,7 +615,7 @@ class TestRecipe:
         llm = tmp_path / "replayed.yaml"
         llm.write_text(llm.read_text() + "strategy: {name: minimal}\n")
         message = refused(*arguments, "--resume")
-        assert f"{tmp_path}/run was begun with other settings: replayed: strategy.name" in message
+        assert f"{tmp_path}/run was started with other settings: replayed: strategy.name" in message
 
     def test_a_refused_cascade_writes_nothing(self, recipe: Path, tmp_path: Path) -> None:
         rows = [("another text", "neutral", "neutral")]

@@ -331,7 +331,7 @@ class TestCompletion:
         site.add_plugin("film", COMMAND_PLUGIN.format(name="plug", summary="Its module is gone."))
         assert self.complete("sentikit pl") == ["plugins", "plug"]
 
-    def test_where_no_name_fits_the_shell_offers_files(self) -> None:
+    def test_the_shell_offers_files_if_no_name_matches(self) -> None:
         # What was typed comes back, and the shell replaces it by the names of files.
         assert self.complete("sentikit predict films") == ["films"]
         for command in ("predict runs/quick", "label", "annotate", "sample"):

@@ -239,7 +239,7 @@ def test_an_ambiguous_file_name_is_refused_as_baseline() -> None:
     assert judged("x/a.csv", "y/a.csv", "--baseline", "./y/a.csv")["baseline"] == "y/a"
 
 
-def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> None:
+def test_renaming_and_reordering_runs_changes_only_signs(files: list[str]) -> None:
     before = judged(*files[:2])["differences"][0]
     Path(files[0]).rename("zzz.csv")
     after = judged(files[1], "zzz.csv")["differences"][0]
@@ -251,7 +251,7 @@ def test_renaming_and_reordering_runs_changes_signs_alone(files: list[str]) -> N
     assert after["permutation"] == before["permutation"]
 
 
-def test_the_order_of_many_runs_changes_signs_alone() -> None:
+def test_the_order_of_many_runs_changes_only_signs() -> None:
     gold = gold_labels()
     names = [write(f"m{i}.csv", spoil(gold, 0.1 + i / 20, i), gold) for i in range(7)]
     before, after = judged(*names), judged(*reversed(names))

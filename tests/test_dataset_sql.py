@@ -111,7 +111,7 @@ def test_writing_a_file_from_a_query_is_refused() -> None:
 def test_no_extension_is_fetched_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
     said = refusal("select * from 'https://example.invalid/a.csv'")
-    assert "It needs DuckDB's extension 'httpfs', which is not fetched by itself." in said
+    assert "It needs DuckDB's extension 'httpfs', which is not fetched automatically." in said
     assert not list(Path.cwd().rglob("*.duckdb_extension*"))
 
 
@@ -132,12 +132,24 @@ def test_a_missing_table_or_column_is_named_with_the_nearest_names(
     assert message.endswith(f"Did you mean '{near}'?")
 
 
-def test_an_unknown_collation_is_the_querys_mistake_and_no_failure_of_the_database(
+def test_an_unknown_collation_is_reported_as_a_mistake_in_the_query(
     database: str,
 ) -> None:
     message = refusal("select * from reviews order by body collate german", database=database)
     assert message.startswith("The query cannot be run: ")
     assert "german" in message
+
+
+def test_a_column_of_another_table_is_not_suggested_for_itself(database: str) -> None:
+    with (
+        sqlite3.connect(database)
+        if database.endswith("sqlite")
+        else duckdb.connect(database) as connection
+    ):
+        connection.execute("create table visits (bodies varchar)")
+    message = refusal("select body as text from visits", database=database)
+    assert "body" in message
+    assert "Did you mean 'bodies'?" in message
 
 
 def test_a_missing_column_of_a_file_is_named_with_the_nearest_one() -> None:
@@ -153,7 +165,7 @@ def test_a_query_cannot_load_an_extension() -> None:
     assert "it cannot load an extension" in refusal(query, database="shop.sqlite")
 
 
-def test_a_database_that_breaks_halfway_is_said_in_a_sentence_and_the_job_resumes() -> None:
+def test_a_database_that_breaks_halfway_is_reported_in_one_sentence_and_the_job_resumes() -> None:
     def make() -> None:
         connection = sqlite3.connect("shop.sqlite")
         connection.execute("create table reviews (text varchar)")
@@ -221,7 +233,7 @@ def test_a_missing_database_is_named() -> None:
     assert "odd.db cannot be opened" in refusal("select 1 as text", database="odd.db")
 
 
-def test_postgres_without_its_extension_says_how_to_get_it(
+def test_a_missing_postgres_extension_is_reported_with_its_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))

@@ -444,7 +444,7 @@ def test_an_outdated_deepspeed_is_refused(
     monkeypatch.syspath_prepend(str(tmp_path / "old"))
     result = train(recipe, "run", "engine.name=deepspeed")
     assert result.exit_code == 2
-    assert "needs deepspeed 0.19.8 or newer, here is 0.18.0" in result.output
+    assert "needs deepspeed 0.19.8 or newer, but 0.18.0 is installed" in result.output
 
 
 @needs_deepspeed

@@ -248,7 +248,7 @@ class TestDraws:
         assert counts == [40, 10, 40]
 
     def test_drawing_more_rows_than_exist_is_refused(self) -> None:
-        with pytest.raises(InputError, match="11 texts cannot be drawn of 10"):
+        with pytest.raises(InputError, match="11 texts cannot be drawn from 10 rows"):
             uniform_draw(10, 11, 0)
 
 

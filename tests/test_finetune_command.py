@@ -339,7 +339,7 @@ def test_polling_an_unreachable_server_backs_off_to_a_minute() -> None:
     assert [pause_after(failures, 5) for failures in (1, 2, 3, 4, 5000)] == [10, 20, 40, 60, 60]
 
 
-class TestComingBack:
+class TestResuming:
     def test_a_job_started_with_no_wait_can_be_resumed(self) -> None:
         with fine_tuning_service() as service:
             done = fine_tune(service, "--no-wait")
@@ -354,7 +354,7 @@ class TestComingBack:
         with fine_tuning_service() as service:
             fine_tune(service)
             done = fine_tune(service, "--output", "runs/again")
-            assert "it is not paid twice" in done.stderr
+            assert "it is not started again" in done.stderr
             assert manifest("runs/again")["fine_tuned"] == manifest()["fine_tuned"]
             fine_tune(service, "--output", "runs/other", finetune={"seed": 7})
             assert len(service.server.jobs) == 2
@@ -398,7 +398,7 @@ class TestComingBack:
             fine_tune(service, "--no-wait")
             done = fine_tune(service, "--resume", finetune={"epochs": 3})
         assert done.returncode == 2
-        assert "was begun with other examples, another model or other settings" in done.stderr
+        assert "was started with other examples, another model or other settings" in done.stderr
 
     @pytest.mark.slow
     def test_ctrl_c_detaches_and_says_how_to_reattach(self) -> None:
@@ -460,7 +460,7 @@ def test_a_kill_at_any_request_results_in_a_single_job(
     assert [record["step"] for record in log("step")] == list(range(1, STEPS + 1))
 
 
-class TestRunAmongOthers:
+class TestRunListing:
     def test_a_fine_tuning_run_is_listed_and_shown_but_not_compared(self) -> None:
         with fine_tuning_service() as service:
             fine_tune(service)
@@ -505,7 +505,7 @@ class TestUsing:
         cost = manifest("runs/answers")["cost_usd"]["fine_tuning"]
         assert cost == manifest()["cost_usd"]["fine_tuning"]
 
-    def test_a_fine_tuning_runs_folder_does_not_capture_other_model_names(
+    def test_a_fine_tuning_runs_folder_does_not_hide_other_model_names(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with fine_tuning_service() as service:
@@ -575,7 +575,7 @@ class TestBadInput:
             empty = self.refused(service, splits={"train": blank, "validation": rows(3)})
             assert "train.csv, line 14: the label is missing" in empty
             long = self.refused(service, finetune={"context": 40})
-            assert "12 of 12 examples of split 'train' are over the 40 tokens" in long
+            assert "12 of 12 examples of split 'train' exceed the 40 tokens" in long
             suffix = self.refused(service, finetune={"suffix": "s" * 65})
             assert "finetune.suffix" in suffix
             never = self.refused(service, finetune={"model": "gpt-6-luna"})

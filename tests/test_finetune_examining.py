@@ -29,12 +29,12 @@ def examiner(context: int | None = None, **limits: int) -> SplitExaminer:
 @pytest.mark.parametrize(
     ("messages", "label", "reason"),
     [
-        (ASKED, "", "the assistant's message is empty"),
-        (ASKED, "  ", "the assistant's message is empty"),
+        (ASKED, "", "the assistant message is empty"),
+        (ASKED, "  ", "the assistant message is empty"),
         (ASKED, "mixed", "the last message must be the assistant's, and one of negative, neutral"),
-        (ASKED[:1], "positive", "there is no message of a user to answer"),
+        (ASKED[:1], "positive", "there is no user message to answer"),
         (ASKED[::-1], "positive", "the system message must come first"),
-        ((Message("user", " "),), "positive", "the user's message is empty"),
+        ((Message("user", " "),), "positive", "the user message is empty"),
         ((Message("tool", "x"),), "positive", "the role 'tool' is not one of system, user"),  # type: ignore[arg-type]
     ],
 )
@@ -51,8 +51,8 @@ def test_too_few_too_long_and_too_large_examples_are_reported_together() -> None
     found.add(example(ASKED))
     few, long, large = found.problems(fewest=10)
     assert "has 1 examples and at least 10 are needed" in few
-    assert "1 of 1 examples of split 'train' are over the 8 tokens" in long
-    assert "and the provider takes 100" in large
+    assert "1 of 1 examples of split 'train' exceed the 8 tokens" in long
+    assert "and the provider accepts at most 100" in large
 
 
 def test_suspicious_but_valid_examples_are_counted() -> None:

@@ -74,7 +74,7 @@ def change_config(folder: Path, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("names", [(FIRST_NAME,), (SECOND_NAME,), (FIRST_NAME, SECOND_NAME)])
-def test_a_published_checkpoint_gives_its_own_logits_whatever_name_the_shared_tensors_have(
+def test_a_published_checkpoint_gives_the_same_logits_under_each_name_of_its_shared_tensors(
     published: Path, names: tuple[str, ...]
 ) -> None:
     tensors = read_tensors(published)

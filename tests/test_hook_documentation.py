@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from plugin_writing import SitePackages
+from plugin_writing import SitePackages, site_packages
 from sentikit.plugins.plugin_kit.new_plugin import KINDS
-from tiny_models import make_encoder
 
 import sentikit as toolkit
 from sentikit import extension, hookspecs
@@ -52,7 +54,7 @@ def install(site: SitePackages, files: dict[str, str]) -> None:
 
 
 def run_tests(path: Path, tmp_path: Path) -> int:
-    """Run the test functions of a page's test module; the fixture it may ask for is a model."""
+    """Run the test functions of a page's test module; the fixture it may ask for is tmp_path."""
     spec = importlib.util.spec_from_file_location("tests_of_a_page", path)
     assert spec is not None
     assert spec.loader is not None
@@ -62,8 +64,9 @@ def run_tests(path: Path, tmp_path: Path) -> int:
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if name.startswith("test_"):
             wanted = inspect.signature(function).parameters
-            model = {"small_model": make_encoder(tmp_path / "model")} if wanted else {}
-            function(**model)
+            folder = tmp_path / name
+            folder.mkdir()
+            function(**({"tmp_path": folder} if wanted else {}))
             count += 1
     return count
 
@@ -159,6 +162,28 @@ def test_plugins_new_of_a_kind_writes_the_example_of_its_hooks_page(kind: str) -
     assert {name: written[name] for name in shown} == shown
     assert f"with {KINDS[kind]}. Replace it" in written["README.md"]
     assert "_" not in KINDS[kind]
+
+
+@pytest.mark.slow
+def test_every_generated_plugin_passes_its_own_tests_under_pytest(tmp_path: Path) -> None:
+    """The plugins are laid down as pip would install them, and share one process."""
+    with site_packages(tmp_path / "site-packages") as site:
+        for kind in KINDS:
+            name = f"my-{kind.replace('_', '-')}"
+            command = ["plugins", "new", name, "--kind", kind]
+            assert CliRunner().invoke(sentikit, command).exit_code == 0
+            package = name.replace("-", "_")
+            (Path(name) / package).rename(site.folder / package)
+            site.add_distribution(name, {name: package})
+        command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "."]
+        result = subprocess.run(
+            [*command, "-p", "no:cacheprovider"],
+            env={**os.environ, "PYTHONPATH": str(site.folder)},
+            capture_output=True,
+            text=True,
+        )
+    assert result.returncode == 0, result.stdout
+    assert int(re.findall(r"(\d+) passed", result.stdout)[-1]) >= 2 * len(KINDS) - 1
 
 
 class TestGuide:

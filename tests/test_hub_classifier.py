@@ -172,7 +172,7 @@ class TestLabelMap:
         with pytest.raises(InputError, match=r"'Neutrall', which .* Did you mean 'Neutral'"):
             sentikit.load(folder, label_map={"Neutrall": "a"})
 
-    def test_a_model_that_names_its_classes_itself_takes_none(self, trained_run: Path) -> None:
+    def test_a_label_map_is_refused_for_a_model_with_named_classes(self, trained_run: Path) -> None:
         with pytest.raises(InputError, match="Leave out the label map"):
             sentikit.load(trained_run, label_map={"a": "b"})
 
@@ -364,7 +364,7 @@ def test_the_published_models_have_short_names(tmp_path: Path, loaded: LoadingPr
     assert "Did you mean 'electra-base-sentiment'" in typo["error"]
 
 
-def test_a_short_name_may_be_a_member_and_a_folder_of_that_name_comes_first(
+def test_a_short_name_may_be_a_member_and_a_folder_of_that_name_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from sentikit.plugins.checked_labels.checked import Check, read_checked, write_d
 from sentikit.plugins.checked_labels.checked_files import append_answer
 from sentikit.plugins.checked_labels.draws import DrawOptions, drawn_items
 from sentikit.plugins.checked_labels.pile_job import PileJob
+from several_processes import as_an_ordinary_user
 
 from sentikit import InputError, read_run
 from sentikit.cli import sentikit
@@ -298,7 +301,7 @@ class TestLooks:
         assert "has had its 1 declared look" in message
         assert "--looks K" in message
 
-    def test_of_two_concurrent_runs_with_different_targets_only_one_gets_a_look(
+    def test_only_one_of_two_concurrent_runs_with_different_targets_gets_a_look(
         self, pile: Pile
     ) -> None:
         checked = pile.check()
@@ -440,6 +443,28 @@ class TestBadInput:
         with pile.path.open("a", encoding="utf-8") as stream:
             stream.write("new,a new review,2026-04\n")
         assert "has changed since" in self.label(pile, run, checked)
+
+    @pytest.mark.posix
+    def test_a_checked_file_beside_which_no_look_can_be_recorded_is_refused_before_labelling(
+        self, pile: Pile
+    ) -> None:
+        checked = pile.check()
+        words = ["label", pile.path, "--with", pile.encoder, "--checked", checked]
+        words += ["--output", pile.folder / "out" / "o.csv"]
+        (pile.folder / "out").mkdir()
+        pile.folder.chmod(0o555)
+        try:
+            result = subprocess.run(
+                [*as_an_ordinary_user(), sys.executable, "-m", "sentikit", *map(str, words)],
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            pile.folder.chmod(0o755)
+        assert result.returncode == 2
+        assert f"--checked {checked} records each look beside it. " in result.stderr
+        assert f"{pile.folder} is not writable (Permission denied)" in result.stderr
+        assert "On 300 checked texts" not in result.stderr
 
     def test_a_checked_label_outside_the_classes_is_refused(
         self, pile: Pile, run: Callable[..., Result]
@@ -625,6 +650,25 @@ class TestEstimateAndMonitor:
         assert all(one["raw"] is not None for one in record["shares"])
         assert len(record["differences"]) == 9
         assert all(d["p_holm"] >= d["p"] for d in record["differences"])
+
+    def test_a_table_with_other_rows_than_the_checked_texts_were_drawn_from_gets_a_note(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        checked = pile.folder / "checked.csv"
+        assert "was drawn from" not in run("estimate", labelled, "--checked", checked).stderr
+        more = pile.folder / "more.csv"
+        last = labelled.read_text(encoding="utf-8").splitlines()[-1]
+        more.write_text(f"{labelled.read_text(encoding='utf-8')}{last}\n", encoding="utf-8")
+        result = run("estimate", more, "--checked", checked)
+        assert result.exit_code == 0, result.output
+        assert f"{checked} was drawn from 1,200 rows, but {more} has 1,201" in result.stderr
+
+    def test_a_checked_file_in_place_of_the_labelled_table_is_recognised(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path
+    ) -> None:
+        checked = pile.folder / "checked.csv"
+        message = failure(run("estimate", checked, "--checked", labelled))
+        assert message.startswith(f"{checked} holds checks by people. Give it with --checked")
 
     @pytest.mark.parametrize(
         ("period", "groups"),

@@ -638,7 +638,7 @@ def test_a_terminated_prediction_leaves_no_partial_output(model: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["encoder", "plugin"])
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_list_of_ordered_classes_is_scored_as_such_also_by_a_saved_model(
+def test_ordered_classes_are_scored_as_ordered_also_by_a_saved_model(
     kind: str, ordered: bool, tiny_encoder: Path, reviews: Path
 ) -> None:
     recipe: dict[str, Any] = {

@@ -393,7 +393,7 @@ def test_surviving_processes_agree_on_a_message_after_a_peer_died() -> None:
     assert len(set.union(*attempts)) == 3
 
 
-#: What Python runs before all else, so that this is done last of all when it ends.
+#: Python runs this first, so that the function it registers runs last.
 NOTE_THREADS = """
 import atexit, os, pathlib
 def note():
@@ -409,14 +409,14 @@ def noting_threads() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
 
 
-def assert_no_exchange_outlived_the_interpreter() -> None:
+def assert_no_gloo_thread_was_left() -> None:
     # Gloo's threads may hold tensors; one that frees its last while Python ends aborts it.
     for rank in ("0", "1"):
         assert "gloo" not in Path(f"threads-{rank}").read_text()
 
 
 @pytest.mark.slow
-def test_two_srun_tasks_write_one_run_and_no_exchange_outlives_them(tiny_recipe: Path) -> None:
+def test_two_srun_tasks_write_one_run_and_leave_no_gloo_thread(tiny_recipe: Path) -> None:
     port, noted = str(free_port()), noting_threads()
 
     def variables(rank: int) -> dict[str, str]:
@@ -428,11 +428,11 @@ def test_two_srun_tasks_write_one_run_and_no_exchange_outlives_them(tiny_recipe:
     assert json.loads(first.output)["run"] == "run"
     assert (second.output, second.error) == ("", "")
     assert json.loads(Path("run/manifest.json").read_text())["processes"] == 2
-    assert_no_exchange_outlived_the_interpreter()
+    assert_no_gloo_thread_was_left()
 
 
 @pytest.mark.slow
-def test_the_deepspeed_launcher_starts_training_and_no_exchange_outlives_it(
+def test_the_deepspeed_launcher_starts_training_and_leaves_no_gloo_thread(
     tiny_recipe: Path,
 ) -> None:
     pytest.importorskip("deepspeed")
@@ -444,4 +444,4 @@ def test_the_deepspeed_launcher_starts_training_and_no_exchange_outlives_it(
     assert outcome.code == 0, outcome.error
     manifest = json.loads(Path("run/manifest.json").read_text())
     assert (manifest["processes"], manifest["status"]) == (2, "finished")
-    assert_no_exchange_outlived_the_interpreter()
+    assert_no_gloo_thread_was_left()

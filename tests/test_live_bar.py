@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from terminals import on_a_terminal
 
@@ -66,3 +67,27 @@ with LiveBar("rows") as bar:
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown_on_a_terminal(program))
     assert re.search(r"━  +Loading the classifier", shown)
     assert re.search(r"2,000/100,000 rows  [\d,]{3,5}/s +0:0[01]:\d\d", shown)
+
+
+def test_work_that_cannot_be_counted_is_named_on_a_terminal_until_it_is_done() -> None:
+    program = """
+from sentikit.terminal import working_on
+
+with working_on("Exporting"):
+    print("meanwhile")
+"""
+    assert "Exporting …\r" in (shown := shown_on_a_terminal(program))
+    assert shown.endswith("\x1b[K")
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stderr == b""
+
+
+def test_training_on_a_terminal_shows_how_far_its_data_are_prepared(tiny_recipe: Path) -> None:
+    train = [sys.executable, "-m", "sentikit", "train", "--recipe", str(tiny_recipe)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    code, shown = on_a_terminal([*train, "--output", "run"], "stderr", env=environment)
+    assert code == 0, shown
+    steps = ("Reading the data", "Loading the encoder", "Tokenising ")
+    places = [shown.index(step) for step in steps]
+    assert places == sorted(places)
+    assert re.search(r"\d+/\d+ texts.* Tokenising ", shown)

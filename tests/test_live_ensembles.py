@@ -83,7 +83,7 @@ class TestCascade:
         rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
         assert [n for n, row in enumerate(rows) if row["label"] is None] == [7, 8]
 
-    def test_resuming_a_live_cascade_queries_a_failed_first_member_alone(self) -> None:
+    def test_resuming_a_live_cascade_queries_only_the_failed_first_member(self) -> None:
         run = ["predict", "cascade.yaml", "test.csv", "--output", "out.csv"]
         with serving(fault_words={"number 7 ": "400:No."}) as failing, serving() as s:
             write_ensembles(s.url)
@@ -121,7 +121,7 @@ class TestCascade:
         assert done.exit_code == 0, done.output
         assert asked_about(s) == list(range(UNSURE))
 
-    def test_a_live_cascade_without_a_server_loses_nothing(self) -> None:
+    def test_a_live_cascade_reports_an_unreachable_server_and_runs_once_it_is_up(self) -> None:
         write_ensembles("http://127.0.0.1:9/v1")
         done = command("cascade", "--recipe", "cascade.yaml", "--output", "run")
         assert done.exit_code == 1
@@ -151,7 +151,13 @@ class TestCascade:
             done = command(*arguments, "--resume")
             assert done.exit_code == 0, done.output
             asked = asked_about(s)
+            billed = sum(s.server.billed.values()) / 1e6
+            # A call in flight at the kill counts at its worst case, as it may have been answered.
+            spent = manifest("run")["spent_usd"]
+            assert billed - 1e-12 <= spent <= billed + 4 * 0.0032
             assert command(*arguments[:-1], "whole").exit_code == 0
+            shown = command("runs", "show", "run").stdout
+        assert f"spent usd      {spent:.9f}".rstrip("0") in shown
         assert sorted(set(asked)) == list(range(UNSURE))
         # In flight at the kill were four calls at most.
         assert len(asked) - UNSURE <= 4

@@ -363,7 +363,7 @@ class TestWithoutNetwork:
         assert exit_code == 2
 
 
-class TestManners:
+class TestDownloads:
     def test_only_the_requested_split_is_downloaded(self, hub: HubServer, tmp_path: Path) -> None:
         hub.requests.clear()
         with LoadingProcess(hub, tmp_path / "cache") as process:

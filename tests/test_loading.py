@@ -80,7 +80,7 @@ def test_missing_inputs_of_load_are_named_in_one_sentence() -> None:
         sentikit.load("minilm")
 
 
-def test_a_recipe_named_as_its_classifier_stands_for_its_run() -> None:
+def test_loading_an_untrained_recipe_with_its_classifiers_name_suggests_the_train_command() -> None:
     with pytest.raises(InputError, match="sentikit train --recipe tfidf --output runs/tfidf"):
         sentikit.load("tfidf")
 

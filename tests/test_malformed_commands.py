@@ -212,17 +212,17 @@ SOUND = {
 
 
 @pytest.mark.parametrize("recipe", [*NUMBERS])
-def test_a_malformed_setting_of_a_recipe_is_one_sentence_and_exit_2(recipe: str) -> None:
+def test_a_malformed_recipe_setting_gives_one_sentence_and_exit_2(recipe: str) -> None:
     own = [c for c in recipe_commands() if c[2] == recipe and c[-1] not in SOUND]
     assert wrong(own) == []
 
 
 @pytest.mark.parametrize("first", sorted({command.split()[0] for command in COMMANDS}))
-def test_a_malformed_command_is_one_sentence_and_exit_2(first: str) -> None:
+def test_a_malformed_command_gives_one_sentence_and_exit_2(first: str) -> None:
     assert wrong([c.split() for c in COMMANDS if c.split()[0] == first]) == []
 
 
-def test_a_malformed_recipe_file_is_one_sentence_and_exit_2() -> None:
+def test_a_malformed_recipe_file_gives_one_sentence_and_exit_2() -> None:
     problems = []
     for content in RECIPES:
         Path("mine.yaml").write_bytes(content)
@@ -232,7 +232,7 @@ def test_a_malformed_recipe_file_is_one_sentence_and_exit_2() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
-def test_a_malformed_table_is_one_sentence_and_exit_2(name: str) -> None:
+def test_a_malformed_table_gives_one_sentence_and_exit_2(name: str) -> None:
     write_files()
     Path(name).write_bytes(TABLES[name])
     assert refused(["predict", "answers.csv", name]) == ""
@@ -242,7 +242,7 @@ def test_a_malformed_table_is_one_sentence_and_exit_2(name: str) -> None:
     "manifest",
     ["", "[]", "7", "{", '{"kind": 7}', "[" * 5000, '{"status": {}}', '{"kind": "train"}', "\x00"],
 )
-def test_a_malformed_manifest_is_one_sentence_and_exit_2(manifest: str) -> None:
+def test_a_malformed_manifest_gives_one_sentence_and_exit_2(manifest: str) -> None:
     Path("runs/odd").mkdir(parents=True)
     Path("runs/odd/manifest.json").write_text(manifest)
     Path("runs/odd/predictions.jsonl").write_text(json.dumps({"id": 1}))

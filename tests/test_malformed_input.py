@@ -32,7 +32,7 @@ DRY = "train --recipe quickstart --dry-run --set"
         ("compare a b --resamples 1000000000000", "resamples must be from 1 to 1,000,000"),
     ],
 )
-def test_a_malformed_setting_is_one_sentence(command: str, sentence: str) -> None:
+def test_a_malformed_setting_gives_one_sentence(command: str, sentence: str) -> None:
     result = CliRunner().invoke(sentikit, command.split())
     assert result.exit_code == 2, result.output
     assert sentence in result.output

@@ -61,7 +61,7 @@ def test_a_run_can_be_the_warm_start_of_another(trained_run: Path, tiny_recipe: 
 def test_a_warm_start_that_is_no_run_is_refused(tiny_recipe: Path) -> None:
     result = train(tiny_recipe, "encoder={name: run, path: nowhere}")
     assert result.exit_code == 2
-    assert "encoder.path: nowhere is no run that trained an encoder" in result.stderr
+    assert "encoder.path: nowhere is neither a run that trained an encoder" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_oversampling_balances_sources_as_the_study_does() -> None:
         repeated_rows(examples, {"sst2": 2})
 
 
-def test_repeated_texts_make_more_steps(tiny_recipe: Path) -> None:
+def test_oversampled_texts_add_steps_to_an_epoch(tiny_recipe: Path) -> None:
     plain = json.loads(train(tiny_recipe, extra=("--dry-run", "--json")).stdout)
     assert plain["steps_per_epoch"] == 6
     settings = ("training.oversample={shop: 3}", "training.epochs=1")

@@ -142,7 +142,7 @@ def test_unreadable_responses_do_not_fail_the_run_or_start_a_second_job(
             with_keys(status="error", status_details="row 3 is no JSON"),
             r"created no file \(row 3 is no JSON\)",
         ),
-        ("look", instead({"detail": "moved"}), r"in a form that cannot be read.*--resume"),
+        ("look", instead({"detail": "moved"}), r"cannot be read.*--resume"),
         ("look", with_keys(fine_tuned_model=None), r"does not name its model. Check again"),
         ("look", with_keys(status="failed", error=["bad"]), r"failed: no reason given"),
         ("look", with_keys(status="failed", error="too short"), r"failed: too short"),

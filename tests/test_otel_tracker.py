@@ -182,7 +182,9 @@ def test_keys_are_never_part_of_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_the_usual_variable_names_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_standard_variable_names_the_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with serving() as s, receiving() as received:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")

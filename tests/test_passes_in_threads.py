@@ -91,7 +91,7 @@ def test_batches_are_read_when_a_thread_is_free_for_them() -> None:
     assert max(ahead) <= 2
 
 
-def test_the_number_of_threads_is_as_before_in_this_thread_and_in_new_ones() -> None:
+def test_the_number_of_torch_threads_is_restored_in_this_thread_and_in_new_ones() -> None:
     torch.set_num_threads(3)
     predictor(Echo()).logits(BATCHES)
     assert torch.get_num_threads() == 3
@@ -118,7 +118,7 @@ def probabilities(classifier: EncoderClassifier, labelled: list[str]) -> np.ndar
     return classifier.predict_proba(labelled)
 
 
-def test_a_forked_process_labels_after_its_parent_has(tmp_path: Path) -> None:
+def test_a_forked_process_can_label_texts_after_its_parent_has(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path / "model")
     classifier = sentikit.load(folder, device="cpu", precision="fp32")
     assert isinstance(classifier, EncoderClassifier)

@@ -166,7 +166,7 @@ def test_predict_stopped_by_its_ceiling_resumes_with_a_higher_one() -> None:
         write_file("in.csv", [*rows, "one more"])
         changed = predict(*run, "--resume")
         assert changed.exit_code == 2
-        assert "was begun with other settings: input" in changed.stderr
+        assert "was started with other settings: input" in changed.stderr
         write_file("in.csv", rows)
         done = predict(*run, "--max-cost", "1", "--resume")
         assert done.exit_code == 0, done.output
@@ -231,7 +231,7 @@ def test_a_pipe_is_answered_while_it_is_still_open() -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
-def test_a_table_goes_to_another_program_named_like_a_file() -> None:
+def test_a_table_can_be_written_to_a_process_substitution() -> None:
     write_file("in.csv", ["fine"])
     Path("answers.csv").write_text("text,label\nfine,positive\nbad,negative\n")
     reader, writer = os.pipe()

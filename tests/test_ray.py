@@ -159,7 +159,7 @@ def addresses_of(driver: int) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("stub")
-def test_both_workers_share_a_single_file_unseen_by_other_machines() -> None:
+def test_both_workers_share_a_single_file_and_listen_only_on_loopback() -> None:
     write_texts(Path("one.parquet"), [f"text {number}" for number in range(40_000)])
     command = [*SENTIKIT, "predict-on-ray", "stub", "one.parquet", "--output", "out"]
     listening = set()
@@ -221,8 +221,8 @@ def test_a_job_that_runs_is_not_resumed_by_a_second_command() -> None:
 @pytest.mark.parametrize(
     ("dies", "message"),
     [
-        ("labelling", "Part 1: 3 workers died of it: their memory may be short"),
-        ("starting", "The workers die whenever they load the classifier"),
+        ("labelling", "Part 1: 3 workers died labelling it: memory may be short"),
+        ("starting", "Every worker died while loading the classifier"),
     ],
 )
 def test_workers_that_always_die_end_the_job_with_one_sentence(
@@ -247,7 +247,7 @@ def test_workers_that_always_die_end_the_job_with_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_folder_stays_free() -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_and_leaves_the_output_folder_free() -> None:
     write_texts(Path("one.parquet"), ["a text"])
     Path("empty").mkdir()
     done = on_ray("empty", "one.parquet", "--output", "out")
@@ -266,7 +266,7 @@ def test_a_missing_key_is_reported_before_anything_is_started_or_written() -> No
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])  # which only the workers need to have
-def test_a_cluster_that_is_not_there_is_one_sentence(device: str, trained_run: Path) -> None:
+def test_an_unreachable_cluster_is_reported_in_one_sentence(device: str, trained_run: Path) -> None:
     write_texts(Path("one.parquet"), ["a text"])
     words = ["--output", "out", "--address", "127.0.0.1:1", "--device", device]
     done = on_ray(str(trained_run), "one.parquet", *words)
@@ -276,7 +276,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(device: str, trained_run: P
     )
 
 
-def test_ray_that_does_not_start_is_one_sentence(
+def test_ray_failing_to_start_is_reported_in_one_sentence(
     trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**given: object) -> None:
@@ -299,7 +299,7 @@ def job_of(path: Path, rows_per_part: int | None = None) -> Any:
     return Job("runs/none", path, Path("out"), None, rows_per_part, None, "auto")
 
 
-def test_a_refusal_keeps_the_job_of_paid_answers(
+def test_a_refusal_keeps_the_answers_that_were_paid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sentikit.plugins.ray_data import labelling
@@ -365,7 +365,7 @@ def test_starts_of_killed_jobs_do_not_count_as_deaths_of_workers(
     ("rows", "parts", "largest"),
     [(500, 1, 500), (50_000, 49, 1024), (400_000, 256, 1563)],
 )
-def test_a_files_parts_follow_from_its_rows_alone(
+def test_the_parts_of_a_file_depend_only_on_its_number_of_rows(
     tmp_path: Path, rows: int, parts: int, largest: int
 ) -> None:
     from sentikit.plugins.ray_data.job import parts_of
@@ -398,7 +398,7 @@ def test_workers_ask_ray_for_the_gpus_it_would_hide(
 
 
 @pytest.mark.slow
-def test_two_ray_workers_one_of_them_killed_write_the_bytes_of_one(
+def test_two_ray_workers_of_which_one_is_killed_write_the_same_bytes_as_one(
     trained_run: Path, tmp_path: Path
 ) -> None:
     path = reviews(tmp_path / "reviews", 30_000)
@@ -485,7 +485,7 @@ def recipe_for(url: str) -> str:
 
 
 @pytest.mark.slow
-def test_rows_that_fail_are_counted_with_exit_1_and_resume_asks_about_them_alone() -> None:
+def test_failed_rows_are_counted_with_exit_1_and_resume_queries_only_them() -> None:
     rows = texts(40)
     pq.write_table(pa.table({"text": rows}), "in.parquet")
     with serving(fault_words={"number 13": "400:No.", "number 27": "400:No."}) as s:
@@ -516,7 +516,7 @@ def test_rows_that_fail_are_counted_with_exit_1_and_resume_asks_about_them_alone
 
 
 @pytest.mark.slow
-def test_all_workers_share_one_budget_that_holds() -> None:
+def test_all_workers_share_one_budget_and_never_exceed_it() -> None:
     pq.write_table(pa.table({"text": texts(60)}), "in.parquet")
     with serving() as s:
         command = [recipe_for(s.url), "in.parquet", "--output", "out", "--rows-per-part", "5"]
@@ -602,7 +602,7 @@ def test_input_other_than_parquet_is_refused_on_ray(
     assert not Path("labelled").exists()
 
 
-def test_predict_on_ray_passes_on_every_text_column(trained_run: Path) -> None:
+def test_predict_on_ray_checks_every_text_column(trained_run: Path) -> None:
     pq.write_table(pa.table({"title": ["A"], "body": ["a text"]}), "one.parquet")
     words = ["predict", str(trained_run), "one.parquet", "--on", "ray", "--output", "out"]
     for columns, unknown in ((("titel", "body"), "titel"), (("title", "bode"), "bode")):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ensemble_runs import write_results
 
 from sentikit import InputError, hookimpl, read_run
 from sentikit.extension import ResultColumns, ResultFormat, RunTable
@@ -273,3 +276,18 @@ def test_custom_classes_come_from_a_gold_column_that_names_all_of_them() -> None
     assert found.classes == ("anger", "joy")
     assert found.answers.labels.tolist() == [1, 1, 0]
     assert found.gold.tolist() == [1, 0, -1]
+
+
+def test_recorded_answers_are_predicted_and_compared_without_importing_pandas() -> None:
+    rows = [(f"film {n}", ("negative", "positive")[n % 2], "positive") for n in range(20)]
+    answers, others = (write_results(Path(f"{name}.jsonl"), rows) for name in ("one", "two"))
+    program = (
+        "import sys\nfrom sentikit.cli import sentikit\n"
+        f"for words in (['predict', {answers!r}, {others!r}, '--output', 'labelled.csv'],\n"
+        f"              ['compare', {answers!r}, {others!r}, '--resamples', '20']):\n"
+        "    sentikit.main(words, standalone_mode=False)\n"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"

@@ -243,7 +243,7 @@ def test_keys_dropped_by_an_override_are_reported() -> None:
     (note,) = recipe.notes
     assert note.startswith("--set encoder.name=transformers drops encoder.")
     for key, value in dropped.items():
-        assert f"encoder.{key}={value!r}" in note
+        assert f"encoder.{key}={'null' if value is None else repr(value)}" in note
     assert resolve_recipe("minilm", ["encoder.max_length=64"]).notes == ()
     shown = run("recipes", "show", "minilm", "--set", "encoder.name=transformers")
     assert f"Note: {note.split(' drops ')[0]}" in shown.stderr
@@ -256,6 +256,11 @@ def test_keys_dropped_by_a_users_own_recipe_are_reported() -> None:
     assert "mine.yaml: head.name=linear drops head.layers=2 of 'mlp'." in notes
     unchanged = next(note for note in notes if note.startswith("below.yaml: head.name=mlp drops"))
     assert unchanged.endswith("of 'linear'.")
+
+
+def test_dropped_keys_are_reported_in_yaml() -> None:
+    (note,) = resolve_recipe("b3-gpt-4o-mini-zero-shot", ["llm.backend=replay"]).notes
+    assert "llm.reasoning_effort=null" in note
     # What a bundled recipe changes of another is no surprise to its user.
     assert resolve_recipe("local-zero-shot").notes == ()
     assert resolve_recipe("local-zero-shot", ["llm.temperature=0.5"]).notes == ()

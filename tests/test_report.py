@@ -256,7 +256,7 @@ class TestDrawing:
         drawn = charts.forest("one", [charts.Bar("run", value, value, value)])
         assert "nan" not in to_svg(drawn)
 
-    def test_runs_without_cost_are_on_the_cost_front(self) -> None:
+    def test_free_runs_are_drawn_on_the_cost_front(self) -> None:
         runs = [charts.Priced("free", 0.0, 0.7, True), charts.Priced("dear", 5.0, 0.8, True)]
         drawn = charts.cost_front("front", runs)
         assert "free" in drawn.texts()

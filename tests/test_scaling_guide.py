@@ -11,6 +11,7 @@ import click
 import pytest
 
 from sentikit.cli import sentikit
+from sentikit.llm.prices import model_facts
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
 from sentikit.training.planning import plan_training
@@ -97,3 +98,48 @@ def test_zero_stages_divide_the_training_state_among_processes() -> None:
         assert one[stage].total - one[stage].buffers == whole + 4 * 400
     parts = eight["stage 3"]
     assert 8 * (parts.total - parts.buffers) == whole + 4 * 400
+
+
+def table_rows(header: str) -> list[list[str]]:
+    """Return the cells of the guide's table that begins with `header`."""
+    table = GUIDE.read_text().split(header)[1].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*\.?\d*", text)]
+
+
+def test_the_hours_and_costs_of_a_billion_texts_follow_from_the_measured_rates() -> None:
+    benchmarks = GUIDE.with_name("benchmarks.md").read_text()
+    (row,) = [line for line in benchmarks.splitlines() if "no cuDNN attention" in line]
+    pieces = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]{6,}", row)]
+    (length,) = numbers(benchmarks.split("texts have the lengths of")[1].split("word pieces")[0])
+    texts, seconds = numbers(GUIDE.read_text().split("MiniLM over one file of")[1])[:2]
+    assert f"{length} word pieces" in GUIDE.read_text()
+    measured = [*(rate / length for rate in pieces), texts / seconds]
+    rows = table_rows("| classifier | hardware |")
+    assert len(rows) == len(measured) == 3
+    for rate, (_, _, shown, hours, cost) in zip(measured, rows, strict=True):
+        assert numbers(shown) == [round(rate)]
+        duration = 1e9 / rate / 3600
+        assert numbers(hours)[0] == pytest.approx(duration, rel=0.02)
+        paid, hourly = numbers(cost)
+        assert paid == round(duration * hourly)
+        assert f"${hourly:g}" in GUIDE.read_text().replace(cost, "", 1)
+
+
+def test_the_cost_of_a_billion_texts_by_cascade_share_follows_from_the_price_list() -> None:
+    text = " ".join(GUIDE.read_text().split())
+    prompt, answer = numbers(text.split("a prompt of")[1].split(" cost ")[0])
+    prices = model_facts("gpt-4o-mini").prices
+    assert prices is not None
+    assert f"${prices.prompt:.2f} per million input" in text
+    each = (prompt * prices.prompt + answer * prices.completion) / 1e6
+    assert f"= ${each:.7f}" in text
+    rows = table_rows("| share sent to the LLM |")
+    assert len(rows) == 4
+    for share, cost in rows:
+        assert numbers(cost) == [round(1e9 * each * numbers(share)[0] / 100)]

@@ -312,7 +312,7 @@ def test_requests_in_progress_are_answered_when_the_server_stops(trained_run: Pa
 
 
 @pytest.mark.slow
-def test_texts_appear_in_nothing_that_the_server_writes(trained_run: Path) -> None:
+def test_the_server_writes_no_text_to_output_errors_or_files(trained_run: Path) -> None:
     with served(str(trained_run)) as (port, process):
         client = Client(port)
         assert client.predict("a confidential sentence")[0] == 200

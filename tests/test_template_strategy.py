@@ -108,7 +108,7 @@ def test_a_template_needs_what_its_fields_name() -> None:
         ({"user": "{text} {adviser.labels}"}, r"Did you mean 'adviser.label'"),
         ({"user": "{text.__class__}"}, r"\{text.__class__\} is unknown"),
         ({"user": "{text} {row.}"}, r"\{row.\} is unknown"),
-        ({"user": "{text} {"}, r"the '\{' at character 8 stands alone; write '\{\{'"),
+        ({"user": "{text} {"}, r"the '\{' at character 8 is unmatched; write '\{\{'"),
         ({"user": "{labels}"}, "the model never sees it"),
         ({"user": "{text} {examples}", "example": "{txt}"}, r"\{txt\} is unknown. Did you mean"),
         ({"user": "{text}", "shots": [{"text": "a", "label": "b"}]}, r"shows \{examples\}"),

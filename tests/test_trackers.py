@@ -331,7 +331,7 @@ def test_tensorboard_hides_the_steps_of_a_run_that_was_killed_before_it_saved(
     assert [(event.step, event.value) for event in events.Scalars("step/loss")] == [(10, 2.0)]
 
 
-def test_tensorboard_shows_the_log_also_after_a_resume(tiny_recipe: Path) -> None:
+def test_tensorboard_still_shows_the_log_after_a_resume(tiny_recipe: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -402,7 +402,7 @@ def test_class_weights_and_label_smoothing_change_the_loss(tiny_recipe: Path) ->
     assert len(set(first)) == 3
 
 
-def test_a_split_without_test_is_scored_on_validation(tiny_recipe: Path) -> None:
+def test_a_dataset_without_a_test_split_is_scored_on_validation(tiny_recipe: Path) -> None:
     train(tiny_recipe, "dataset.splits={test: null}")
     assert read("metrics.json")["split"] == "validation"
 

@@ -164,7 +164,7 @@ def test_the_holdout_has_its_share_of_every_class_and_source() -> None:
 
 
 @pytest.mark.parametrize("mistakes", [0, 4])
-def test_a_few_mistakes_do_not_sharpen_probabilities(mistakes: int) -> None:
+def test_a_temperature_fitted_on_a_few_mistakes_is_refused_with_a_warning(mistakes: int) -> None:
     gold = np.zeros(200, np.int64)
     logits = np.tile(np.array([[1.0, 0.0]], np.float32), (200, 1))
     gold[:mistakes] = 1
@@ -181,7 +181,7 @@ def test_a_temperature_at_the_limit_of_its_range_is_named() -> None:
     assert "at the limit of its range" in warning
 
 
-def test_a_fitted_temperature_is_trusted_where_there_are_mistakes() -> None:
+def test_a_temperature_fitted_on_enough_mistakes_is_used() -> None:
     generator = np.random.default_rng(0)
     gold = generator.integers(0, 2, 500)
     logits = generator.normal(size=(500, 2)).astype(np.float32)

@@ -41,8 +41,12 @@ def test_a_run_at_its_ceiling_shows_its_cost_and_keeps_paid_rows() -> None:
         assert 0 < len(kept) < 30
         assert all(row["label"] for row in kept)
         assert not Path("runs/a/predictions.jsonl").exists()
-        resumed = sentikit(*command, "--max-cost", "1", "--resume")
+        resumed = sentikit(*command, "--max-cost", "1", "--resume", "--json")
         assert resumed.returncode == 0, resumed.stderr
+        billed = sum(s.server.billed.values()) / 1e6
+        assert json.loads(resumed.stdout)["paid_usd"] == pytest.approx(billed)
+        shown = sentikit("runs", "show", "runs/a").stdout
+        assert f"spent usd      {billed:.9f}".rstrip("0") in shown
         whole = rows("predictions.jsonl")
         assert len(whole) == 30
         assert [r["text"] for r in whole[: len(kept)]] == [r["text"] for r in kept]

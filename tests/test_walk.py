@@ -1,4 +1,4 @@
-"""The walk of one review through `sentikit predict runs/cascade`: which modules it passes."""
+"""The modules that one review passes in `sentikit predict runs/cascade`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def walk(first: int, rows: int) -> Counter[tuple[str, str]]:
 
 @pytest.fixture
 def cascade(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A finished cascade over a server; the estimate, a walk of its own, is left out."""
+    """A finished cascade over a server, without the estimate before it."""
     monkeypatch.setattr("sentikit.labelling.job.say_estimate", lambda *given: None)
     with serving() as s:
         write_ensembles(s.url)
@@ -99,13 +99,13 @@ def cascade(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ids=["asked", "not asked"],
 )
 @pytest.mark.usefixtures("cascade")
-def test_the_walk_of_a_row_does_not_grow(
+def test_labelling_one_row_enters_no_more_modules_than_recorded(
     first: int, most_modules: int, most_hops: int, most_entries: int
 ) -> None:
-    walk(first, 4)  # Whatever is imported or cached at the first row.
+    walk(first, 4)  # The first rows import and cache.
     few, many = walk(first, 4), walk(first, 14)
     many.subtract(few)
-    # Every row takes these: what comes now and then, as a commit, is no step of the walk.
+    # Steps that every row takes; occasional ones, such as commits, do not count.
     steps = {hop: round(count / 10) for hop, count in many.items() if count >= 8}
     modules = {module for hop in steps for module in hop}
     assert len(modules) <= most_modules, sorted(modules)

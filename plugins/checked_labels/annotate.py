@@ -34,7 +34,7 @@ _LABELS = "negative,neutral,positive"
     type=FILE,
     required=True,
     metavar="CHECKED.csv",
-    help="Answers are saved here, each at once; an unfinished file is resumed.",
+    help="Each answer is saved here immediately; an unfinished file is resumed.",
 )
 @click.option(
     "--size",
@@ -169,8 +169,7 @@ def _ask(annotation: Annotation, terminal: bool, port: int | None) -> None:
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
-            state = annotation.state()
-            click.echo(f"{state['done']} of {state['total']} texts are checked.", err=True)
+            click.echo(_progress(annotation), err=True)
 
 
 def _twice(annotation: Annotation) -> str:
@@ -178,6 +177,16 @@ def _twice(annotation: Annotation) -> str:
     return (
         f"{total:,} questions: {total - annotation.twice:,} texts, {annotation.twice:,} of them "
         "twice, which shows whether you answer alike."
+    )
+
+
+def _progress(annotation: Annotation) -> str:
+    state = annotation.state()
+    if state["item"] is None:
+        return f"All {state['total']:,} questions are answered."
+    return (
+        f"{state['done']:,} of {state['total']:,} questions are answered. "
+        "The same command continues with the others."
     )
 
 
@@ -193,12 +202,12 @@ def _ask_here(annotation: Annotation) -> None:
             key = click.getchar()
         except OSError as error:
             raise InputError(
-                "--terminal reads keys from a terminal, and there is none. Leave it out to check "
+                "--terminal needs a terminal to read keys from. Leave it out to check "
                 "texts on a page."
             ) from error
         annotation.begin()
         if key in ("q", "\x04", "\x03", ""):
-            return
+            break
         if key.isdigit() and 0 < int(key) <= len(annotation.labels):
             label, status = annotation.labels[int(key) - 1], "checked"
         elif key in "ns":
@@ -217,7 +226,7 @@ def _ask_here(annotation: Annotation) -> None:
             continue
         state = annotation.answer(item["row"], item["repeat"], label, status, "", revealed)
         revealed = False
-    click.echo("All texts are checked.", err=True)
+    click.echo(_progress(annotation), err=True)
 
 
 def _printable(text: str) -> str:
@@ -289,7 +298,7 @@ def _import(path: Path, output: Path) -> None:
     help="The rows, with all their columns, as CSV or JSON Lines. Replaces an existing file, but "
     "none with checks.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @click.option(
     "--least-sure",
     is_flag=True,

@@ -62,13 +62,16 @@ class Annotation:
         """Keep this annotator from answering in two places at once, where texts come twice.
 
         Raises:
-            InputError: another process asks the same annotator for the same file.
+            InputError: another process asks the same annotator for the same file, or it may not
+                be written.
         """
         person = sha256(self.annotator.encode()).hexdigest()[:8]
         place = self._output.with_name(f".{self._output.name}.{person}.lock")
         try:
             with disk_errors(self._output):
                 self._output.parent.mkdir(parents=True, exist_ok=True)
+                if self._output.exists():
+                    self._output.open("ab").close()  # refused before the first answer, not by it
                 lock = FileLock(place).acquire(blocking=False)
         except Timeout as error:
             who = f"--annotator {self.annotator}" if self.annotator else "you"

@@ -75,8 +75,8 @@ def matched(checked: CheckedFile, pile: Pile) -> Matched:
     if drawn_from is not None and drawn_from != pile.fingerprint:
         raise InputError(
             f"{pile.source.typed} has changed since the texts of {name} were drawn from it "
-            f"({checked.draw.get('rows', '?'):,} rows then, {pile.rows:,} now). Certify the file "
-            "of then, or draw again."
+            f"({checked.draw.get('rows', '?'):,} rows then, {pile.rows:,} now). Certify the "
+            "earlier file, or draw again."
         )
     rows = pile.rows_of(checks)
     if "drawn" in checked.draw and not np.isin(rows, checked.draw["drawn"]).all():

@@ -166,15 +166,16 @@ class CheckedFile:
         if looks is not None and looks != declared:
             raise InputError(
                 f"{self.path} was first looked at with --looks {declared}; the number cannot "
-                "change afterwards, since each look got its part of the risk. Check new texts."
+                "change afterwards, since each look has its share of the risk. Check new texts."
             )
         if len(self.looks) >= declared and not self._has_had(look):
             last = self.looks[-1]
             raise InputError(
                 f"{self.path} has had its {declared} declared look{'s' if declared > 1 else ''} "
-                f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): looking again, "
-                "with other answers, another target or classifier, breaks the promise more often "
-                "than the level says. Check new texts, or declare --looks K before the first look."
+                f"(last on {str(last['time'])[:10]}, accuracy {last['target']:g}): another look "
+                "with other answers, another target or classifier would break the guarantee more "
+                "often than the level allows. Check new texts, or declare --looks K before the "
+                "first look."
             )
         return declared
 

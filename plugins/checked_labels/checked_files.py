@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -58,6 +59,12 @@ def append_answer(path: Path, check: Check) -> None:
                 os.fsync(stream.fileno())
 
 
+def holds_checks(path: Path) -> bool:
+    """Return whether a file is a checked file that `annotate` began."""
+    # A spreadsheet may have saved the file with other delimiters, and further columns.
+    return set(re.findall(r"\w+", first_line(path))).issuperset(FIELDS)
+
+
 def refuse_foreign(path: Path) -> None:
     """Refuse to add answers to a table with other columns.
 
@@ -67,8 +74,8 @@ def refuse_foreign(path: Path) -> None:
     first = first_line(path)
     if first and first.rstrip() != ",".join(FIELDS):
         raise InputError(
-            f"{path} is a table from elsewhere, to which no answer can be added; import it first "
-            f"with: sentikit annotate --import {path} --output CHECKED.csv"
+            f"{path} was not written by sentikit annotate, so answers cannot be added to it. "
+            f"Import it first with: sentikit annotate --import {path} --output CHECKED.csv"
         )
 
 

@@ -102,7 +102,7 @@ def _allocation(weights: Floats, sizes: Integers, total: int) -> Integers:
 
 def _check_size(rows: int, size: int) -> None:
     if not 0 < size <= rows:
-        raise InputError(f"{size} texts cannot be drawn of {rows}; choose 1 to {rows}.")
+        raise InputError(f"{size} texts cannot be drawn from {rows} rows; choose 1 to {rows}.")
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def drawn_items(source: InputFile, output: Path, options: DrawOptions) -> Drawn:
         return Drawn(_items(pile, new["drawn"], new["inclusion"], options.by), new)
     if len(known["drawn"]) != min(options.size, pile.rows):
         raise InputError(
-            f"{output} was begun with {len(known['drawn'])} drawn texts (seed {known['seed']}). "
+            f"{output} was started with {len(known['drawn'])} drawn texts (seed {known['seed']}). "
             f"Continue with --size {len(known['drawn'])}, or choose another --output."
         )
     return Drawn(_items(pile, known["drawn"], known["inclusion"], options.by))

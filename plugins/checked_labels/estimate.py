@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import FILE, RATE, input_file
+from sentikit.extension import FILE, RATE, input_file, working_on
 
 if TYPE_CHECKING:
     from sentikit import Estimate
@@ -75,6 +75,7 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     from sentikit.extension import format_for, refuse_overlap
 
     from .checked import read_checked
+    from .checked_files import holds_checks
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
@@ -89,8 +90,15 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
             raise InputError(f"--chart {chart}: name it .svg, .png or .csv.")
     written = [("--report", given["report"]), *(("--chart", chart) for chart in given["charts"])]
     refuse_overlap(written, [*source.paths, checked, f"{checked}.json", named, beside])
+    if holds_checks(Path(source.file)):
+        raise InputError(
+            f"{source.file} holds checks by people. Give it with --checked, and as LABELLED the "
+            "table that sentikit label or predict wrote."
+        )
     table = read_labelled(source, by)
-    found = estimate_table(table, read_checked(checked, table.scheme), given["level"])
+    people = read_checked(checked, table.scheme)
+    with working_on("Estimating"):
+        found = estimate_table(table, people, given["level"])
     for warning in found.warnings:
         click.echo(f"Note: {_printable(warning)}", err=True)
     if given["as_json"]:

@@ -164,6 +164,8 @@ def _check_options(given: dict[str, Any]) -> None:
     output = given["output"]
     if given["plan"] and given["checked"]:
         raise InputError("--plan does not read checks. Leave --checked out.")
+    if given["checked"]:
+        _refuse_unwritable_ledger(given["checked"])
     if output is None and not given["plan"]:
         raise InputError("Name the table to write: --output OUT, such as labelled.csv.")
     given["source"].refuse_pipe()
@@ -185,6 +187,14 @@ def _check_options(given: dict[str, Any]) -> None:
         raise InputError(
             f"--agree-with {given['agree_with']} is a member too, and would agree with itself."
         )
+
+
+def _refuse_unwritable_ledger(checked: Path) -> None:
+    """Refuse a checked file whose looks cannot be recorded, before the pile is labelled."""
+    try:
+        refuse_overlap([("--checked", Path(f"{checked}.json"))], [])
+    except InputError as error:
+        raise InputError(f"--checked {checked} records each look beside it. {error}") from error
 
 
 def _kind_to_write(given: dict[str, Any], output: Path) -> str:

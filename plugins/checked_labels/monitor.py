@@ -86,7 +86,8 @@ def _drift(record: dict[str, Any], pile: Path, quiet: bool) -> list[dict[str, An
         for one in found:
             click.echo(f"{one['of']:<14} {one['effect']:>7.3f}  {one['p']:.2g}")
         click.echo(
-            "An effect of .1 is small, .3 is medium. Drift proves no errors: check some texts."
+            "An effect of .1 is small, .3 is medium. Drift alone proves no errors: check some "
+            "texts."
         )
     return found
 

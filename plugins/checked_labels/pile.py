@@ -64,9 +64,9 @@ class Pile:
                 missing.append(check)
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.typed}, as "
-                f"{quoted(missing[0].text)}. A checked file is drawn from the pile that it "
-                "certifies."
+                f"{len(missing)} of {len(checks)} checked texts are not in {self.source.typed}, "
+                f"such as {quoted(missing[0].text)}. A checked file must be drawn from the pile "
+                "that it certifies."
             )
         return np.array(found, np.int64)
 
@@ -215,7 +215,7 @@ def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], st
         if day is None:
             raise InputError(
                 f"--by {name}: line {where} has {quoted(str(cell))}, which is not a date such as "
-                "2026-03-14 or 2026-03-14T09:30. Write the column so."
+                "2026-03-14 or 2026-03-14T09:30. Write all its dates this way."
             )
         week = day.isocalendar()
         return {

@@ -153,7 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _of_this_server(self) -> bool:
         if self.headers.get("Host") in self.server.hosts:
             return True
-        self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This server has another name.")
+        self._refuse(
+            HTTPStatus.MISDIRECTED_REQUEST, "This server does not answer under that host name."
+        )
         return False
 
     def _has_cookie(self) -> bool:

@@ -40,6 +40,12 @@ def estimate_table(table: ReadTable, checked: CheckedFile, level: float = 0.95) 
             f'{len(every) - len(checks)} of {len(every)} checked texts are "not sure" or skipped: '
             "each share may be off by up to their share of the pile."
         )
+    drawn_from = checked.draw.get("rows", table.rows)
+    if drawn_from != table.rows:
+        warnings.append(
+            f"{checked.path} was drawn from {drawn_from:,} rows, but {table.source.file} has "
+            f"{table.rows:,}: the estimates are wrong for rows that could not be drawn."
+        )
     pile = scan_pile(table.source, checks)
     refuse_other_texts(pile.source, pile.fingerprint, table.fingerprint)
     rows = pile.rows_of(checks)
@@ -51,7 +57,7 @@ def estimate_table(table: ReadTable, checked: CheckedFile, level: float = 0.95) 
         if None in chances:
             raise InputError(
                 f"{checked.path} was not drawn uniformly, and some texts lack the probability with "
-                "which they were drawn (column inclusion): no estimate stands on them."
+                "which they were drawn (column inclusion), so they cannot be weighted."
             )
         weights = 1 / np.array(chances, float)
     probabilities = table.labels.probabilities.astype(np.float64)

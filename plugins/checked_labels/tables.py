@@ -17,6 +17,7 @@ from sentikit.extension import (
     InputFile,
     LabelledTable,
     Labels,
+    LiveBar,
     open_table,
     refuse_taken,
     written_kind,
@@ -29,6 +30,8 @@ CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"
 #: Column of a review queue: the row of the pile, from 0.
 PILE_ROW = "row"
+#: Rows between two updates of the progress bar.
+_SHOWN_EVERY = 10_000
 #: Most rows of a review queue.
 MOST_QUEUED = 10_000
 
@@ -51,7 +54,7 @@ def read_labelled(source: InputFile, by: Sequence[str] = ()) -> ReadTable:
     Raises:
         InputError: it has no labels, a column is missing, or a cell is not a date.
     """
-    with source.open() as rows:
+    with source.open() as rows, LiveBar("rows") as bar:
         text_of = source.reader(rows)
         if LABEL not in rows.columns:
             raise InputError(
@@ -65,6 +68,8 @@ def read_labelled(source: InputFile, by: Sequence[str] = ()) -> ReadTable:
         groups: dict[str, list[str]] = {name: [] for name in by}
         same: dict[str, str] = {}  # one string per value, shared by its rows
         for number, (where, row) in enumerate(rows, 1):
+            if number % _SHOWN_EVERY == 0:
+                bar.update(number, line="Reading")
             nested = row.get("probabilities")
             if isinstance(nested, dict) and not named:
                 named = list(nested)

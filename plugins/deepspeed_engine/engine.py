@@ -272,8 +272,8 @@ def _check_installed() -> None:
 
     if Version(version("deepspeed")) < Version(OLDEST):
         raise InputError(
-            f"The engine deepspeed needs deepspeed {OLDEST} or newer, here is "
-            f"{version('deepspeed')}: pip install --upgrade 'sentikit[deepspeed]'."
+            f"The engine deepspeed needs deepspeed {OLDEST} or newer, but "
+            f"{version('deepspeed')} is installed: pip install --upgrade 'sentikit[deepspeed]'."
         )
 
 

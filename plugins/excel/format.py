@@ -195,8 +195,8 @@ def _check_archive(path: Path) -> None:
                     with archive.open(member) as part:
                         if _DOCTYPE.search(part.read(2**16)):
                             raise InputError(
-                                f"{path}: {member.filename} declares entities, which no Excel "
-                                "writes and which may unpack without end. It is not read."
+                                f"{path}: {member.filename} declares XML entities, which can "
+                                "expand without limit and which Excel never writes. It is not read."
                             )
                 if of_sheet or member.filename.lower().endswith("sharedstrings.xml"):
                     for text in _pieces(archive, member.filename, str(path)):
@@ -247,6 +247,6 @@ def _pieces(archive: zipfile.ZipFile, member: str, name: str) -> Iterator[bytes]
 
 def _too_many_rows(name: str) -> InputError:
     return InputError(
-        f"{name}: the sheet has more than {MOST_ROWS:,} rows, which no Excel can open. Save it as "
-        "CSV."
+        f"{name}: the sheet has more than {MOST_ROWS:,} rows, the most that Excel can open. Save "
+        "it as CSV."
     )

@@ -148,7 +148,7 @@ def _interrupt(finished: FinishedFineTuning, stopped: bool) -> None:
 
 def _refuse_processes(job: FineTuning) -> None:
     if not job.trains_here:
-        raise InputError("This provider trains elsewhere: leave --nproc out.")
+        raise InputError("This provider trains on its own servers: leave --nproc out.")
 
 
 @contextmanager

@@ -181,14 +181,14 @@ class SplitExaminer:
         if self._too_long:
             tokens, identifier = self._longest
             found.append(
-                f"{self._too_long:,} of {examples:,} examples of split {self.split!r} are over the "
-                f"{self.context:,} tokens that the model learns from; the longest, {identifier}, "
+                f"{self._too_long:,} of {examples:,} examples of split {self.split!r} exceed the "
+                f"{self.context:,} tokens that the model is trained on; the longest, {identifier}, "
                 f"has {tokens:,}. Leave them out, or choose another model"
             )
         if most is not None and self._bytes > most:
             found.append(
-                f"the split {self.split!r} makes a file of {self._bytes:,} bytes, and the provider "
-                f"takes {most:,}. Use fewer examples (dataset.sample)"
+                f"the file of split {self.split!r} has {self._bytes:,} bytes, and the provider "
+                f"accepts at most {most:,}. Use fewer examples (dataset.sample)"
             )
         return found
 
@@ -224,11 +224,11 @@ def _misfit(messages: Sequence[Message], classes: Sequence[str]) -> str:
         if message.role not in _ROLES:
             return f"the role {message.role!r} is not one of {', '.join(_ROLES)}"
         if not message.content.strip():
-            return f"the {message.role}'s message is empty"
+            return f"the {message.role} message is empty"
     if "system" in roles[1:]:
         return "the system message must come first"
     if "user" not in roles:
-        return "there is no message of a user to answer"
+        return "there is no user message to answer"
     if roles[-1] != "assistant" or messages[-1].content not in classes:
         return f"the last message must be the assistant's, and one of {', '.join(classes)}"
     return ""

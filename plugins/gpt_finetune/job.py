@@ -245,7 +245,7 @@ class FineTuning:
         chosen = options or FineTuningOptions()
         if not chosen.wait and self.trains_here:
             raise InputError(
-                "This provider trains here: there is no job elsewhere to leave running."
+                "This provider trains on this machine, so there is no remote job to leave running."
             )
         run, engine = RunFolder(path), self.components.engine
         if engine is None:
@@ -315,7 +315,7 @@ class FineTuning:
             refuse_cost(self.estimate, options.max_cost)
         if options.resume and run.manifest.get("fingerprint") != self.fingerprint:
             raise InputError(
-                f"{run.path} was begun with other examples, another model or other settings. "
+                f"{run.path} was started with other examples, another model or other settings. "
                 "Resume it with the same ones, or start a new one with another --output."
             )
         try:

@@ -283,7 +283,7 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> Sentiki
     if refusal is None and isinstance(error, errors.HfHubHTTPError):
         return SentikitError(
             f"The Hugging Face hub failed on the dataset {repository!r} "
-            f"(HTTP {error.response.status_code}). Try again in a while."
+            f"(HTTP {error.response.status_code}). Try again later."
         )
     return refusal
 

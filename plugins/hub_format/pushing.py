@@ -83,5 +83,5 @@ def _explain(status: int, repository: str) -> SentikitError:
         )
     return SentikitError(
         f"The Hugging Face hub failed on {repository!r} (HTTP {status}). Nothing was uploaded; "
-        "try again in a while."
+        "try again later."
     )

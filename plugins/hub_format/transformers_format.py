@@ -128,8 +128,8 @@ class TransformersFormat(PublishedFormat):
         notes = [_compare(source, folder)]
         if classifier.scheme.threshold is not None:
             notes.append(
-                f"transformers predicts the likelier class; the threshold "
-                f"{classifier.scheme.threshold:g} is left to whoever reads the probabilities."
+                "transformers predicts the likelier class; compare the probabilities with the "
+                f"threshold {classifier.scheme.threshold:g} yourself."
             )
         served = "serves" if model.encoder.config.model_type in SERVED else "does not serve"
         notes.append(f"text-embeddings-inference {served} classifiers of this architecture.")

@@ -91,8 +91,8 @@ class LocalBackend(LLMBackend):
         # The last token of an answer is scored but not read.
         if task.length + answer - 1 > self._scorer.context:
             raise RejectedError(
-                f"The prompt has {task.length:,} tokens and an answer {answer:,}; {self.model} "
-                f"holds {self._scorer.context:,}."
+                f"The prompt has {task.length:,} tokens and an answer {answer:,}; the context of "
+                f"{self.model} holds {self._scorer.context:,}."
             )
         future: asyncio.Future[dict[str, float]] = asyncio.get_running_loop().create_future()
         self._waiting.append((task, future))

@@ -158,7 +158,7 @@ def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
     if any(path.glob("*.bin")) and not any(path.glob("*.safetensors")):
         raise InputError(
             f"{path} holds only pickled weights, which can run code when opened and are refused. "
-            "Convert them to safetensors where you trust them."
+            "If you trust them, convert them to safetensors."
         )
     return str(path), options
 

@@ -15,6 +15,7 @@ from sentikit.extension import (
     complete_classifier,
     default_registry,
     label_map_of,
+    working_on,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _PREFIX = "format_setting_"
 
 
 class _ExportCommand(click.Command):
-    """A command with an additional option for every setting of every format."""
+    """A command with an extra option for each setting of every format."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return all options; a format that cannot be loaded adds none."""
@@ -68,9 +69,10 @@ def export(
         name.removeprefix(_PREFIX): value for name, value in options.items() if value is not None
     }
     _refuse_others_options(format_name, given)
-    for note in export_model(
-        model, folder, format_name, given, revision=revision, label_map=label_map_of(label_map)
-    ):
+    labels = label_map_of(label_map)
+    with working_on("Exporting"):
+        notes = export_model(model, folder, format_name, given, revision=revision, label_map=labels)
+    for note in notes:
         click.echo(note, err=True)
     click.echo(folder)
 

@@ -1,4 +1,4 @@
-"""The LLM backend ``openai``: OpenAI, and any server that speaks its chat protocol."""
+"""The LLM backend ``openai``: OpenAI, and any server with its chat protocol."""
 
 from typing import Any
 

@@ -255,7 +255,7 @@ class Connection(Generic[Settings]):
         except (openai.APIError, ValueError, TypeError, AttributeError, KeyError) as error:
             # The SDK builds its types from any JSON, and fails on some of it.
             raise RejectedError(
-                f"{self.settings.address} answers about {service} in a form that cannot be read "
+                f"The answer of {self.settings.address} about {service} cannot be read "
                 f"({type(error).__name__})."
             ) from error
 

@@ -290,7 +290,7 @@ class JobFollower:
             return str(known)
         found = await self._find(job.fingerprint)
         if found:
-            self._session.say(f"This job exists already, as {found}; it is not paid twice.")
+            self._session.say(f"This job already exists as {found}; it is not started again.")
         else:
             files = await self._files(job)
             if self._session.stop_requested():
@@ -443,8 +443,7 @@ class JobFollower:
         job = RemoteJob.read(await self._calls.get(_path(identifier)))
         if job is None:
             raise RetryableError(
-                f"{self._settings.address} answers about the job {identifier} in a form that "
-                "cannot be read.",
+                f"The answer of {self._settings.address} about job {identifier} cannot be read.",
                 "server",
             )
         return job

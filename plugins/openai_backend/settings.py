@@ -164,8 +164,8 @@ class OpenAISettings(ServerSettings):
     cache_name: str | None = Field(
         None,
         min_length=1,
-        description="stands for the address in the cache, to find paid answers of one model at "
-        "several gateways; null: the address",
+        description="replaces the address in cache keys, so that several gateways to one model "
+        "share paid answers; null: the address",
     )
     guarantee: Literal["auto", "json_schema", "choice", "grammar", "tool", "text"] = Field(
         "auto", description="how a label is guaranteed; auto: the strongest way the server has"

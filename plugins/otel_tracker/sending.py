@@ -77,7 +77,7 @@ class SpanSender:
 
     def _complaint(self) -> str:
         return (
-            f"{self._exporter.failed:,} spans or more did not reach the collector "
+            f"At least {self._exporter.failed:,} spans did not reach the collector "
             f"({self._complaints.first}) Is it running? Check OTEL_EXPORTER_OTLP_ENDPOINT, or the "
             "tracker's endpoint."
         )

@@ -205,7 +205,7 @@ def _open_job(job: Job, parts: list[Part], resume: bool) -> list[Part]:
             stream.write(described)
     elif not known.is_file() or known.read_text(encoding="utf-8") != described:
         raise InputError(
-            f"{job.output} was begun with another classifier, input or settings. Choose another "
+            f"{job.output} was started with another classifier, input or settings. Choose another "
             "--output."
         )
     return [part for part in parts if failed_rows(job.output / part.name) != 0]
@@ -321,7 +321,7 @@ class PartLabeller:
         try:
             if not _may_begin(starts, _MOST_DEATHS * workers):
                 raise SentikitError(
-                    "The workers die whenever they load the classifier: their memory may be short."
+                    "Every worker died while loading the classifier: memory may be short."
                 )
             device = "cuda" if job.device.startswith("cuda") else job.device
             self._labeller = Labeller(job.classifier, job.text_column, device)
@@ -350,7 +350,7 @@ class PartLabeller:
         attempts = self._job.output / part.attempts
         if not _may_begin(attempts, _MOST_DEATHS):
             raise SentikitError(
-                f"{_MOST_DEATHS} workers died of it: their memory may be short, or the classifier "
+                f"{_MOST_DEATHS} workers died labelling it: memory may be short, or the classifier "
                 "ends the process."
             )
         with disk_errors(part.file), reading(part.file):

@@ -292,7 +292,7 @@ def _texts(body: bytes, most: int) -> tuple[list[str], bool]:
     batch = not isinstance(inputs[0], str)
     texts = [text if isinstance(text, str) else text[0] for text in inputs]
     if len(texts) > most:
-        message = f"The batch has {len(texts)} texts; at most {most} are taken at once."
+        message = f"The batch has {len(texts)} texts; at most {most} are accepted."
         raise RefusalError(413, message, "Validation")
     for place, text in enumerate(texts):
         if not text.strip():

@@ -173,8 +173,8 @@ def _names(template: str) -> Iterator[str]:
     for piece in _PIECE.finditer(template):
         if piece["stray"]:
             raise ValueError(
-                f"the {piece['stray']!r} at character {piece.start() + 1} stands alone; write "
-                f"{piece['stray'] * 2!r} for a brace itself"
+                f"the {piece['stray']!r} at character {piece.start() + 1} is unmatched; write "
+                f"{piece['stray'] * 2!r} for a literal brace"
             )
         if piece["name"] is not None:
             yield piece["name"]

@@ -190,6 +190,7 @@ class RunEncoder(_Light):
             if (folder / "encoder" / "config.json").is_file():
                 return folder
         raise InputError(
-            f"encoder.path: {path} is no run that trained an encoder, and no model folder of "
-            "sentikit. For a folder of transformers use encoder={name: transformers, model: DIR}."
+            f"encoder.path: {path} is neither a run that trained an encoder nor a model folder "
+            "of sentikit. For a folder of transformers use "
+            "encoder={name: transformers, model: DIR}."
         )

@@ -136,5 +136,5 @@ def _check_credentials() -> None:
         ) from error
     if not signed_in:
         raise InputError(
-            "W&B has no key here. Set WANDB_API_KEY, run `wandb login`, or set mode: offline."
+            "There is no key for W&B. Set WANDB_API_KEY, run `wandb login`, or set mode: offline."
         )

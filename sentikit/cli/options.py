@@ -20,7 +20,7 @@ from sentikit.command_options import (
 )
 from sentikit.errors import InputError
 from sentikit.files import refuse_unwritable
-from sentikit.terminal import LiveBar, print_text
+from sentikit.terminal import print_text, working_on
 
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
@@ -211,8 +211,7 @@ def joined_group(device: str) -> Iterator[ProcessGroup]:
 
 def shared(found: FoundClassifier, group: ProcessGroup) -> Classifier:
     """Load a classifier that divides its texts among the group."""
-    with LiveBar(shown=group.is_main_process) as bar:
-        bar.update(line="Loading the classifier")
+    with working_on("Loading the classifier", group.is_main_process):
         classifier = found.load()
     from sentikit.classifiers.encoder_classifier import EncoderClassifier, SharedClassifier
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sentikit.components import Component, ComponentSettings, Path, Problem, check_section, refuse
-from sentikit.datasets.examples import Examples, text_hashes
+from sentikit.datasets.examples import Examples, as_numpy, strings, text_hashes
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
 from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError, did_you_mean
@@ -227,7 +227,8 @@ class OpenedDataset:
     def _sampled(self, name: str, labelled: bool, empty_texts: bool) -> Examples:
         complete = not self.options.validation_holdout and self.options.sample == 1
         if name == "train" and not complete:
-            return self._train_and_holdout[0]
+            kept: Examples = self._train_and_holdout[0]
+            return kept
         if name == "validation" and self.options.validation_holdout:
             there = self.options.splits.get(name, name if name in self.loader.splits() else None)
             own = [self._folded(name, labelled, empty_texts)] if there is not None else []
@@ -293,7 +294,7 @@ class OpenedDataset:
     def _refuse_empty_texts(self, split: str, examples: Examples) -> None:
         # Chunk by chunk, so that no copy of all texts is made.
         chunks = examples.table.column("text").chunks
-        blank = [pc.equal(pc.utf8_trim_whitespace(c), "").to_numpy(False) for c in chunks]
+        blank = [as_numpy(pc.utf8_length(pc.utf8_trim_whitespace(c))) == 0 for c in chunks]
         empty = _positions(examples, np.concatenate([np.empty(0, np.bool_), *blank]))
         if len(empty):
             raise InputError(
@@ -308,7 +309,7 @@ class OpenedDataset:
         classes = [self._class_of(spelling) for spelling in spellings]
         if None in classes:
             self._refuse_labels(split, examples, encoded, classes)
-        folded = pa.array(classes, pa.string()).take(encoded.indices)
+        folded = strings(classes).take(encoded.indices)
         return examples.replace_column("label", folded)
 
     def _class_of(self, spelling: str) -> str | None:
@@ -326,7 +327,7 @@ class OpenedDataset:
         classes: Sequence[str | None],
     ) -> None:
         unknown = pa.array([name is None for name in classes]).take(encoded.indices)
-        wrong = _positions(examples, pc.fill_null(unknown, False).to_numpy(zero_copy_only=False))
+        wrong = _positions(examples, as_numpy(unknown))
         if not len(wrong):
             return
         (spelling,) = examples.select(wrong[:1]).labels
@@ -346,7 +347,7 @@ class OpenedDataset:
             )
 
     def _refuse_missing_labels(self, split: str, examples: Examples) -> None:
-        missing = _positions(examples, examples.table.column("label").is_null().to_numpy())
+        missing = _positions(examples, as_numpy(examples.table.column("label").is_null()))
         if len(missing):
             raise InputError(
                 f"{self.loader.locate(split, int(missing[0]))}: the label is missing "

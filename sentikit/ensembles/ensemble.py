@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.comparison.bootstrap import Resampling, estimate_pair, estimate_run
 from sentikit.comparison.counts import count_cells
 from sentikit.comparison.results import Estimate
-from sentikit.datasets.examples import Examples
+from sentikit.datasets.examples import Examples, class_names, strings
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.errors import InputError
 from sentikit.metrics import metrics_for
@@ -80,16 +79,11 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
             align_all(table.examples, first.examples, (table.name, first.name), by_id)
         members.append(table.select(rows).in_classes(known.classes, known.name))
     gold = _common_gold(members, known.classes)
-    labels = pa.array([*known.classes, None], pa.string()).take(
-        pa.array(np.where(gold < 0, len(known.classes), gold))
-    )
-    examples = first.examples
-    if examples.order is not None:
-        examples = Examples(examples.table.take(pa.array(examples.order)))
-    examples = examples.replace_column("label", labels)
+    labels = class_names(gold, known.classes)
+    examples = first.examples.in_order().replace_column("label", labels)
     sources = next((m.examples.sources for m in members if any(m.examples.sources)), None)
     if sources is not None:
-        examples = examples.replace_column("source", pa.array(sources, pa.string()))
+        examples = examples.replace_column("source", strings(sources))
     found = Ensemble(examples, known.classes, gold, tuple(members))
     answered = tuple(member.without_answers(~found.has_text) for member in members)
     return dataclasses.replace(found, members=answered)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentikit.classifiers.cascade import Cascade
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction
 from sentikit.classifiers.vote import Vote
+from sentikit.datasets.examples import strings
 from sentikit.ensembles.cascade import JudgedCascade, judge_cascade
 from sentikit.ensembles.ensemble import Ensemble, gather_runs
 from sentikit.ensembles.recipe import (
@@ -295,7 +295,7 @@ class _Answers:
 
     def table(self, split: LabelledSplit, name: str) -> RunTable:
         examples, unknown = split.examples, [float("nan")] * len(self._classes)
-        gold = class_numbers(pa.array(examples.labels, pa.string()), split.classes)
+        gold = class_numbers(strings(examples.labels), split.classes)
         shares = None
         if any(row is not None for row in self._shares):
             shares = np.array([row or unknown for row in self._shares], np.float64)

@@ -386,9 +386,9 @@ def refuse_changed(
     begun = manifest.get("dataset", {}).get("fingerprint")
     if begun != split.examples.fingerprint():
         limit = manifest.get("limit")
-        advice = f" It was begun with --limit {limit}." if limit else ""
+        advice = f" It was started with --limit {limit}." if limit else ""
         raise InputError(
-            f"{run.path} was begun with other examples than {split.name} has now.{advice} "
+            f"{run.path} was started with other examples than {split.name} has now.{advice} "
             "Start again with another --output."
         )
     return changed
@@ -396,7 +396,7 @@ def refuse_changed(
 
 def other_settings(path: Path, changed: Sequence[str]) -> InputError:
     return InputError(
-        f"{path} was begun with other settings: {', '.join(changed)}. Resume it with the same "
+        f"{path} was started with other settings: {', '.join(changed)}. Resume it with the same "
         "ones, or start again with another --output, which reuses cached answers that still fit."
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from sentikit.components import Problem, dotted, refuse
+from sentikit.components import Problem, dotted, refuse, yaml_spelling
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
 from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
@@ -295,7 +295,7 @@ def _dropped(
     if key is not None:
         lost = [name for name in base if name != key and name not in over]
         was = f" of {base[key]!r}" if base.get(key) else ""
-        kept = ", ".join(f"{dotted((*at, name))}={base[name]!r}" for name in lost)
+        kept = ", ".join(f"{dotted((*at, name))}={yaml_spelling(base[name])}" for name in lost)
         if lost:
             yield f"{where}{dotted((*at, key))}={over[key]} drops {kept}{was}."
         return

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sentikit.classifiers.label_reader import plain_label
 from sentikit.classifiers.prediction import LABEL_COLUMN
 from sentikit.components import Component
-from sentikit.datasets.examples import ExamplesBuilder
+from sentikit.datasets.examples import ExamplesBuilder, class_names, strings
 from sentikit.datasets.labels import SCHEMES, LabelScheme, label_scheme, scheme_for_classes
 from sentikit.datasets.rows import Rows, cell_text, usual_column
 from sentikit.datasets.tables import read_rows
@@ -447,16 +447,15 @@ class _Collected:
         if columns.raw is not None:
             self._raw_open.append(cell(columns.raw))
             if len(self._raw_open) >= 10_000:
-                self._raw.append(pa.array(self._raw_open, pa.large_string()))
+                self._raw.append(strings(self._raw_open, pa.large_string()))
                 self._raw_open = []
 
     def table(self, name: str) -> RunTable:
         """Return the columns, labels folded into classes."""
         scheme = scheme_of(self._gold, self._labels, self._columns, self._rows)
         gold = self._gold.numbers(scheme)
-        names = pa.array([*scheme.classes, None], pa.string())
-        named = names.take(pa.array(np.where(gold < 0, len(scheme.classes), gold)))
-        raw = pa.concat_arrays([*self._raw, pa.array(self._raw_open, pa.large_string())])
+        named = class_names(gold, scheme.classes)
+        raw = pa.concat_arrays([*self._raw, strings(self._raw_open, pa.large_string())])
         return RunTable(
             name=name,
             classes=scheme.classes,

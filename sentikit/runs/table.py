@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from numpy.typing import NDArray
 
-from sentikit.datasets.examples import SCHEMA, Examples
+from sentikit.datasets.examples import SCHEMA, Examples, as_numpy, strings
 from sentikit.datasets.json_lines import json_records
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.datasets.text_files import decoded_lines, open_binary
@@ -209,8 +209,8 @@ def _renumbered(
 
 def class_numbers(names: pa.Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the class number of each name, -1 if it is null or not a class."""
-    found = pc.index_in(names, value_set=pa.array(classes, names.type))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
+    found = pc.index_in(names, value_set=strings(classes, names.type))
+    return as_numpy(found, -1).astype(np.int64)
 
 
 def are_distributions(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -226,7 +226,7 @@ def read_run_rows(
     table = _read_rows(path, classes)
     columns = [table.column(name) for name in ("id", "text", "gold", "source")]
     answer, cost, usage = (table.column(name) for name in ("answer", "cost", "usage"))
-    tokens = [np.nan_to_num(_field(usage, name)) for name in _TOKENS]
+    tokens = [as_numpy(pc.struct_field(usage, name)) for name in _TOKENS]
     return RunTable(
         name=name,
         classes=classes,
@@ -238,8 +238,8 @@ def read_run_rows(
         ),
         adviser=_of_adviser(table.column("encoder"), classes, path),
         raw=None if _is_null(answer) else answer.combine_chunks(),
-        cost=None if _is_null(cost) else _with_nan(cost),
-        tokens=None if _is_null(usage) else np.column_stack(tokens).astype(np.int64),
+        cost=None if _is_null(cost) else as_numpy(cost, np.nan),
+        tokens=None if _is_null(usage) else np.column_stack(tokens),
         manifest=manifest,
         ordered=scheme_for_classes(classes, ordered=bool(manifest.get("ordered"))).ordered,
     )
@@ -294,7 +294,7 @@ def _classes(
 ) -> NDArray[np.int64]:
     names = table.column(column)
     numbers = class_numbers(names, classes)
-    odd = np.flatnonzero((numbers < 0) & names.is_valid().to_numpy())
+    odd = np.flatnonzero((numbers < 0) & as_numpy(names.is_valid()))
     if len(odd):
         row = int(odd[0])
         raise InputError(
@@ -309,8 +309,9 @@ def _probabilities(
 ) -> NDArray[np.float64] | None:
     if _is_null(structs):
         return None
-    found = np.column_stack([_field(structs, name) for name in classes])
-    odd = np.flatnonzero(~are_distributions(found) & structs.is_valid().to_numpy())
+    shares = [as_numpy(pc.struct_field(structs, name), np.nan) for name in classes]
+    found = np.column_stack(shares)
+    odd = np.flatnonzero(~are_distributions(found) & as_numpy(structs.is_valid()))
     if len(odd):
         row = int(odd[0])
         raise InputError(
@@ -330,12 +331,3 @@ def _of_adviser(structs: pa.ChunkedArray, classes: tuple[str, ...], path: Path) 
 
 def _is_null(column: pa.ChunkedArray) -> bool:
     return bool(column.null_count == len(column))
-
-
-def _field(structs: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
-    return _with_nan(pc.struct_field(structs, name))
-
-
-def _with_nan(numbers: pa.ChunkedArray) -> NDArray[np.float64]:
-    filled = pc.fill_null(numbers.cast(pa.float64()), float("nan"))
-    return np.asarray(filled.to_numpy(), np.float64)

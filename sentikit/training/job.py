@@ -31,6 +31,7 @@ from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import LabelledSplit, RunFolder, describe_split
 from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter
 from sentikit.scoring import calibration
+from sentikit.terminal import LiveBar, working_on
 from sentikit.tracking import TrackedRun
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import (
@@ -116,12 +117,15 @@ def train(
     set_threads(options.threads)
     run = RunFolder(path)
     if isinstance(components, ClassifierComponents):
-        splits = load_splits(components, validated=False)
+        with working_on("Reading the data", not options.quiet):
+            splits = load_splits(components, validated=False)
         with run.locked():
             return _train_classifier(components, run, splits)
     components.engine.start(options.device)
+    shown = components.engine.is_main_process and not options.quiet
     try:
-        splits = load_splits(components)
+        with working_on("Reading the data", shown):
+            splits = load_splits(components)
         identity = run_identity(components.recipe.values, components.training, splits)
         check_alike(components.engine, identity)
         lock = run.locked() if components.engine.is_main_process else contextlib.nullcontext()
@@ -213,6 +217,7 @@ class _Job:
         self.checkpoints = CheckpointFolder(
             run.path / run_folder.CHECKPOINTS, components.training.checkpoints.keep
         )
+        self.shown = is_main_process and not options.quiet
         self.max_length = components.encoder_options.max_length
         self.long_texts = components.encoder_options.long_texts
         self.notes: list[str] = []
@@ -220,8 +225,9 @@ class _Job:
         self.frozen_weights: dict[str, Tensor] = {}
 
     def run(self) -> TrainedRun:
-        tokenizer = self.components.encoder.load_tokenizer()
-        model = build_model(self.components)
+        with working_on("Loading the encoder", self.shown):
+            tokenizer = self.components.encoder.load_tokenizer()
+            model = build_model(self.components)
         self.notes += data_warnings(self.splits, self.components.training.batch_size)
         values = self.components.recipe.values
         names = {part: str(values[part]["name"]) for part in ("encoder", "head")}
@@ -268,15 +274,12 @@ class _Job:
         groups = parameter_groups(model, training)
         precision = choose_precision(training.precision, self.engine.device)
         plan = step_plan(training, self.engine, precision)
-        tokens = {
-            name: tokenize(
-                (batch["text"] for batch in examples.batches()),
-                tokenizer,
-                self.max_length,
-                self.long_texts,
-            )
-            for name, examples in self.splits.items()
-        }
+        tokens = {}
+        with LiveBar("texts", self.shown) as bar:
+            for name, examples in self.splits.items():
+                bar.update(0, len(examples), f"Tokenising {name}")
+                texts = _counted(examples, bar)
+                tokens[name] = tokenize(texts, tokenizer, self.max_length, self.long_texts)
         self.inputs = dict(tokens)
         self.notes += token_warnings(tokens, tokenizer, self.max_length)
         self.engine.prepare(self._trainable(model, precision), groups, plan)
@@ -402,6 +405,12 @@ class _Job:
             long_texts=self.long_texts,
             temperature=temperature,
         )
+
+
+def _counted(examples: Examples, bar: LiveBar) -> Iterator[list[str]]:
+    for batch in examples.batches():
+        yield batch["text"]
+        bar.advance(len(batch["text"]))
 
 
 def build_model(components: TrainComponents, pretrained: bool = True) -> SentimentModel:
