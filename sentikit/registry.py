@@ -211,10 +211,11 @@ class Registry:
             if not own:
                 continue
             file, module = own[-1]
-            part = next((r for r in report.registrations if _stands_in(r, file)), None)
-            if isinstance(error, SystemExit) and part and part.hook == "register_commands":
+            parts = [r for r in report.registrations if _stands_in(r, file)]
+            if isinstance(error, SystemExit) and parts and parts[0].hook == "register_commands":
                 return ""  # a command may end like this
-            what = f"the {part.kind} {part.name!r} of " if part else ""
+            # A file with several components does not tell which one failed.
+            what = f"the {parts[0].kind} {parts[0].name!r} of " if len(parts) == 1 else ""
             plugin = f"plugin {report.name} {report.version}".rstrip()
             return (
                 f"In {what}{plugin}, {describe_fault(error, module)} Report it to its author, or "

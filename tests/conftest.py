@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-# Set before any library reads them: no telemetry, and no threads of the tokenizers.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Set before any library reads them: no telemetry, whose identifiers ONNX Runtime and MLflow write
+# into the home directory, and no threads of the tokenizers.
+for switch in ("HF_HUB_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"):
+    os.environ.setdefault(switch, "true")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # An example's duration means nothing on a machine that does other work as well.

@@ -34,7 +34,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats import inter_rater
 
 from sentikit.cli import sentikit
-from sentikit.datasets.labels import scheme_for_classes
+from sentikit.datasets.labels import SCHEMES, scheme_for_classes
 from sentikit.datasets.tables import InputFile
 from sentikit.errors import InputError
 
@@ -546,6 +546,37 @@ class TestTerminal:
         assert "The model says evil" in result.output
         assert "\x1b" not in result.output
 
+    def test_a_file_checked_with_other_labels_than_the_classifiers_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        source, output = InputFile(str(write_pile(tmp_path / "p.csv"))), tmp_path / "c.csv"
+        begin_drawn(source, output, DrawOptions(10))
+        answer_all(Annotation(items(10), output, LABELS, repeats=0))
+        assert len(read_checked(output, SCHEMES["neg_neu_pos"]).answers) == 10
+        with pytest.raises(InputError) as refused:
+            read_checked(output, SCHEMES["five"])
+        assert "was checked with the labels negative, neutral, positive" in str(refused.value)
+        assert "annotate --labels 'very negative,negative,neutral,positive,very positive'" in str(
+            refused.value
+        )
+        with pytest.raises(InputError, match="was checked with the labels"):
+            read_checked(output).in_classes(SCHEMES["five"])
+
+    def test_the_labels_to_choose_from_are_those_of_the_labelled_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pile = write_pile(tmp_path / "p.csv")
+        with pile.open() as stream:
+            rows = [row | {"predicted_label": "joy"} for row in csv.DictReader(stream)]
+        shares = {"probability_anger": 0.2, "probability_joy": 0.7, "probability_fear": 0.1}
+        with (tmp_path / "l.csv").open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], *shares, "confidence"])
+            writer.writeheader()
+            writer.writerows(row | shares | {"confidence": 0.7} for row in rows)
+        words = ["annotate", str(pile), "--terminal", "--output", str(tmp_path / "c.csv")]
+        asked = CliRunner().invoke(sentikit, [*words, "--for", str(tmp_path / "l.csv")], input="q")
+        assert "[1] anger [2] joy [3] fear" in asked.output
+
     def test_annotating_in_a_terminal_without_one_names_the_page(self, tmp_path: Path) -> None:
         words = ["annotate", str(write_pile(tmp_path / "p.csv")), "--terminal"]
         refused = subprocess.run(
@@ -577,9 +608,9 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     time.sleep(0.3)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(20) == 0
-    told = worker.stderr.read()
-    assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert told.endswith(
+    shown = worker.stderr.read()
+    assert shown.startswith("210 questions: 200 texts, 10 of them twice")
+    assert shown.endswith(
         "0 of 210 questions are answered. The same command continues with the others.\n"
     )
     worker.stderr.close()

@@ -110,8 +110,8 @@ def test_writing_a_file_from_a_query_is_refused() -> None:
 
 def test_no_extension_is_fetched_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    said = refusal("select * from 'https://example.invalid/a.csv'")
-    assert "It needs DuckDB's extension 'httpfs', which is not fetched automatically." in said
+    message = refusal("select * from 'https://example.invalid/a.csv'")
+    assert "It needs DuckDB's extension 'httpfs', which is not fetched automatically." in message
     assert not list(Path.cwd().rglob("*.duckdb_extension*"))
 
 

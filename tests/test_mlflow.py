@@ -15,6 +15,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from sentikit.cli import sentikit as command_line
 
 pytest.importorskip("mlflow")
 
@@ -45,13 +48,9 @@ def test_mlflow_logs_training_and_its_model_loads_and_serves_without_pickle(
 
     store = f"sqlite:///{tmp_path}/mlflow.db"
     trackers = f"trackers=[{{name: mlflow, tracking_uri: '{store}'}}]"
-    train = [sys.executable, "-m", "sentikit", "train", "--recipe", str(tiny_recipe)]
-    done = subprocess.run(
-        [*train, "--output", "run", "--set", trackers],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    train = ["train", "--recipe", str(tiny_recipe), "--output", "run", "--set", trackers]
+    done = CliRunner().invoke(command_line, train)
+    assert done.exit_code == 0, done.output
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("sentikit")
     (run,) = client.search_runs([experiment.experiment_id])

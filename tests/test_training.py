@@ -476,8 +476,8 @@ def test_a_class_without_training_examples_is_reported(tiny_recipe: Path, review
     Path("two.csv").write_text("\n".join(li for li in lines if ",neutral," not in li) + "\n")
     result = train(tiny_recipe, "dataset.train=two.csv", "training.epochs=1")
     assert result.exit_code == 0, result.output
-    assert "No training example is labelled 'neutral', whose F1 counts as 0" in result.stderr
-    assert "No validation example" not in result.stderr
+    assert "No train text is labelled 'neutral', so such a class counts as 0" in result.stderr
+    assert "No validation text" not in result.stderr
 
 
 def test_training_data_of_a_single_class_are_refused(tiny_recipe: Path, reviews: Path) -> None:

@@ -83,7 +83,7 @@ POSITIVE, OTHER = rows(GOOD, "positive"), rows(BAD, "non-positive")
             POSITIVE[:9] + OTHER[:9],
             POSITIVE[9:],
             {},
-            "No validation example is labelled 'non-positive'",
+            "No validation text is labelled 'non-positive'",
         ),
         (
             POSITIVE[:9] + OTHER[:9] + rows(["good " * 40], "positive"),

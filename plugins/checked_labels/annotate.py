@@ -65,10 +65,9 @@ _LABELS = "negative,neutral,positive"
 )
 @click.option(
     "--labels",
-    default=_LABELS,
-    show_default=True,
     metavar="A,B,…",
-    help="The labels, in the order of the keys.",
+    help="The labels, in the order of the keys; default: those of CHECKED.csv so far or of --for, "
+    f"else {_LABELS}.",
 )
 @click.option(
     "--guidelines",
@@ -111,14 +110,24 @@ def annotate(source: InputFile, output: Path, **given: Any) -> None:
     elif given["export"]:
         _export(given["export"], output)
     elif given["agreement"]:
-        _agreement(output, _labels(given["labels"]))
+        _agreement(output, _labels(given["labels"], output, None))
     else:
         annotation = _annotation(source, output, given)
         with annotation.session():
             _ask(annotation, given["terminal"], given["port"])
 
 
-def _labels(spelled: str) -> list[str]:
+def _labels(spelled: str | None, output: Path, labelled: Path | None) -> list[str]:
+    from sentikit.extension import InputFile
+
+    from .checked import read_draw
+    from .tables import read_labelled
+
+    if spelled is None and (begun := read_draw(output).get("labels")):
+        return list(begun)
+    if spelled is None and labelled is not None:
+        spelled = ",".join(read_labelled(InputFile(str(labelled))).labels.classes)
+    spelled = _LABELS if spelled is None else spelled
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
         raise InputError(
@@ -135,7 +144,7 @@ def _annotation(source: InputFile, output: Path, given: dict[str, Any]) -> Annot
     from .draws import DrawOptions, conflict_items, drawn_items
 
     refuse_foreign(output)
-    labels, guidelines = _labels(given["labels"]), ""
+    labels, guidelines = _labels(given["labels"], output, given["labelled"]), ""
     if given["guidelines"]:
         with disk_errors(given["guidelines"]):
             guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")

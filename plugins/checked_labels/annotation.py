@@ -91,7 +91,7 @@ class Annotation:
     def begin(self) -> None:
         """Write how the texts were drawn beside the checked file, for whoever continues it."""
         if self._record is not None:
-            write_draw(self._output, self._record)
+            write_draw(self._output, {**self._record, "labels": list(self.labels)})
             self._record = None
 
     @property

@@ -146,8 +146,9 @@ class CheckedFile:
         """Return the file with labels mapped to a scheme's classes.
 
         Raises:
-            InputError: a label is no class.
+            InputError: a label is no class, or people chose from other labels.
         """
+        _refuse_other_labels(self.path, self.draw, scheme)
         answers = tuple(_fold(check, scheme, str(self.path)) for check in self.answers)
         return replace(self, answers=answers)
 
@@ -214,6 +215,8 @@ def read_checked(path: Path, scheme: LabelScheme | None = None) -> CheckedFile:
     Raises:
         InputError: it cannot be read, a label is not a class, or nothing is checked.
     """
+    if scheme is not None:
+        _refuse_other_labels(path, read_draw(path), scheme)
     with read_rows(str(path)) as rows:
         text, label = rows.find_column("text", None), rows.find_column("label", None)
         checks = [_check(row, text, label) for _, row in rows]
@@ -259,6 +262,17 @@ def _beside(path: Path) -> Path:
 def _kept(path: Path) -> dict[str, Any]:
     beside = _beside(path)
     return dict(read_json(beside)) if beside.exists() else {}
+
+
+def _refuse_other_labels(path: Path, draw: Mapping[str, Any], scheme: LabelScheme) -> None:
+    """Refuse a file for which people chose from other labels than a scheme's classes."""
+    given = draw.get("labels")
+    if given and {scheme.class_of(label) for label in given} != set(scheme.classes):
+        raise InputError(
+            f"{path} was checked with the labels {', '.join(given)}, but the classifier's are "
+            f"{', '.join(scheme.classes)}. Check texts with sentikit annotate --labels "
+            f"{','.join(scheme.classes)!r}."
+        )
 
 
 def _fold(check: Check, scheme: LabelScheme, name: str) -> Check:

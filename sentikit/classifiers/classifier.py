@@ -44,11 +44,13 @@ class Session:
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
+        limited: whether the job has a budget or sends batches.
         known: results of encoders during the estimate, by their ids, which the job reuses; None
             without an estimate.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
+    limited = False
     known: dict[int, Any] | None = None
 
     @property
@@ -65,10 +67,19 @@ class Classifier(ABC):
     Attributes:
         members: the classifiers it uses, by name.
         asks_llm: whether it calls an LLM itself.
+        source: what it was loaded from, or "".
+        job: the session of a job whose plugin may call this member without it.
     """
 
     members: Mapping[str, Classifier] = MappingProxyType({})
     asks_llm = False
+    source = ""
+    job: Session | None = None
+
+    def __repr__(self) -> str:
+        described = [type(self).__name__, repr(self.source) if self.source else ""]
+        described += [f"of {', '.join(self.members)}"] if self.members else []
+        return f"<{' '.join(filter(None, described))}: {', '.join(self.labels)}>"
 
     @property
     @abstractmethod

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from sentikit.classifiers.classifier import Classifier, Example, Session, checked
 from sentikit.components import Component, ComponentSettings, check_component, refuse, validate
 from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, label_scheme, scheme_for_classes
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 from sentikit.files import folder_checksum, folder_writer, read_json, write_json
 from sentikit.registry import Registry
 
@@ -38,7 +38,9 @@ class PluginClassifier(Component, Classifier, ABC):
     """A plugin's kind of classifier, made from its settings.
 
     A subclass implements `classify`. One that is trained also implements `fit` and `load`: a
-    recipe's ``classifier`` section names it, and ``sentikit train`` trains it.
+    recipe's ``classifier`` section names it, and ``sentikit train`` trains it. One that uses other
+    classifiers names them in `members`, so that LLMs among them share the job's budget, journal and
+    batches; this needs no training. `asks_llm` is True for one that pays for answers by itself.
     """
 
     def __init__(self, settings: ComponentSettings) -> None:
@@ -153,6 +155,7 @@ class CheckedClassifier(Classifier):
 
     def __init__(self, inner: Classifier, title: str, folder: Path | None = None) -> None:
         self.inner, self.title, self.folder = inner, title, folder
+        self.members, self.asks_llm = _checked_members(inner, title), inner.asks_llm
 
     @property
     def scheme(self) -> LabelScheme:
@@ -162,11 +165,37 @@ class CheckedClassifier(Classifier):
         files = None if self.folder is None else folder_checksum(self.folder)
         return self.inner.describe() | {"files": files}
 
+    def prepare(self, session: Session) -> None:
+        if self.asks_llm and session.limited:
+            raise InputError(
+                f"{self.title} pays for answers by itself, which a budget and batches cannot "
+                "govern. Leave out --max-cost and --batch, or name its LLM in its members."
+            )
+        self.inner.prepare(session)
+
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        pairs = checked(self.title, self.inner, examples, session)
-        return (prediction for _, prediction in pairs)
+        _join(self.inner, session)
+        try:
+            for _, prediction in checked(self.title, self.inner, examples, session):
+                yield prediction
+        finally:
+            _join(self.inner, None)
+
+
+def _join(classifier: Classifier, session: Session | None) -> None:
+    """Let the members take part in a job, even where a plugin calls them without its session."""
+    for member in classifier.members.values():
+        member.job = session
+        _join(member, session)
+
+
+def _checked_members(classifier: Classifier, title: str) -> Mapping[str, Classifier]:
+    members: Any = classifier.members
+    if isinstance(members, Mapping) and all(isinstance(m, Classifier) for m in members.values()):
+        return members
+    raise SentikitError(f"{title}: members must map names to classifiers, not be {members!r}.")
 
 
 def untrained_classifier(registry: Registry, name: str) -> Classifier:

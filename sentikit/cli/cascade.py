@@ -137,8 +137,8 @@ def cascade(
     else:
         if runs or tune or threshold is not None or target or report or plots or llm_cost:
             raise InputError(
-                "A recipe contains all settings of a cascade. Change them with --set, such as "
-                "--set cascade.thresholds=[0.9]."
+                "With --recipe, set the cascade's keys with --set, such as --set "
+                "cascade.thresholds=[0.9]; for a report or plots, compare its run afterwards."
             )
         resolved = resolved_recipe(recipe, settings, registry)
         run = choose_run_folder(output, resolved.name, resume)

@@ -55,7 +55,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 #: The keys of a manifest that are shown.
 _SHOWN = (
     *("failure", "started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
-    *("provider", "base_model", "trained_tokens", "cost_usd", "spent_usd"),
+    *("provider", "base_model", "trained_tokens", "cost_usd", "spent_usd", "other_metrics"),
 )
 
 
@@ -72,6 +72,8 @@ def show(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"manifest": manifest, "metrics": metrics}, indent=2))
         return
+    own = ((metrics or {}).get("overall") or {}).get("metrics") or {}
+    manifest["other_metrics"] = {name: _score(value) for name, value in own.items()}
     print_text(f"{summary.path}: {summary.kind}, {summary.status}")
     for key in _SHOWN:
         if manifest.get(key) not in (None, {}, []):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,6 +98,23 @@ SCHEMES: dict[str, LabelScheme] = {
         _binary("bin_pos", POSITIVE),
     )
 }
+
+
+def absent_classes(classes: Sequence[str], labels: Iterable[str | None]) -> list[str]:
+    """Return the classes that no gold label has; none if there are no gold labels at all."""
+    present = set(labels) - {None}
+    return [name for name in classes if present and name not in present]
+
+
+def absence_warnings(
+    split: str, classes: Sequence[str], labels: Iterable[str | None]
+) -> Iterator[str]:
+    """Yield a warning if gold labels lack a class, which makes macro-F1 low."""
+    if absent := absent_classes(classes, labels):
+        yield (
+            f"No {split} text is labelled {' or '.join(map(repr, absent))}, so such a class counts "
+            "as 0 in macro-F1. If the data have no such class, list theirs in dataset.labels."
+        )
 
 
 def label_scheme(

@@ -16,7 +16,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from sentikit.components import Component, ComponentSettings, Path, Problem, check_section, refuse
 from sentikit.datasets.examples import Examples, as_numpy, strings, text_hashes
-from sentikit.datasets.labels import OWN, SCHEMES, LabelScheme, folded_label, label_scheme
+from sentikit.datasets.labels import (
+    OWN,
+    SCHEMES,
+    LabelScheme,
+    absent_classes,
+    folded_label,
+    label_scheme,
+)
 from sentikit.datasets.rows import Rows
 from sentikit.errors import InputError, did_you_mean
 from sentikit.registry import Registry, default_registry
@@ -63,6 +70,11 @@ class DatasetLoader(Component, ABC):
 
 
 SPLITS = ("train", "validation", "test")
+#: With this many texts for each class, a class is hardly absent by chance.
+TEXTS_PER_CLASS = 20
+_MOST_SHOWN = 6
+#: Keys that state or map the labels of data.
+STATING_LABELS = frozenset({"labels", "label_map"})
 
 
 def _share(value: object) -> object:
@@ -330,12 +342,30 @@ class OpenedDataset:
         wrong = _positions(examples, as_numpy(unknown))
         if not len(wrong):
             return
-        (spelling,) = examples.select(wrong[:1]).labels
+        spelling = str(examples.select(wrong[:1]).labels[0])
+        known = zip(encoded.dictionary.to_pylist(), classes, strict=True)
+        others = sorted({label for label, name in known if label and not name} - {spelling})
         raise InputError(
             f"{self.loader.locate(split, int(wrong[0]))}: the label {spelling!r} is not one of "
-            f"{', '.join(self.scheme.classes)}. "
-            f"Map it to a class with dataset.label_map={{{spelling!r}: CLASS}}, "
-            "or choose another label scheme (dataset.labels)."
+            f"{', '.join(self.scheme.classes)}. Map labels to classes with "
+            f"{_map_to_give([spelling, *others])}, or choose another label scheme "
+            "(dataset.labels)."
+        )
+
+    def refuse_other_scheme(self, split: str, examples: Examples, section: str = "dataset") -> None:
+        """Refuse gold labels of an assumed scheme if a class is absent, and hardly by chance."""
+        absent = absent_classes(self.scheme.classes, examples.values("label"))
+        if not absent or len(examples) < TEXTS_PER_CLASS * len(self.scheme.classes):
+            return
+        spelled = sorted({label or "" for label in examples.values("label")})
+        own = self.options.labels
+        named = own if isinstance(own, str) else f"[{', '.join(self.scheme.classes)}]"
+        raise InputError(
+            f"None of the {len(examples):,} texts of {self.name}/{split} is "
+            f"{' or '.join(map(repr, absent))}, so they seem to have another label scheme, and "
+            f"such a class would count as F1 0. Map their labels with "
+            f"{_map_to_give(spelled, section)}, or, if the scheme is the same, state it with "
+            f"{section}.labels={named}."
         )
 
     def refuse_unused_map(self) -> None:
@@ -354,6 +384,11 @@ class OpenedDataset:
                 f"({len(missing):,} of {len(examples):,} in split {split!r}). "
                 "Label or remove these rows."
             )
+
+
+def _map_to_give(labels: Sequence[str], section: str = "dataset") -> str:
+    shown = [f"{label!r}: CLASS" for label in labels[:_MOST_SHOWN]]
+    return f"{section}.label_map={{{', '.join(shown)}{', …' if labels[_MOST_SHOWN:] else ''}}}"
 
 
 def _positions(examples: Examples, marked: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -15,7 +15,7 @@ from sentikit.classifiers.loading import LoadingOptions
 from sentikit.classifiers.model_folder import ModelDescription
 from sentikit.classifiers.plugin_classifier import MODEL_FORMAT, saved_format
 from sentikit.datasets.labels import OWN, LabelScheme
-from sentikit.datasets.opening import OpenedDataset, open_dataset, with_path
+from sentikit.datasets.opening import STATING_LABELS, OpenedDataset, open_dataset, with_path
 from sentikit.errors import InputError, nearest
 from sentikit.labelling.job import label_run
 from sentikit.labelling.loading import find_classifier
@@ -43,6 +43,13 @@ class DatasetChoice:
     path: str | None = None
     split: str = "test"
     settings: Sequence[str] = ()
+
+    @property
+    def states_labels(self) -> bool:
+        """Whether the labels are the run's own, or the user states or maps them."""
+        section = self.dataset if isinstance(self.dataset, Mapping) else {}
+        given = {*section, *parse_dataset_overrides(self.settings)}
+        return self.dataset is None or bool(given & STATING_LABELS)
 
 
 def evaluate(
@@ -160,6 +167,8 @@ def _plan(
     opened = _open(section, classifier.scheme)
     _refuse_unknown_split(opened, choice.split)
     examples = opened.split(choice.split, empty_texts=True)
+    if not choice.states_labels:
+        opened.refuse_other_scheme(choice.split, examples)
     # A model of another tool may have the same classes in another order, or no order.
     scheme = opened.scheme if opened.scheme.ordered else classifier.scheme
     plan = RunPlan(

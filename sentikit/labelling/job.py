@@ -17,6 +17,7 @@ from typing import Any
 
 from sentikit.classifiers.classifier import Classifier, Example
 from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.datasets.labels import absence_warnings
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
@@ -290,7 +291,12 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
-        for warning in recorded_models_warnings(_recorded_manifests(classifier)):
+        for warning in [
+            *recorded_models_warnings(_recorded_manifests(classifier)),
+            *absence_warnings(
+                plan.split.split, plan.split.classes, plan.split.examples.values("label")
+            ),
+        ]:
             reporter.say(warning)
         if changed:
             reporter.say(

@@ -11,8 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sentikit.classifiers.classifier import asks_llms
 from sentikit.classifiers.hub import is_hub_id
 from sentikit.classifiers.loading import LoadingOptions, find_model_folder, hub_model, load_model
+from sentikit.classifiers.plugin_classifier import untrained_classifier
 from sentikit.devices import check_device
 from sentikit.errors import InputError, nearest
 from sentikit.files import read_json
@@ -58,7 +60,9 @@ def load(
         SentikitError: the hub cannot be reached.
     """
     options = LoadingOptions(device, precision, calibrated, revision, label_map)
-    return find_classifier(name, options, registry=registry).load()
+    loaded = find_classifier(name, options, registry=registry).load()
+    loaded.source = str(name)
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,15 @@ def find_classifier(
 
 def _warn(message: str) -> None:
     warnings.warn(message, FutureWarning, stacklevel=2)
+
+
+def _backends(classifier: Classifier) -> tuple[LLMBackend, ...]:
+    """Return the backends of the LLMs among a classifier's members."""
+    if not asks_llms(classifier):
+        return ()
+    from sentikit.llm.classifier import language_models
+
+    return tuple(model.components.llm for model in language_models(classifier))
 
 
 def refuse_missing_model(components: PromptComponents) -> None:
@@ -159,12 +172,11 @@ class _Loader:
             return load_model(name, self._options, self._registry)
 
     def _of_plugin(self, name: str) -> FoundClassifier:
-        from sentikit.classifiers.plugin_classifier import untrained_classifier
-
         if hub_model(name, self._registry) is not None:
             return self._model(name)
         self._refuse_options(name)
-        return FoundClassifier(partial(untrained_classifier, self._registry, name))
+        made = untrained_classifier(self._registry, name)
+        return FoundClassifier(lambda: made, _backends(made))
 
     def _recorded(self, name: str) -> Classifier:
         from sentikit.runs.reading import read_run

@@ -86,6 +86,7 @@ class LLMClassifier(Classifier):
         Outside of a job, answers are cached in the recipe's ``llm.cache``, by default
         ``runs/answers.sqlite``.
         """
+        session = session or self.job
         with ExitStack() as stack:
             if not isinstance(session, RequestSession):
                 stop_requested = session.stop_requested if session else lambda: False

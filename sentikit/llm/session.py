@@ -107,6 +107,10 @@ class RequestSession(Session):
         return tuple(self._members.values())
 
     @property
+    def limited(self) -> bool:
+        return self.limits.max_cost is not None or self.batch_folder is not None
+
+    @property
     def collecting(self) -> bool:
         """Whether requests are collected instead of sent."""
         return self._collectors is not None

@@ -274,7 +274,7 @@ class SpelledProbabilities:
         self._columns = columns
         self._what = repr(columns) if isinstance(columns, str) else "the columns of probabilities"
         self._flat, self._where = array("d"), array("q")
-        self._keys: tuple[str, ...] | None = None
+        self.names: tuple[str, ...] = ()
         self._width = 0
 
     def add(self, row: Mapping[str, Any], where: int, place: str) -> None:
@@ -312,13 +312,13 @@ class SpelledProbabilities:
 
     def _order(self, classes: Sequence[str], name: str) -> list[int]:
         """Return which of the given numbers belongs to each class."""
-        if self._keys is None and self._width == len(classes):
+        if not self.names and self._width == len(classes):
             return list(range(self._width))
-        folded = [key.strip().casefold() for key in self._keys or ()]
+        folded = [key.strip().casefold() for key in self.names]
         try:
             return [folded.index(label.casefold()) for label in classes]
         except ValueError:
-            listed = ", ".join(self._keys or ()) or f"{self._width} numbers"
+            listed = ", ".join(self.names) or f"{self._width} numbers"
             raise InputError(
                 f"{name}: {self._what} has {listed}, but needs one for each of "
                 f"{', '.join(classes)}."
@@ -338,11 +338,11 @@ class SpelledProbabilities:
         except (ValueError, RecursionError) as error:
             raise InputError(wrong.format(quoted(value))) from error
         if isinstance(parsed, Mapping):
-            if self._keys is None and not self._width:
-                self._keys = tuple(map(str, parsed))
-            if self._keys is None or set(parsed) != set(self._keys):
+            if not self.names and not self._width:
+                self.names = tuple(map(str, parsed))
+            if set(parsed) != set(self.names):
                 raise InputError(f"{place}: {self._what} names other classes than the rows before.")
-            parsed = [parsed[key] for key in self._keys]
+            parsed = [parsed[key] for key in self.names]
         if parsed is None:
             return None
         is_list = isinstance(parsed, list | tuple) and len(parsed) > 1
@@ -370,30 +370,36 @@ _KNOWN = {spelling for scheme in SCHEMES.values() for spelling in scheme.meaning
 
 
 def scheme_of(
-    gold: SpelledLabels, answered: SpelledLabels, columns: ResultColumns, rows: Rows
+    gold: SpelledLabels,
+    answered: SpelledLabels,
+    columns: ResultColumns,
+    rows: Rows,
+    named: Sequence[str] = (),
 ) -> LabelScheme:
-    """Return the scheme of the gold labels, or, where there are none, of the answers.
+    """Return the scheme of the classes that probabilities name, else of gold labels or answers.
 
     Gold labels of no scheme are classes themselves.
     """
-    if not gold.spellings:
+    if named:
+        found = scheme_for_classes(named)
+        if all(map(found.class_of, gold.spellings)):
+            return SCHEMES.get(found.name, found)
+    spelled = {label.casefold() for label in gold.spellings}
+    if not spelled:
         spelled = {plain_label(label).casefold() for label in answered.spellings} & _KNOWN
-        for scheme in SCHEMES.values():
-            if spelled and spelled <= set(scheme.meanings):
-                return scheme
+    for scheme in SCHEMES.values():
+        if spelled and spelled <= set(scheme.classes):
+            return scheme
+    for scheme in SCHEMES.values():
+        if spelled and spelled <= set(scheme.meanings):
+            return scheme
+    if not gold.spellings:
         raise InputError(
             f"{rows.name}: none of the labels in {columns.label!r} is a sentiment "
             f"({', '.join(map(repr, answered.spellings[:3]))}). Write them out, such as positive; "
             "or, where they are classes of your own, add a column 'gold' that names each class at "
             "least once."
         )
-    spelled = {label.casefold() for label in gold.spellings}
-    for scheme in SCHEMES.values():
-        if spelled <= set(scheme.classes):
-            return scheme
-    for scheme in SCHEMES.values():
-        if spelled <= set(scheme.meanings):
-            return scheme
     odd = [label for label in gold.spellings if label.casefold() not in _KNOWN]
     # Emotions may have a neutral among them.
     if 2 * len(odd) > len(gold.spellings):
@@ -452,7 +458,8 @@ class _Collected:
 
     def table(self, name: str) -> RunTable:
         """Return the columns, labels folded into classes."""
-        scheme = scheme_of(self._gold, self._labels, self._columns, self._rows)
+        known = self._probabilities.names
+        scheme = scheme_of(self._gold, self._labels, self._columns, self._rows, known)
         gold = self._gold.numbers(scheme)
         named = class_names(gold, scheme.classes)
         raw = pa.concat_arrays([*self._raw, strings(self._raw_open, pa.large_string())])

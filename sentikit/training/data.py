@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from sentikit.classifiers.batches import BATCH_LIMITS, TokenizedTexts, batches_by_length
 from sentikit.datasets.examples import Examples, text_hashes
+from sentikit.datasets.labels import absence_warnings
+from sentikit.datasets.opening import STATING_LABELS
 from sentikit.devices import autocast
 from sentikit.errors import InputError, did_you_mean
 
@@ -78,6 +80,10 @@ def load_splits(components: TrainData, validated: bool = True) -> Splits:
         evaluation.split(name) if name in evaluation.splits else None
         for name in ("test", "validation")
     )
+    if evaluation is not dataset and not evaluation.options.model_fields_set & STATING_LABELS:
+        for name, examples in (("validation", validation), ("test", test)):
+            if examples is not None:
+                evaluation.refuse_other_scheme(name, examples, "evaluation_dataset")
     if validated and validation is not None and len(validation) < len(dataset.scheme.classes):
         raise InputError(
             f"The validation split has {len(validation)} texts for {len(dataset.scheme.classes)} "
@@ -93,8 +99,10 @@ FEW_VALIDATION = 30
 MANY_UNKNOWN = 0.05
 
 
-def data_warnings(splits: Splits, batch_size: int) -> Iterator[str]:
+def data_warnings(splits: Splits, classes: Sequence[str], batch_size: int) -> Iterator[str]:
     train, validation = splits.train, splits.validation
+    for name, examples in splits.items():
+        yield from absence_warnings(name, classes, examples.values("label"))
     if validation is not None and len(validation) < FEW_VALIDATION:
         yield (
             f"Only {len(validation)} validation texts choose the best epoch; use at least "

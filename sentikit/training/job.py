@@ -29,7 +29,7 @@ from sentikit.processes.launching import job_id, process_count
 from sentikit.registry import default_registry
 from sentikit.runs import folder as run_folder
 from sentikit.runs.folder import LabelledSplit, RunFolder, describe_split
-from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter
+from sentikit.runs.writer import FinishedRun, RunPlan, RunWriter, SplitRows
 from sentikit.scoring import calibration
 from sentikit.terminal import LiveBar, working_on
 from sentikit.tracking import TrackedRun
@@ -143,12 +143,12 @@ def _train_classifier(
         raise InputError("A classifier that trains itself uses one process. Leave out --nproc.")
     scheme = components.dataset.scheme
     plan = _plan(components, splits)
-    split, examples = plan.split.split, plan.split.examples
     with RunWriter(run, plan) as writer:
         writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
-        if split == "train":
+        if plan.split.split == "train":
             tell("There is no validation or test split, so the scores are of the training texts.")
-        for warning in [*data_warnings(splits, 1), *components.dataset.warnings()]:
+        warnings = data_warnings(splits, scheme.classes, 1)
+        for warning in [*warnings, *components.dataset.warnings()]:
             tell(warning)
         started = time.monotonic()
         tracked = TrackedRun("train", run.path, components.recipe.values)
@@ -159,7 +159,7 @@ def _train_classifier(
                 components.registry, components.classifier, scheme, *texts, model
             )
             seconds = time.monotonic() - started
-            writer.add_split(predictions(classifier.predict_proba(examples.texts), scheme))
+            writer.add_split(classifier.classify(row.example for row in SplitRows(plan.split)))
             finished = writer.finish(training_seconds=round(seconds, 3))
             reporter.metrics = finished.metrics()
     return TrainedRun(run.path, finished)
@@ -228,7 +228,8 @@ class _Job:
         with working_on("Loading the encoder", self.shown):
             tokenizer = self.components.encoder.load_tokenizer()
             model = build_model(self.components)
-        self.notes += data_warnings(self.splits, self.components.training.batch_size)
+        batch_size = self.components.training.batch_size
+        self.notes += data_warnings(self.splits, self.classes, batch_size)
         values = self.components.recipe.values
         names = {part: str(values[part]["name"]) for part in ("encoder", "head")}
         check_shapes(model, len(self.classes), names)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
+from sentikit.classifiers.classifier import asks_llms
 from sentikit.classifiers.encoder import Encoder, EncoderOptions, Head, HeadOptions
 from sentikit.components import (
     ComponentSettings,
@@ -163,6 +164,12 @@ def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any
     part, problems = check_component(registry, "register_classifiers", raw, path)
     if part is not None and not cast("PluginClassifier", part).learns():
         message = f"{raw['name']!r} needs no training. Use it directly with sentikit predict."
+        problems.append(Problem((*path, "name"), message))
+    elif part is not None and asks_llms(cast("PluginClassifier", part)):
+        message = (
+            "trains itself and has an LLM among its members, which training cannot pay for. Train "
+            "without it, and combine both in a cascade or a vote."
+        )
         problems.append(Problem((*path, "name"), message))
     return {}, problems
 

@@ -15,7 +15,7 @@ from sentikit.errors import InputError, did_you_mean
 from sentikit.runs.reporter import RunReporter
 from sentikit.terminal import LiveBar
 from sentikit.tracking import TrackedRun, Tracker
-from sentikit.training.settings import Change
+from sentikit.training.settings import OWN_METRICS, Change
 
 
 class Journal(Protocol):
@@ -58,6 +58,9 @@ class TrainingReporter(RunReporter):
             self._steps.update(record["step"], record["steps"])
         elif record["kind"] == "epoch" and not self._quiet:
             best = " (best)" if record["best_epoch"] == record["epoch"] else ""
+            watched = record["metric"]
+            if watched not in OWN_METRICS:
+                best = f", {watched} {record[f'validation_{watched}']:.4f}{best}"
             self.say(
                 f"epoch {record['epoch']}/{record['epochs']}  loss {record['training_loss']:.4f}  "
                 f"validation: loss {record['validation_loss']:.4f}, "

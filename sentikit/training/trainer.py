@@ -295,6 +295,7 @@ class Trainer:
                 "validation_macro_f1": scores.macro_f1,
                 "validation_accuracy": scores.accuracy,
                 **{f"validation_{name}": found for name, found in scores.metrics.items()},
+                "metric": stopping.metric,
                 "best_epoch": state.best_epoch,
                 "seconds": round(state.seconds, 3),
             }
@@ -414,13 +415,6 @@ class Trainer:
                 f"{self.section}.precision bf16 is several times slower than fp32 on this device. "
                 "Use fp32 or auto."
             )
-        for split, examples in (("training", self.train), ("validation", self.validation)):
-            counts = np.bincount(examples.gold, minlength=len(self.classes))
-            for name in [self.classes[number] for number in np.flatnonzero(counts == 0)]:
-                yield (
-                    f"No {split} example is labelled {name!r}, whose F1 counts as 0 in macro-F1. "
-                    "For data with two classes, set dataset.labels to bin_neg or bin_pos."
-                )
         yield from self.engine.warnings()
 
 
