@@ -140,6 +140,18 @@ def test_an_unknown_collation_is_reported_as_a_mistake_in_the_query(
     assert "german" in message
 
 
+def test_a_column_of_another_table_is_not_suggested_for_itself(database: str) -> None:
+    with (
+        sqlite3.connect(database)
+        if database.endswith("sqlite")
+        else duckdb.connect(database) as connection
+    ):
+        connection.execute("create table visits (bodies varchar)")
+    message = refusal("select body as text from visits", database=database)
+    assert "body" in message
+    assert "Did you mean 'bodies'?" in message
+
+
 def test_a_missing_column_of_a_file_is_named_with_the_nearest_one() -> None:
     Path("a.csv").write_text("title,body\nOne,two\n")
     assert "Did you mean 'title'?" in refusal("select titel as text from 'a.csv'")

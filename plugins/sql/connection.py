@@ -242,7 +242,9 @@ def _wrong(error: Exception, known: Sequence[tuple[str, str]]) -> InputError:
     for place, pattern in enumerate(_MISSING):
         names = sorted({pair[place] for pair in known} - {""})
         if names and (missing := pattern.search(reason)):
-            advice = f" {did_you_mean(missing[1].rpartition('.')[2], names)}"
+            sought = missing[1].rpartition(".")[2]
+            # Another table may have a column of this name.
+            advice = f" {did_you_mean(sought, [name for name in names if name != sought])}"
     return InputError(f"The query cannot be run: {reason}{advice}")
 
 
