@@ -133,6 +133,7 @@ from sentikit.runs.writer import RunWriter as RunWriter
 from sentikit.runs.table import RunTable as RunTable, Labelling as Labelling
 from sentikit.runs.folder import LabelledSplit as LabelledSplit, RunFolder as RunFolder
 from sentikit.runs.folder import choose_run_folder as choose_run_folder, versions as versions
+from sentikit.runs.listing import find_runs as find_runs, read_summary as read_summary
 from sentikit.runs.reporter import RunReporter as RunReporter
 from sentikit.command_options import FiniteRange as FiniteRange, FILE as FILE, RATE as RATE
 from sentikit.command_options import RECIPE as RECIPE, SETTINGS as SETTINGS, OUTPUT as OUTPUT
@@ -144,6 +145,7 @@ from sentikit.command_options import label_map_of as label_map_of
 from sentikit.command_options import complete_classifier as complete_classifier
 from sentikit.command_options import complete_recipe as complete_recipe
 from sentikit.command_options import complete_column as complete_column
+from sentikit.terminal import print_scores as print_scores
 from sentikit.terminal import LiveBar as LiveBar, print_table as print_table
 from sentikit.terminal import print_text as print_text, usd_text as usd_text
 from sentikit.terminal import working_on as working_on

@@ -250,11 +250,13 @@ class TestSubcommands:
         assert "prune" not in run("--help").stdout
 
     def test_a_core_subcommand_cannot_be_replaced_by_a_plugin(self, site: SitePackages) -> None:
-        add_command(site, "film", "runs list", "click.echo('mine')")
-        assert "--json" in run("runs", "list", "--help").stdout
-        assert run("runs", "film/list").stdout == "mine\n"
-        message = "film: the command 'runs list' is a core command and cannot be replaced; write "
-        assert f"{message}sentikit runs film/list" in run("plugins", "list").stdout
+        add_command(site, "film", "plugins list", "click.echo('mine')")
+        assert "--json" in run("plugins", "list", "--help").stdout
+        assert run("plugins", "film/list").stdout == "mine\n"
+        message = (
+            "film: the command 'plugins list' is a core command and cannot be replaced; write "
+        )
+        assert f"{message}sentikit plugins film/list" in run("plugins", "list").stdout
 
     def test_a_subcommand_of_no_group_is_reported_by_plugins_list(self, site: SitePackages) -> None:
         add_command(site, "film", "run prune", "pass")

@@ -38,7 +38,7 @@ CORE_COMMANDS: dict[str, str] = {
 #: Core commands with subcommands, to which plugins may add theirs.
 CORE_GROUPS = ("datasets", "plugins", "recipes", "runs")
 #: Those whose subcommands are all of plugins.
-_PLUGIN_GROUPS = ("datasets", "recipes")
+_PLUGIN_GROUPS = ("datasets", "recipes", "runs")
 
 
 class CommandGroup(click.Group):

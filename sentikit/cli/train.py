@@ -126,7 +126,7 @@ def _print_plan(
 def _print_result(finished: TrainedRun, as_json: bool) -> None:
     import json
 
-    from sentikit.cli.tables import print_scores
+    from sentikit.terminal import print_scores
 
     results = finished.results
     if as_json:
