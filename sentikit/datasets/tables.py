@@ -235,7 +235,7 @@ class InputFile:
 
     @property
     def typed(self) -> str:
-        """What a command line names it by."""
+        """The file or query as a command line names it."""
         if self.query is None:
             return self.file + (f" --sheet {shlex.quote(self.sheet)}" if self.sheet else "")
         database = f" --database {shlex.quote(self.database)}" if self.database else ""
