@@ -40,7 +40,7 @@ class PluginClassifier(Component, Classifier, ABC):
     A subclass implements `classify`. One that is trained also implements `fit` and `load`: a
     recipe's ``classifier`` section names it, and ``sentikit train`` trains it. One that uses other
     classifiers names them in `members`, so that LLMs among them share the job's budget, journal and
-    batches; this needs no training. `asks_llm` is True for one that pays for answers outside the job.
+    batches; this needs no training. `asks_llm` is True for one that pays for answers elsewhere.
     """
 
     def __init__(self, settings: ComponentSettings) -> None:
