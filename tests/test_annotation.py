@@ -392,7 +392,7 @@ def test_label_annotate_and_sample_read_the_named_sheet_of_a_workbook_and_folder
                 assert {row["text"] for row in csv.DictReader(stream)} == {"film 1", "film 2"}
     several = CliRunner().invoke(sentikit, ["sample", "p.xlsx", "--size", "1", "--output", "s.csv"])
     assert several.exit_code == 2
-    assert "'Notes', 'Reviews'. Name one (--sheet" in several.stderr
+    assert "'Notes', 'Reviews'. Name one with --sheet" in several.stderr
 
 
 class TestAgreement:
