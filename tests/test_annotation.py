@@ -608,9 +608,9 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     time.sleep(0.3)
     worker.send_signal(signal.SIGINT)
     assert worker.wait(20) == 0
-    told = worker.stderr.read()
-    assert told.startswith("210 questions: 200 texts, 10 of them twice")
-    assert told.endswith(
+    shown = worker.stderr.read()
+    assert shown.startswith("210 questions: 200 texts, 10 of them twice")
+    assert shown.endswith(
         "0 of 210 questions are answered. The same command continues with the others.\n"
     )
     worker.stderr.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,15 +56,28 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def in_bash(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a bash script that finds the command on its path."""
+    return in_shell("bash", script)
+
+
+def in_shell(shell: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that finds the command on its path."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        ["bash", "-c", script],
+        [shell, "-c", script],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def readme_line(shell: str) -> str:
+    """Return the README's line that switches completion on."""
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^.*={shell}_source sentikit.*$", readme, re.MULTILINE)
+    return str(line)
 
 
 class TestHelp:
@@ -367,15 +381,36 @@ class TestCompletion:
 
     @pytest.mark.posix
     def test_bash_completes_after_the_readmes_line(self) -> None:
-        readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-        (line,) = re.findall(r"^eval .*=bash_source sentikit\)\"", readme, re.MULTILINE)
         script = (
-            f"{line}\nCOMP_WORDS=(sentikit datasets s) COMP_CWORD=2\n"
+            f"{readme_line('bash')}\nCOMP_WORDS=(sentikit datasets s) COMP_CWORD=2\n"
             "function=$(complete -p sentikit); function=${function#*-F }; function=${function% *}\n"
             '$function sentikit s datasets; echo "${COMPREPLY[@]}"\n'
         )
         done = in_bash(script)
         assert (done.stdout, done.stderr) == ("show suspects\n", "")
+
+    @pytest.mark.posix
+    def test_zsh_completes_after_the_readmes_line(self) -> None:
+        script = (
+            f"autoload -Uz compinit; compinit -u -D\n{readme_line('zsh')}\n"
+            "_describe() { print -l -- ${(P)3}; }\n"
+            "words=(sentikit datasets s) CURRENT=3; $_comps[sentikit]\n"
+            "compadd() { print -l -- ${(P)@[-1]}; }\n"
+            "words=(sentikit train --recipe quick) CURRENT=4; $_comps[sentikit]\n"
+        )
+        done = in_shell("zsh", script)
+        names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+        assert (names, done.stderr) == (["show", "suspects", "quickstart"], "")
+
+    @pytest.mark.posix
+    def test_fish_completes_after_the_readmes_line(self) -> None:
+        script = (
+            f'{readme_line("fish")}\ncomplete -C "sentikit datasets s"\n'
+            'complete -C "sentikit train --recipe quick"\n'
+        )
+        done = in_shell("fish", script)
+        names = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+        assert (names, done.stderr) == (["show", "suspects", "quickstart"], "")
 
     @pytest.mark.posix
     def test_bash_offers_names_and_otherwise_files(self) -> None:

@@ -110,8 +110,8 @@ def test_writing_a_file_from_a_query_is_refused() -> None:
 
 def test_no_extension_is_fetched_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    said = refusal("select * from 'https://example.invalid/a.csv'")
-    assert "It needs DuckDB's extension 'httpfs', which is not fetched automatically." in said
+    message = refusal("select * from 'https://example.invalid/a.csv'")
+    assert "It needs DuckDB's extension 'httpfs', which is not fetched automatically." in message
     assert not list(Path.cwd().rglob("*.duckdb_extension*"))
 
 
@@ -138,6 +138,18 @@ def test_an_unknown_collation_is_reported_as_a_mistake_in_the_query(
     message = refusal("select * from reviews order by body collate german", database=database)
     assert message.startswith("The query cannot be run: ")
     assert "german" in message
+
+
+def test_a_column_of_another_table_is_not_suggested_for_itself(database: str) -> None:
+    with (
+        sqlite3.connect(database)
+        if database.endswith("sqlite")
+        else duckdb.connect(database) as connection
+    ):
+        connection.execute("create table visits (bodies varchar)")
+    message = refusal("select body as text from visits", database=database)
+    assert "body" in message
+    assert "Did you mean 'bodies'?" in message
 
 
 def test_a_missing_column_of_a_file_is_named_with_the_nearest_one() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -789,6 +790,24 @@ class TestEstimateAndMonitor:
         assert "<script" not in shown
         assert len(rows_of(table)) == 9
         assert chart.read_text().count("<rect") >= 9
+
+    @pytest.mark.posix
+    def test_open_shows_the_report_of_the_shares_in_the_browser(
+        self, pile: Pile, run: Callable[..., Result], labelled: Path, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        seen, browser = tmp_path / "seen", tmp_path / "browser"
+        browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
+        browser.chmod(0o755)
+        monkeypatch.setenv("BROWSER", f"{browser} %s")
+        monkeypatch.setattr(webbrowser, "_tryorder", None)
+        command = ["estimate", labelled, "--checked", pile.folder / "checked.csv", "--open"]
+        result = run(*command, "--report", tmp_path / "r.html")
+        assert result.exit_code == 0, result.output
+        assert seen.read_text().strip() == (tmp_path / "r.html").as_uri()
+        refused = run(*command)
+        assert refused.exit_code == 2
+        assert "--open needs a report. Add --report FILE.html." in refused.output
 
     def test_the_report_of_an_agreement_says_agreement(
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path

@@ -96,6 +96,7 @@ def test_conflicting_label_map_keys_of_one_label_are_refused() -> None:
         files(["good"], label_map={"Good": "positive", "good": "neutral"})
     agreeing = files(["good"], label_map={"Good": "positive", "good": "positive"})
     assert agreeing.split("train").labels == ["positive"]
+    assert agreeing.warnings() == ["dataset.label_map: 'Good' and 'good' are one label. Keep one."]
 
 
 def test_unused_label_map_keys_are_reported() -> None:

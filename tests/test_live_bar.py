@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ensemble_runs import sure, write_results
 from terminals import on_a_terminal
 
 PROGRAM = """
@@ -91,3 +92,16 @@ def test_training_on_a_terminal_shows_how_far_its_data_are_prepared(tiny_recipe:
     places = [shown.index(step) for step in steps]
     assert places == sorted(places)
     assert re.search(r"\d+/\d+ texts.* Tokenising ", shown)
+
+
+def test_label_on_a_terminal_shows_what_it_reads_loads_and_writes(tmp_path: Path) -> None:
+    rows = [(f"text {number}", "positive", "positive") for number in range(300)]
+    recorded = write_results(tmp_path / "answers.jsonl", rows, [sure("positive", 0.8)] * 300)
+    Path("rows.csv").write_text("text\n" + "".join(f"{row[0]}\n" for row in rows))
+    words = ["label", "rows.csv", "--with", str(recorded), "--output", "out.csv"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "sentikit", *words]
+    code, shown = on_a_terminal(command, "stderr", env=environment)
+    assert code == 0, shown
+    places = [shown.index(step) for step in ("Reading", "Loading the classifiers", "Writing")]
+    assert places == sorted(places)

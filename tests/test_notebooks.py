@@ -10,6 +10,7 @@ import pytest
 from ensemble_runs import LABELS, sure, write_results
 
 import sentikit
+from sentikit.extension import TrainedRun
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "comparing.ipynb"
 
@@ -60,6 +61,36 @@ def test_a_run_displays_its_first_rows_and_converts_to_a_frame(tmp_path: Path) -
     assert list(frame["label"][:2]) == [LABELS[1], LABELS[1]]
     assert frame["p neutral"][0] == pytest.approx(0.8)
     assert frame[["p negative", "p neutral", "p positive"]].sum(axis=1).round(6).eq(1).all()
+
+
+def test_a_certificate_shows_what_it_promises_and_converts_to_a_frame() -> None:
+    confidence = [0.5 + i / 2000 for i in range(1000)]
+    certificate = sentikit.certify(
+        confidence, confidence[::5], [i > 20 for i in range(200)], accuracy=0.9
+    )
+    assert certificate.share > 0
+    shown = certificate._repr_html_()
+    assert f"{certificate.share:.1%} of 1,000 rows certified at 90.0%" in shown
+    assert "<th>threshold</th>" in shown
+    frame = certificate.to_frame()
+    assert frame["share"].tolist() == [certificate.share]
+    assert frame["accepted"].tolist() == [certificate.accepted]
+
+
+def test_a_finished_run_shows_its_scores_and_converts_to_a_frame(
+    trained_run: Path, reviews: Path
+) -> None:
+    section = {"name": "files", "test": f"{reviews}/test.csv"}
+    done = sentikit.evaluate(str(trained_run), section)
+    frame = done.to_frame()
+    assert list(frame["source"]) == ["all", "cinema", "shop"]
+    assert frame["macro_f1"][0] == done.metrics()["overall"]["macro_f1"]
+    shown = done._repr_html_()
+    assert "<h4>files, test</h4>" in shown
+    assert "cinema" in shown
+    trained = TrainedRun(trained_run, done)
+    assert trained._repr_html_() == shown
+    assert trained.to_frame().equals(frame)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from llm_fixtures import serving
 from plugin_writing import SitePackages
+from predict_commands import labelled, predict, recipe_for, write_file
 from prompt_commands import write_recipe
-from test_predict_llm import labelled, predict, recipe_for, write_file
 
 import sentikit as toolkit
 from sentikit import SentikitError

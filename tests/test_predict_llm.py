@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -10,44 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 from llm_fixtures import PRICES, serving
-from prompt_commands import texts, write_recipe
+from predict_commands import labelled, predict, recipe_for, write_file
+from prompt_commands import texts
 
-from sentikit.cli import sentikit
 from sentikit.labelling.loading import load
 
 LABELS = {"love": "positive", "hate": "negative", "read": "neutral"}
 
 
-def write_file(path: str, rows: list[str]) -> None:
-    with Path(path).open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerows(
-            [["number", "text"], *([number, text] for number, text in enumerate(rows))]
-        )
-
-
-def predict(*arguments: str, typed: str | None = None) -> Result:
-    return CliRunner().invoke(sentikit, ["predict", *arguments], input=typed)
-
-
-def labelled(path: str) -> list[dict[str, str]]:
-    with Path(path).open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def expected(text: str) -> str:
     return next((label for word, label in LABELS.items() if word in text), "")
-
-
-def recipe_for(url: str, **llm: Any) -> str:
-    """Write a prompt recipe whose own split is not what is labelled."""
-    return write_recipe(url, ["I love it"], **{"prices": PRICES, **llm})
 
 
 def test_a_prompt_recipe_labels_a_file_and_says_what_it_cost() -> None:

@@ -206,13 +206,13 @@ def test_a_job_that_runs_is_not_resumed_by_a_second_command() -> None:
         second = on_ray(*command, "--resume")
         assert first.poll() is None
         assert first.stderr is not None
-        said = first.stderr.read()
+        messages = first.stderr.read()
     assert second.returncode == 2
     assert second.stderr == (
         "Error: out is in use by another sentikit process. Wait for it, or choose another "
         "--output.\n"
     )
-    assert first.returncode == 0, said
+    assert first.returncode == 0, messages
     assert len(contents(Path("out"))) == 12
 
 
@@ -436,17 +436,17 @@ def test_the_summary_of_a_ray_job_is_that_of_predict_and_names_a_command_that_co
     rows = ["I love it", "not worth a cent", None, " ", "?!", "the room was bad " * 300]
     pq.write_table(pa.table({"text": [*rows, "電影很好看"]}), "in.parquet")
     Path("checked.csv").write_text("text,label\nI love it,positive\nnot worth a cent,negative\n")
-    said = []
+    messages = []
     for more in (["--output", "one.parquet"], ["--output", "out", "--on", "ray"]):
         words = [*SENTIKIT, "predict", str(trained_run), "in.parquet", *more]
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        said.append(done.stderr)
-    assert "5 of 7 rows labelled, 1 of them without words: " in said[0]
-    assert "2 rows have no text" in said[0]
-    assert "1 text has more than 64 word pieces; the end was ignored." in said[0]
-    assert "1 text has mostly characters that the model does not know" in said[0]
-    assert said[1] == "7 rows in 1 parts at out.\n" + said[0].replace("one.parquet", "out")
+        messages.append(done.stderr)
+    assert "5 of 7 rows labelled, 1 of them without words: " in messages[0]
+    assert "2 rows have no text" in messages[0]
+    assert "1 text has more than 64 word pieces; the end was ignored." in messages[0]
+    assert "1 text has mostly characters that the model does not know" in messages[0]
+    assert messages[1] == "7 rows in 1 parts at out.\n" + messages[0].replace("one.parquet", "out")
     correct = [*SENTIKIT, "estimate", "out", "--checked", "checked.csv"]
     assert "positive" in subprocess.run(correct, capture_output=True, text=True, check=True).stdout
 

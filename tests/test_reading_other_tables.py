@@ -263,6 +263,8 @@ class TestWorkbooks:
         monkeypatch.setattr("sentikit.plugins.excel.format.MOST_ROWS", 5)
         path = workbook("a.xlsx", ("S", [["text"], *[["a"]] * 9]))
         assert "more than 5 rows" in refusal(path)
+        with pytest.raises(InputError, match="more than 5 rows"):
+            read_rows(path)  # before any row is read
 
     def test_xml_entities_in_a_workbook_are_refused(self) -> None:
         path = workbook("a.xlsx", ("S", [["text"], ["a"]]))

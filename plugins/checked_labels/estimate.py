@@ -14,7 +14,7 @@ from sentikit.extension import FILE, RATE, input_file, working_on
 
 if TYPE_CHECKING:
     from sentikit import Estimate
-    from sentikit.extension import Estimates, InputFile
+    from sentikit.extension import Estimates, InputFile, LabelledTable
 
 
 @click.command(
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     metavar="FILE.html",
     help="Write a page with charts, for readers who did not label the table.",
 )
+@click.option("--open", "opened", is_flag=True, help="Open the report in the browser.")
 @click.option(
     "--certificate",
     type=FILE,
@@ -79,6 +80,8 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
+    if given["opened"] and given["report"] is None:
+        raise click.UsageError("--open needs a report. Add --report FILE.html.")
     source.refuse_pipe()
     named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
     if named is not None and not named.exists():
@@ -106,14 +109,23 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
     else:
         _print(found)
     if given["report"] or given["charts"]:
-        from sentikit.extension import report_format, write_estimates_report
+        _draw(given, found, table, beside)
 
-        for chart in given["charts"]:
-            click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
-        if report := given["report"]:
-            shown = named or (beside if beside.exists() else None)
-            write_estimates_report(found, table, shown, report)
-            click.echo(f"Report: {report}", err=True)
+
+def _draw(given: dict[str, Any], found: Estimates, table: LabelledTable, beside: Path) -> None:
+    """Draw the charts and write the report; the certificate may be `beside` the table."""
+    import webbrowser
+
+    from sentikit.extension import report_format, write_estimates_report
+
+    for chart in given["charts"]:
+        click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
+    if report := given["report"]:
+        shown = given["certificate"] or (beside if beside.exists() else None)
+        write_estimates_report(found, table, shown, report)
+        click.echo(f"Report: {report}", err=True)
+        if given["opened"] and not webbrowser.open(report.resolve().as_uri()):
+            click.echo("No browser could be opened. Open the file in one.", err=True)
 
 
 def _print(found: Estimates) -> None:

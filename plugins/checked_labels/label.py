@@ -20,6 +20,7 @@ from sentikit.extension import (
     input_file,
     refuse_overlap,
     resumable,
+    working_on,
     written_kind,
 )
 
@@ -255,8 +256,9 @@ def _run(
     from .pile_job import PileJob
 
     named = given["agree_with"]
-    members = {name: classifiers[name].load() for name in given["members"]}
-    llm = {} if named is None else {named: classifiers[named].load()}
+    with working_on("Loading the classifiers"):
+        members = {name: classifiers[name].load() for name in given["members"]}
+        llm = {} if named is None else {named: classifiers[named].load()}
     first = next(iter(members.values()))
     scheme = first.scheme
     if not given["plan"]:
@@ -282,7 +284,9 @@ def _run(
             click.echo(describe_task(own, truth, target), err=True)
             level = 1 - (1 - given["level"]) / looks
             sure, right = predicted.confidence[found.rows], own == truth
-            click.echo(describe_need(sure, right, pile.rows, target, level), err=True)
+            with working_on("Forecasting"):
+                need = describe_need(sure, right, pile.rows, target, level)
+            click.echo(need, err=True)
         labels = combined([job.ask(name).labels for name in members], rule)
         if given["plan"]:
             _plan(given, labels)
@@ -328,9 +332,10 @@ def _certify(
     output = given["output"]
     certificate, record = None, None
     if found is not None:
-        certificate, record = certified(
-            pile, job, labels, labelling, found, given["accuracy"], given["level"], looks
-        )
+        with working_on("Certifying"):
+            certificate, record = certified(
+                pile, job, labels, labelling, found, given["accuracy"], given["level"], looks
+            )
     threshold = np.inf if certificate is None else certificate.threshold
     accepted = labels.confidence >= threshold
     if record is None or given["certificate"]:

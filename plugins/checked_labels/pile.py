@@ -6,23 +6,27 @@ import hashlib
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import InputError
-from sentikit.extension import InputFile, Rows, did_you_mean, quoted
+from sentikit.extension import InputFile, LiveBar, Rows, did_you_mean, quoted
 
 from .checked import Check
 
 #: Rows whose words are counted, and number of common words that are kept.
 _ALL_ROWS, _EVERY, _COMMON = 20_000, 50, 2000
+#: Rows between two updates of the progress bar.
+_SHOWN_EVERY = 10_000
 _WORD = re.compile(r"\w+")
 _PERIODS = ("week", "month", "quarter", "year")
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     with source.open() as rows:
         text_of = source.reader(rows)
         has_ids = "id" in rows.columns
-        for number, (where, row) in enumerate(rows, 1):
+        for number, (where, row) in enumerate(shown(rows, "Reading"), 1):
             text = text_of(where, row)
             language.add(number - 1, text)
             hashes.append(int.from_bytes(whole.add(text), "little"))
@@ -188,6 +192,16 @@ def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:
     distinct = len(np.unique(np.frombuffer(hashes, np.uint64)))
     repeated = number - distinct
     return Pile(source, number, whole.value(), repeated, language, places, by_id)
+
+
+def shown(rows: Iterable[_Row], what: str, total: int | None = None) -> Iterator[_Row]:
+    """Yield rows, and show on a terminal how many there were."""
+    with LiveBar("rows") as bar:
+        bar.update(0, total, what)
+        for number, row in enumerate(rows, 1):
+            if number % _SHOWN_EVERY == 0:
+                bar.update(number)
+            yield row
 
 
 def group_reader(name: str, rows: Rows) -> Callable[[int, Mapping[str, Any]], str]:

@@ -17,21 +17,18 @@ from sentikit.extension import (
     InputFile,
     LabelledTable,
     Labels,
-    LiveBar,
     open_table,
     refuse_taken,
     written_kind,
 )
 
-from .pile import Language, Pile, TextsHash, group_reader, rows_again
+from .pile import Language, Pile, TextsHash, group_reader, rows_again, shown
 
 LABEL, _PREFIX = "predicted_label", "probability_"
 CONFIDENCE, STATUS = "confidence", "status"
 CERTIFIED, REVIEW = "certified", "review"
 #: Column of a review queue: the row of the pile, from 0.
 PILE_ROW = "row"
-#: Rows between two updates of the progress bar.
-_SHOWN_EVERY = 10_000
 #: Most rows of a review queue.
 MOST_QUEUED = 10_000
 
@@ -54,7 +51,7 @@ def read_labelled(source: InputFile, by: Sequence[str] = ()) -> ReadTable:
     Raises:
         InputError: it has no labels, a column is missing, or a cell is not a date.
     """
-    with source.open() as rows, LiveBar("rows") as bar:
+    with source.open() as rows:
         text_of = source.reader(rows)
         if LABEL not in rows.columns:
             raise InputError(
@@ -67,9 +64,7 @@ def read_labelled(source: InputFile, by: Sequence[str] = ()) -> ReadTable:
         language, whole, number = Language(), TextsHash(), 0
         groups: dict[str, list[str]] = {name: [] for name in by}
         same: dict[str, str] = {}  # one string per value, shared by its rows
-        for number, (where, row) in enumerate(rows, 1):
-            if number % _SHOWN_EVERY == 0:
-                bar.update(number, line="Reading")
+        for number, (where, row) in enumerate(shown(rows, "Reading"), 1):
             nested = row.get("probabilities")
             if isinstance(nested, dict) and not named:
                 named = list(nested)
@@ -138,7 +133,7 @@ def write_labelled(
         kind = written_kind(output, source.file, source.kind)
         with open_table(output, kind, columns, AddedColumns(labels.classes)) as out:
             again = rows_again(source, rows, pile.rows, pile.fingerprint)
-            for number, (_, text, row) in enumerate(again):
+            for number, (_, text, row) in enumerate(shown(again, "Writing", pile.rows)):
                 more = {CONFIDENCE: _sure(labels, number), STATUS: statuses[int(marked[number])]}
                 example = Example(text, columns={**row, **more})
                 out.add(example, None, _prediction(labels, number))

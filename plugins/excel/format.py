@@ -23,6 +23,7 @@ _CHUNK = 2**20
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell [^>]*ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
 _FORMULA = re.compile(rb"<(?:\w+:)?f[ >/]")
 _ITEM = re.compile(rb"</(?:\w+:)?(?:row|si)\s*>|<(?:\w+:)?row [^<>]*/>")
+_ROW = b"<row "
 _DIMENSION = re.compile(rb"<(?:\w+:)?dimension ")
 _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
@@ -95,10 +96,7 @@ class SheetRows(Rows):
                 opened.enter_context(contextlib.closing(others))
             for number, values in enumerate(rows, 1):
                 if number > MOST_ROWS:
-                    raise InputError(
-                        f"{self.name}: the sheet has more than {MOST_ROWS:,} rows, the most that "
-                        "Excel can open. Save it as CSV."
-                    )
+                    raise _too_many_rows(self.name)
                 if others is not None:
                     self._refuse_uncomputed(values, next(others, ()))
                 if any(value is not None and value != "" for value in values):
@@ -225,8 +223,12 @@ def _scan(path: Path, sheet: Any, name: str) -> bool:
 
 
 def _pieces(archive: zipfile.ZipFile, member: str, name: str) -> Iterator[bytes]:
-    """Yield overlapping pieces of a sheet or of the shared strings; refuse a huge item."""
-    tail, item_bytes = b"", 0
+    """Yield overlapping pieces of a sheet or of the shared strings.
+
+    Raises:
+        InputError: an item is huge, or a sheet has too many rows.
+    """
+    tail, item_bytes, rows = b"", 0, 0
     with archive.open(member) as part:
         while piece := part.read(_CHUNK):
             text = tail + piece
@@ -236,5 +238,15 @@ def _pieces(archive: zipfile.ZipFile, member: str, name: str) -> Iterator[bytes]
                     f"{name}: a row or text in {member} unpacks to more than "
                     f"{_MOST_ITEM_BYTES:,} bytes. Save the sheet as CSV."
                 )
+            rows += text.count(_ROW) - tail.count(_ROW)
+            if rows > MOST_ROWS:
+                raise _too_many_rows(name)
             yield text
             tail = text[-200:]
+
+
+def _too_many_rows(name: str) -> InputError:
+    return InputError(
+        f"{name}: the sheet has more than {MOST_ROWS:,} rows, the most that Excel can open. Save "
+        "it as CSV."
+    )

@@ -115,8 +115,9 @@ classify = pipeline("text-classification", "{name}")
 classify("I love it")'''
     return f"""## Use
 
+With sentikit on the command line:
+
 ```
-pip install sentikit
 echo 'I love it' | sentikit predict {name}
 ```
 

@@ -232,16 +232,20 @@ def _bindings(error: Exception) -> list[tuple[str, str]]:
 
 def _wrong(error: Exception, known: Sequence[tuple[str, str]]) -> InputError:
     """Return the database's error; for an unknown table or column with the nearest names."""
-    said, advice = _first_line(error), ""
-    if "not authorized" in said:
-        said = "It may only read the database, so it cannot load an extension."
-    if extension := re.search(r"install the required extension '(\w+)", said):
-        said = f"It needs DuckDB's extension {extension[1]!r}, which is not fetched automatically."
+    reason, advice = _first_line(error), ""
+    if "not authorized" in reason:
+        reason = "It may only read the database, so it cannot load an extension."
+    if extension := re.search(r"install the required extension '(\w+)", reason):
+        reason = (
+            f"It needs DuckDB's extension {extension[1]!r}, which is not fetched automatically."
+        )
     for place, pattern in enumerate(_MISSING):
         names = sorted({pair[place] for pair in known} - {""})
-        if names and (missing := pattern.search(said)):
-            advice = f" {did_you_mean(missing[1].rpartition('.')[2], names)}"
-    return InputError(f"The query cannot be run: {said}{advice}")
+        if names and (missing := pattern.search(reason)):
+            sought = missing[1].rpartition(".")[2]
+            # Another table may have a column of this name.
+            advice = f" {did_you_mean(sought, [name for name in names if name != sought])}"
+    return InputError(f"The query cannot be run: {reason}{advice}")
 
 
 def _first_line(error: BaseException) -> str:

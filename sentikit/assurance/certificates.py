@@ -23,13 +23,17 @@ a few checks prove nothing; a late start fails where a smaller share would have 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentikit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Distance between two tested shares of the pile.
 STEP = 0.01
@@ -88,6 +92,18 @@ class Certificate:
         return (
             f"fixed-sequence testing from share {self.start:.3f} in steps of {STEP:g}; "
             "exact unconditional hypergeometric test"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas table with one row."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(self)])
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p>{self.share:.1%} of {self.rows:,} rows certified at {self.target:.1%}, with "
+            f"probability {self.level:.0%}</p>{self.to_frame().to_html(index=False, border=0)}"
         )
 
 

@@ -195,16 +195,21 @@ class OpenedDataset:
         return {}
 
     def warnings(self) -> list[str]:
-        """Warn about keys of the label map that no split read so far contains."""
-        if not any(self._spellings.values()):
-            return []
+        """Warn about keys of the label map that are one label, or that no split has so far."""
+        keys = list(self.options.label_map)
+        folded = [folded_label(key) for key in keys]
+        warnings = [
+            f"dataset.label_map: {keys[folded.index(label)]!r} and {key!r} are one label. Keep one."
+            for number, (key, label) in enumerate(zip(keys, folded, strict=True))
+            if label in folded[:number]
+        ]
         known = frozenset[str]().union(*self._spellings.values())
-        unused = [key for key in self.options.label_map if folded_label(key) not in known]
-        if not unused:
-            return []
-        keys, splits = ", ".join(map(repr, unused)), " or ".join(map(repr, self._spellings))
+        unused = [key for key, label in zip(keys, folded, strict=True) if label not in known]
+        if not unused or not known:
+            return warnings
+        named, splits = ", ".join(map(repr, unused)), " or ".join(map(repr, self._spellings))
         hint = did_you_mean(unused[0], sorted(known))
-        return [f"dataset.label_map: no label of {splits} is {keys}. {hint}"]
+        return [*warnings, f"dataset.label_map: no label of {splits} is {named}. {hint}"]
 
     def split(self, name: str, labelled: bool = True, empty_texts: bool = False) -> Examples:
         """Load a split with its labels mapped to the scheme's classes.

@@ -237,7 +237,7 @@ class InputFile:
     def typed(self) -> str:
         """What a command line names it by."""
         if self.query is None:
-            return self.file
+            return self.file + (f" --sheet {shlex.quote(self.sheet)}" if self.sheet else "")
         database = f" --database {shlex.quote(self.database)}" if self.database else ""
         return f"--sql {shlex.quote(self.query)}{database}"
 

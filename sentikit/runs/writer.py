@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from sentikit.runs.folder import (
 )
 from sentikit.scoring import Scores, score, score_by_source
 from sentikit.stopping import Interrupted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,21 @@ class FinishedRun:
     by_source: dict[str, Scores]
     cost_usd: dict[str, float | None]
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas table with the scores of all rows and of each source."""
+        import pandas as pd
+
+        scores = {} if self.scores is None else {"all": self.scores, **self.by_source}
+        parts = ("examples", "macro_f1", "accuracy", "invalid")
+        rows = [(name, *(getattr(own, part) for part in parts)) for name, own in scores.items()]
+        return pd.DataFrame(rows, columns=["source", *parts])
+
+    def _repr_html_(self) -> str:
+        from markupsafe import escape
+
+        name = escape(f"{self.path or self.dataset}, {self.split}")
+        return f"<h4>{name}</h4>{self.to_frame().to_html(index=False, border=0)}"
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``; requires scores."""

@@ -60,6 +60,7 @@ from sentikit.training.reporting import (
 from sentikit.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
@@ -102,6 +103,13 @@ class TrainedRun:
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``; scores are fractions."""
         return self.results.metrics()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas table with the scores of all rows and of each source."""
+        return self.results.to_frame()
+
+    def _repr_html_(self) -> str:
+        return self.results._repr_html_()
 
 
 def train(

@@ -62,10 +62,10 @@ const undo = () => act(async () => show(await call("api/undo", {})));
 function reveal() {
   if (!state.item || !state.item.has_prediction) return;
   act(async () => {
-    const said = await call("api/reveal", { row: state.item.row });
+    const model = await call("api/reveal", { row: state.item.row });
     revealed = true;
-    const sure = said.confidence === null ? "" : ` (${Math.round(said.confidence * 100)} % sure)`;
-    at("model").textContent = `The model says ${said.predicted}${sure}.`;
+    const sure = model.confidence === null ? "" : ` (${Math.round(model.confidence * 100)} % sure)`;
+    at("model").textContent = `The model says ${model.predicted}${sure}.`;
   });
 }
 

@@ -62,18 +62,18 @@
     made.append(node("p", text));
     const where = source < 0 ? "" : " · " + data.sources[source];
     made.append(node("div", "gold: " + className(gold) + where, "meta"));
-    const said = node("dl", undefined, "said");
+    const answers = node("dl", undefined, "answers");
     const order = [gold, ...data.classes.keys(), -1];
     for (const label of new Set(order)) {
       const runs = data.runs.filter((name, i) => labels[i] === label);
       if (!runs.length) continue;
       const right = label === gold;
-      said.append(node("dt", (right ? "✓ " : "✗ ") + className(label), right ? "right" : ""));
+      answers.append(node("dt", (right ? "✓ " : "✗ ") + className(label), right ? "right" : ""));
       const names = node("dd");
       for (const name of runs) names.append(node("span", name), " ");
-      said.append(names);
+      answers.append(names);
     }
-    made.append(said);
+    made.append(answers);
     return made;
   }
 
