@@ -147,7 +147,7 @@ def test_tfidf_beats_chance_and_answers_the_same_when_loaded_again(trained: Path
     assert np.array_equal(loaded.predict_proba(test.texts), again.predict_proba(test.texts))
 
 
-def test_a_load_trained_is_saved_without_pickle(trained: Path) -> None:
+def test_a_trained_classifier_is_saved_without_pickle(trained: Path) -> None:
     kinds = {path.suffix for path in trained.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors"}
 
