@@ -605,7 +605,7 @@ class TestRecipe:
         run(*arguments)
         interrupt(tmp_path / "run")
         message = refused(*arguments, "--resume", "--set", f"cascade.threshold={threshold}")
-        assert "begun with other settings: cascade.thresholds" in message
+        assert "started with other settings: cascade.thresholds" in message
 
     def test_answers_of_another_llm_are_not_reused(self, recipe: Path, tmp_path: Path) -> None:
         recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))
