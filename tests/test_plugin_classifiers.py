@@ -105,6 +105,14 @@ def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(
     assert sentence in message
 
 
+def test_a_classifier_that_returns_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Scripted([], False)
+    monkeypatch.setattr(classifier, "classify", lambda examples, session: None)
+    checked = CheckedClassifier(classifier, "The classifier 'x' of plugin 'p'")
+    with pytest.raises(SentikitError, match="plugin 'p' returned None; classify must yield"):
+        checked.predict(["a"])
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_too_few_predictions_are_refused_whether_or_not_all_texts_were_read(reads: bool) -> None:
     with pytest.raises(SentikitError, match="gave 2 predictions, but was given more texts"):

@@ -291,12 +291,9 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
-        for warning in [
-            *recorded_models_warnings(_recorded_manifests(classifier)),
-            *absence_warnings(
-                plan.split.split, plan.split.classes, plan.split.examples.values("label")
-            ),
-        ]:
+        gold = plan.split.examples.values("label")
+        warned = absence_warnings(plan.split.split, plan.split.classes, gold)
+        for warning in [*recorded_models_warnings(_recorded_manifests(classifier)), *warned]:
             reporter.say(warning)
         if changed:
             reporter.say(

@@ -127,7 +127,7 @@ def train(
         with working_on("Reading the data", not options.quiet):
             splits = load_splits(components, validated=False)
         with run.locked():
-            return _train_classifier(components, run, splits)
+            return _train_classifier(components, run, splits, options.quiet)
     components.engine.start(options.device)
     shown = components.engine.is_main_process and not options.quiet
     try:
@@ -144,7 +144,7 @@ def train(
 
 
 def _train_classifier(
-    components: ClassifierComponents, run: RunFolder, splits: Splits
+    components: ClassifierComponents, run: RunFolder, splits: Splits, quiet: bool
 ) -> TrainedRun:
     """Train a plugin's classifier and save the run; it cannot resume, only start again."""
     if process_count() > 1:
@@ -153,14 +153,14 @@ def _train_classifier(
     plan = _run_plan(components, splits)
     with RunWriter(run, plan) as writer:
         writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
-        if plan.split.split == "train":
-            tell("There is no validation or test split, so the scores are of the training texts.")
-        warnings = data_warnings(splits, scheme.classes, 1)
-        for warning in [*warnings, *components.dataset.warnings()]:
-            tell(warning)
         started = time.monotonic()
         tracked = TrackedRun("train", run.path, components.recipe.values)
-        with TrainingReporter(tracked, components.trackers, shown=False) as reporter:
+        with TrainingReporter(tracked, components.trackers, False, quiet) as reporter:
+            if plan.split.split == "train" and not quiet:
+                reporter.say("There is no validation or test split, so training texts are scored.")
+            warnings = data_warnings(splits, scheme.classes, 1)
+            for warning in [*warnings, *components.dataset.warnings()]:
+                reporter.say(warning)
             model = run.path / run_folder.MODEL
             texts = (splits.train, splits.validation)
             classifier = fit_classifier(
