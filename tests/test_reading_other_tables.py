@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentikit import InputError, open_dataset
-from sentikit.extension import read_rows
+from sentikit.extension import InputFile, read_rows
 
 REVIEWS = [{"text": "fine", "stars": 4}, {"text": 'näh \\ "quoted" {[]}', "stars": None}]
 
@@ -218,6 +218,15 @@ class TestFolders:
         assert "No file matches texts/*.txt" in refusal("texts/*.txt")
         Path("a.csv").write_text("text\na\n")
         assert "a pattern is for .txt files" in refusal("*.csv")
+
+    def test_a_folder_is_another_input_once_a_row_of_it_has_changed(self) -> None:
+        Path("parts").mkdir()
+        described = []
+        for text in ("good", "good", "bad"):
+            pq.write_table(pa.table({"text": [text]}), "parts/a.parquet")
+            described.append(InputFile("parts").describe())
+        assert described[0] == described[1]
+        assert described[0] != described[2]
 
     def test_a_text_that_is_not_utf8_is_named(self) -> None:
         Path("texts").mkdir()

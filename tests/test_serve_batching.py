@@ -74,3 +74,34 @@ def test_a_request_beyond_what_may_wait_is_refused() -> None:
         await asyncio.gather(*waiting)
 
     assert run(work, most_waiting=1) == [1, 1]
+
+
+class OverBudgetError(Exception):
+    """A request asks for more than is left."""
+
+
+def test_a_refused_batch_is_tried_request_by_request_and_each_gets_its_own_result() -> None:
+    tried: list[list[str]] = []
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        tried.append(texts)
+        if texts == ["broken"]:
+            raise ValueError
+        if "dear" in texts:
+            raise OverBudgetError
+        return [Prediction(text, None) for text in texts]
+
+    async def main() -> None:
+        batcher = Batcher(classify, 256, 1000, 1, lambda size: None, own=(OverBudgetError,))
+        requests = [batcher.classify([text]) for text in ("broken", "dear", "free")]
+        broken, dear, free = await asyncio.gather(*requests, return_exceptions=True)
+        assert isinstance(broken, ValueError)
+        assert isinstance(dear, OverBudgetError)
+        assert free == [Prediction("free", None)]
+        with pytest.raises(OverBudgetError):
+            await batcher.classify(["dear"])
+        await batcher.close()
+
+    asyncio.run(main())
+    # The last one was alone from the start and is not tried a second time.
+    assert tried == [["broken", "dear", "free"], ["broken"], ["dear"], ["free"], ["dear"]]
