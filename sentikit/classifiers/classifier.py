@@ -44,19 +44,22 @@ class Session:
 
     Attributes:
         stop_requested: whether the user asked to stop; checked several times a second.
-        limited: whether the job has a budget or sends batches.
         known: results of encoders during the estimate, by their ids, which the job reuses; None
             without an estimate.
     """
 
     stop_requested: Callable[[], bool] = staticmethod(lambda: False)
-    limited = False
     known: dict[int, Any] | None = None
 
     @property
     def members(self) -> Sequence[object]:
         """The LLMs asked so far."""
         return ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether the job has a budget or sends batches."""
+        return False
 
 
 class Classifier(ABC):
