@@ -24,9 +24,8 @@ from sentikit.plugins.checked_labels.combination import FittedCombination, combi
 from sentikit.plugins.checked_labels.draws import stratified_draw
 from sklearn.metrics import f1_score
 
-from sentikit.assurance.certificates import certify, certify_agreement
+from sentikit.assurance.certificates import Monitor, certify, certify_agreement
 from sentikit.assurance.estimates import estimate_accuracy, estimate_shares
-from sentikit.assurance.monitor import Monitor
 
 #: The study's files: a folder named by SENTIKIT_STUDY_DATA, or ./data.
 RECORDED = Path(os.environ.get("SENTIKIT_STUDY_DATA", "data")) / "recorded"

@@ -54,7 +54,7 @@ from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import Labelled, plan_epoch
 from sentikit.training.engine import step_plan
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.parameters import parameter_groups
+from sentikit.training.model import parameter_groups
 from sentikit.training.reporting import SilentJournal
 from sentikit.training.settings import TrainingSettings
 from sentikit.training.trainer import Trainer

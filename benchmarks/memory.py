@@ -63,7 +63,7 @@ def work(name: str, processes: int) -> None:
 
     from sentikit.registry import default_registry
     from sentikit.training.engine import ModelSize, StepPlan
-    from sentikit.training.parameters import ParameterGroup
+    from sentikit.training.model import ParameterGroup
     from sentikit.training.settings import AdamW
 
     kind, _, stage = name.partition(" ")

@@ -31,7 +31,7 @@ from sentikit.registry import default_registry
 from sentikit.training.data import plan_epoch, share
 from sentikit.training.engine import StepPlan
 from sentikit.training.evaluation import CrossEntropy
-from sentikit.training.parameters import parameter_groups
+from sentikit.training.model import parameter_groups
 from sentikit.training.settings import AdamW, TrainingSettings
 
 BATCH = 32

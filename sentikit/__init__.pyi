@@ -1,15 +1,13 @@
-"""What programs call: one line a name. Its module is imported when the name is first used."""
+"""What programs call; a name is imported when it is first used."""
 
 # Classifiers
 from sentikit.labelling.loading import load as load
-from sentikit.classifiers.classifier import Classifier as Classifier
-from sentikit.classifiers.classifier import Example as Example
+from sentikit.classifiers.classifier import Classifier as Classifier, Example as Example
 from sentikit.classifiers.prediction import Prediction as Prediction
 from sentikit.classifiers.loading import export_model as export_model
 
 # Training
-from sentikit.training.estimator import train as train
-from sentikit.training.estimator import SentimentClassifier as SentimentClassifier
+from sentikit.training.estimator import train as train, SentimentClassifier as SentimentClassifier
 
 # Data
 from sentikit.datasets.opening import open_dataset as open_dataset
@@ -22,24 +20,20 @@ from sentikit.labelling.prompting import prompt as prompt
 from sentikit.runs.reading import read_run as read_run
 from sentikit.comparison.comparison import compare as compare
 from sentikit.comparison.judgement import Comparison as Comparison
-from sentikit.ensembles.cascade import cascade as cascade
+from sentikit.ensembles.cascade import cascade as cascade, compare_cascade as compare_cascade
 from sentikit.ensembles.vote import vote as vote
-from sentikit.ensembles.cascade import compare_cascade as compare_cascade
-from sentikit.reports import write_report as write_report
-from sentikit.reports import save_plots as save_plots
+from sentikit.reports import write_report as write_report, save_plots as save_plots
 
 # Labels one can defend
 from sentikit.assurance.certificates import certify as certify
 from sentikit.assurance.certificates import certify_agreement as certify_agreement
-from sentikit.assurance.certificates import Certificate as Certificate
+from sentikit.assurance.certificates import Certificate as Certificate, Monitor as Monitor
 from sentikit.assurance.estimates import estimate_shares as estimate_shares
 from sentikit.assurance.estimates import estimate_accuracy as estimate_accuracy
 from sentikit.assurance.estimates import Estimate as Estimate
-from sentikit.assurance.monitor import Monitor as Monitor
 
 # Errors
-from sentikit.errors import SentikitError as SentikitError
-from sentikit.errors import InputError as InputError
+from sentikit.errors import SentikitError as SentikitError, InputError as InputError
 
 # Plugins
 from sentikit.hookspecs import hookimpl as hookimpl

@@ -150,9 +150,7 @@ MAX_COST = click.option(
     help="Spend no more: a call is made only if its worst-case cost still fits the budget.",
 )
 RESUME = click.option(
-    "--resume",
-    is_flag=True,
-    help="Resume work that was stopped or killed, or retry failed rows.",
+    "--resume", is_flag=True, help="Resume work that was stopped or killed, or retry failed rows."
 )
 
 

@@ -8,13 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-_LINE = re.compile(r"^from (\S+) import (\w+) as \2$", re.MULTILINE)
+_LINE = re.compile(r"^from (\S+) import (.+)$", re.MULTILINE)
+_NAME = re.compile(r"(\w+) as \1\b")
 
 
 def listed_names(module_file: str) -> dict[str, str]:
     """Return the names that a module's stub lists, each with the module that defines it."""
     stub = Path(module_file).with_suffix(".pyi").read_text(encoding="utf-8")
-    return {name: module for module, name in _LINE.findall(stub)}
+    lines = _LINE.findall(stub)
+    return {name: module for module, names in lines for name in _NAME.findall(names)}
 
 
 def imported(module: str, name: str) -> Any:

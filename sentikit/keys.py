@@ -39,13 +39,6 @@ def find_key(variable: str, folder: Path | None = None) -> str | None:
     return value.strip() or None if value else None
 
 
-def key_source(variable: str, folder: Path | None = None) -> str:
-    """Return where a key is set: ``environment``, ``.env`` or ""."""
-    if os.environ.get(variable):
-        return "environment"
-    return ENV_FILE if _from_file(variable, folder or Path.cwd()) else ""
-
-
 def key_names() -> list[str]:
     """Return the names of the keys that the environment or ``.env`` sets, sorted."""
     names = {*os.environ, *env_file_values(Path(ENV_FILE))}

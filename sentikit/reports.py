@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentikit.components import Component
 from sentikit.errors import InputError
-from sentikit.files import read_json, write_text
+from sentikit.files import write_text
 from sentikit.registry import default_registry
 
 if TYPE_CHECKING:
@@ -131,18 +131,6 @@ def write_report(
     """
     path = Path(path)
     write_text(path, format_for(path).comparison_page(comparison, cascade))
-
-
-def write_estimates_report(
-    found: Estimates, table: LabelledTable, certificate: Path | None, path: Path
-) -> None:
-    """Write a labelled table's estimates as a report, by default one HTML page.
-
-    Raises:
-        InputError: the file may not be written, or the certificate is damaged.
-    """
-    record = read_json(certificate) if certificate is not None else None
-    write_text(path, format_for(path).estimates_page(found, table, record))
 
 
 def save_plots(

@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -139,6 +139,33 @@ def _table(
     for row in rows:
         table.add_row(*(Text(row[i]) for i in shown))
     return table
+
+
+#: Scores of more classes get a table of their own.
+_MOST_CLASS_COLUMNS = 6
+
+
+def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
+    """Print the scores of ``metrics.json`` overall, by source and by class, as fractions."""
+    overall, by_source = metrics["overall"], metrics.get("by_source", {})
+    # Many classes get a separate table.
+    by_class = overall["per_class"] if len(overall["per_class"]) > _MOST_CLASS_COLUMNS else {}
+    classes = [] if by_class else list(overall["per_class"])
+    columns = ["", "examples", "macro-F1", "accuracy", *(f"F1 {name}" for name in classes)]
+    shown = {"all": overall, **(by_source if len(by_source) > 1 else {})}
+    rows = [
+        [name, f"{own['examples']:,}", *(f"{own[key]:.4f}" for key in ("macro_f1", "accuracy"))]
+        + [f"{c['f1']:.4f}" for c in own["per_class"].values() if not by_class]
+        for name, own in shown.items()
+    ]
+    print_table(title, columns, rows, columns[1:])
+    if by_class:
+        columns = ["class", "examples", "precision", "recall", "F1"]
+        rows = [
+            [name, f"{c['support']:,}", *(f"{c[key]:.4f}" for key in ("precision", "recall", "f1"))]
+            for name, c in by_class.items()
+        ]
+        print_table("by class", columns, rows, columns[1:])
 
 
 def print_sentence(sentence: str) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator
 
+from sentikit.chat import Answer, ChatRequest
 from sentikit.components import Component, Problem, check_component
 from sentikit.components import Path as KeyPath
 from sentikit.keys import redacted
 from sentikit.registry import Registry
-
-if TYPE_CHECKING:
-    from sentikit.llm.backend import Answer, ChatRequest
 
 
 @dataclass(frozen=True)

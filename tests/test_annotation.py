@@ -392,7 +392,7 @@ def test_label_annotate_and_sample_read_the_named_sheet_of_a_workbook_and_folder
                 assert {row["text"] for row in csv.DictReader(stream)} == {"film 1", "film 2"}
     several = CliRunner().invoke(sentikit, ["sample", "p.xlsx", "--size", "1", "--output", "s.csv"])
     assert several.exit_code == 2
-    assert "'Notes', 'Reviews'. Name one (--sheet" in several.stderr
+    assert "'Notes', 'Reviews'. Name one with --sheet" in several.stderr
 
 
 class TestAgreement:
@@ -562,7 +562,7 @@ class TestTerminal:
         with pytest.raises(InputError, match="was checked with the labels"):
             read_checked(output).in_classes(SCHEMES["five"])
 
-    def test_the_labels_to_choose_from_are_those_of_the_labelled_table(
+    def test_annotators_choose_from_the_labels_of_the_labelled_table(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pile = write_pile(tmp_path / "p.csv")
@@ -617,7 +617,7 @@ def test_annotate_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
 
 
 @pytest.mark.posix
-def test_a_checked_file_that_may_not_be_written_is_refused_before_the_page_opens(
+def test_an_unwritable_checked_file_is_refused_before_the_page_opens(
     tmp_path: Path,
 ) -> None:
     pile, output = write_pile(tmp_path / "p.csv"), tmp_path / "c.csv"

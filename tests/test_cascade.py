@@ -460,7 +460,7 @@ class TestBadInput:
     ) -> None:
         rows = [(f"text number {i}", LABELS[(i + (i == 7)) % 3], "neutral") for i in range(60)]
         message = refused(runs[0], write_results(tmp_path / "other.jsonl", rows))
-        assert "different gold labels in 1 of 60 rows" in message
+        assert "different gold labels for 1 of 60 texts" in message
         assert "row 8" in message
 
     def test_a_threshold_together_with_tuning_is_refused(self, runs: tuple[str, str]) -> None:
@@ -605,7 +605,7 @@ class TestRecipe:
         run(*arguments)
         interrupt(tmp_path / "run")
         message = refused(*arguments, "--resume", "--set", f"cascade.threshold={threshold}")
-        assert "begun with other settings: cascade.thresholds" in message
+        assert "started with other settings: cascade.thresholds" in message
 
     def test_answers_of_another_llm_are_not_reused(self, recipe: Path, tmp_path: Path) -> None:
         recipe.write_text(recipe.read_text().replace("threshold: 0.55", "tune: {goal: f1}"))

@@ -18,6 +18,10 @@ from plugin_writing import SitePackages, site_packages
 from sentikit.cli import CORE_COMMANDS, sentikit
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "openai")
+#: Packages of the core that some jobs do without, and those that a prompt recipe needs.
+ROOMS = {"assurance", "comparison", "ensembles", "finetuning", "labelling", "llm", "training"}
+ROOMS |= {"reports"}
+PROMPT_ROOMS = {"labelling", "llm"}
 COMMAND_PLUGIN = """
 from sentikit import hookimpl
 
@@ -106,6 +110,39 @@ class TestHelp:
         assert "film_command" not in loaded
         assert not {*HEAVY, "pydantic", "pyarrow", "rich", "yaml", "sklearn"} & set(loaded)
         assert not [name for name in loaded if name.startswith("sentikit.cli.")]
+
+    @pytest.mark.parametrize(
+        ("command", "own"),
+        [
+            ("compare first.csv second.csv", {"comparison", "reports"}),
+            ("predict first.csv new.csv --output labelled.csv", {"labelling"}),
+            ("prompt --recipe current-zero-shot --set dataset.name=demo --show 1", PROMPT_ROOMS),
+            ("train --recipe quickstart --dry-run", {"training"}),
+        ],
+    )
+    def test_a_command_imports_only_its_own_rooms_of_the_core(
+        self, command: str, own: set[str]
+    ) -> None:
+        labels = ["positive", "negative"] * 10
+        rows = [f"{i},text {i},{label},{label}" for i, label in enumerate(labels)]
+        for name in ("first.csv", "second.csv"):
+            Path(name).write_text("\n".join(["id,text,gold,predicted_label", *rows]))
+        Path("new.csv").write_text("text\ntext 1\ntext 2\n")
+        code = (
+            "import sys\n"
+            "from sentikit.cli import main\n"
+            "try:\n"
+            f"    main({command.split()})\n"
+            "except SystemExit as end:\n"
+            "    assert not end.code\n"
+            "found = {name.split('.')[1] for name in sys.modules if name.startswith('sentikit.')}\n"
+            "print(*found, file=sys.stderr)\n"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        )
+        assert result.returncode == 0, result.stderr
+        assert set(result.stderr.splitlines()[-1].split()) & ROOMS == own
 
     def test_running_a_core_command_loads_no_plugin(self, site: SitePackages) -> None:
         site.add_plugin("film", "open('imported', 'w')")
@@ -213,11 +250,13 @@ class TestSubcommands:
         assert "prune" not in run("--help").stdout
 
     def test_a_core_subcommand_cannot_be_replaced_by_a_plugin(self, site: SitePackages) -> None:
-        add_command(site, "film", "runs list", "click.echo('mine')")
-        assert "--json" in run("runs", "list", "--help").stdout
-        assert run("runs", "film/list").stdout == "mine\n"
-        message = "film: the command 'runs list' is a core command and cannot be replaced; write "
-        assert f"{message}sentikit runs film/list" in run("plugins", "list").stdout
+        add_command(site, "film", "plugins list", "click.echo('mine')")
+        assert "--json" in run("plugins", "list", "--help").stdout
+        assert run("plugins", "film/list").stdout == "mine\n"
+        message = (
+            "film: the command 'plugins list' is a core command and cannot be replaced; write "
+        )
+        assert f"{message}sentikit plugins film/list" in run("plugins", "list").stdout
 
     def test_a_subcommand_of_no_group_is_reported_by_plugins_list(self, site: SitePackages) -> None:
         add_command(site, "film", "run prune", "pass")

@@ -35,6 +35,7 @@ from tiny_models import make_encoder
 from torch import nn
 
 from sentikit import Examples, InputError, SentikitError
+from sentikit.chat import Answer, Message
 from sentikit.extension import (
     ComponentSettings,
     DatasetLoader,
@@ -51,8 +52,7 @@ from sentikit.extension import (
 )
 from sentikit.finetuning.recipe import fine_tuner_of
 from sentikit.hookspecs import INTERFACES, KINDS
-from sentikit.llm.backend import Answer, LLMBackend, RejectedError
-from sentikit.llm.strategy import Message
+from sentikit.llm.backend import LLMBackend, RejectedError
 from sentikit.registry import default_registry
 
 

@@ -249,7 +249,7 @@ def test_a_database_that_fails_midway_exits_with_1_not_2() -> None:
     assert failed.value.exit_code == 1
 
 
-def test_a_database_that_is_gone_before_the_query_runs_is_reported_in_a_sentence(
+def test_a_database_deleted_before_the_query_runs_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(module: Any, database: str | None) -> Any:

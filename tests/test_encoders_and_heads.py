@@ -21,7 +21,7 @@ import sentikit as toolkit
 from sentikit.classifiers.encoder import PretrainedSource, pool
 from sentikit.cli import sentikit
 from sentikit.registry import default_registry
-from sentikit.training.job import check_shapes
+from sentikit.training.model import check_shapes
 
 ARCHITECTURES = ("electra", "bert", "roberta", "deberta-v2", "modernbert", "distilbert", "mpnet")
 

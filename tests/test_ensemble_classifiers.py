@@ -14,9 +14,10 @@ from memory_classifiers import (
     always,
 )
 
+from sentikit.chat import Usage
 from sentikit.classifiers.cascade import MOST_PENDING, Cascade
 from sentikit.classifiers.classifier import Classifier
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.classifiers.vote import Vote
 from sentikit.errors import InputError, SentikitError
 

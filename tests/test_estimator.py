@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import sentikit as toolkit
 from sentikit.cli import sentikit
+from sentikit.training import reporting
 
 TFIDF: dict[str, Any] = {"kind": "train", "classifier": {"name": "tfidf", "min_texts": 1}}
 GOOD = ["great film", "good food", "very good room", "i love it", "great service"]
@@ -162,6 +163,18 @@ def test_cross_validation_grid_search_and_a_pipeline_work() -> None:
     pipeline = Pipeline([("lower", lower), ("model", estimator)])
     pipeline.set_params(model__classifier__c=2.0).fit([text.upper() for text in TEXTS], LABELS)
     assert pipeline.predict(["GREAT"]).tolist() == ["good"]
+
+
+def test_cross_validation_shows_each_note_once(
+    capsys: pytest.CaptureFixture[str], tiny_encoder: Path
+) -> None:
+    recipe = {**encoder_recipe(tiny_encoder), "training": {"epochs": 1, "batch_size": 8}}
+    estimator = toolkit.SentimentClassifier(recipe, device="cpu", dataset__validation_holdout=6)
+    reporting._SHOWN.clear()
+    cross_val_score(estimator, TEXTS, LABELS, cv=3)
+    assert capsys.readouterr().err.count("validation texts choose the best epoch") == 1
+    cross_val_score(toolkit.SentimentClassifier(TFIDF), TEXTS, LABELS, cv=3)
+    assert "training texts are scored" not in capsys.readouterr().err
 
 
 class Table:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer
+from sentikit.plugins.gpt_finetune.examples import LearntExample, SplitExaminer, training_line
 
 from sentikit import InputError
 from sentikit.extension import FineTuningLimits, Message
-from sentikit.llm.strategy import training_line
 
 LABELS = ("negative", "neutral", "positive")
 ASKED = (Message("system", "Be brief."), Message("user", "I love it"))

@@ -106,7 +106,7 @@ class TestLabelMapOfCommands:
         other = other.replace("LABEL_3", "LABEL_0")
         refused = command("evaluate", folder, *words, "--label-map", other, "--resume")
         assert refused.exit_code == 2
-        assert "begun with other settings: label_map" in refused.stderr
+        assert "started with other settings: label_map" in refused.stderr
 
     def test_export_applies_a_label_map(self, folder: Path) -> None:
         pytest.importorskip("onnx")

@@ -446,7 +446,7 @@ class TestBadInput:
         assert "has changed since" in self.label(pile, run, checked)
 
     @pytest.mark.posix
-    def test_a_checked_file_beside_which_no_look_can_be_recorded_is_refused_before_labelling(
+    def test_a_checked_file_whose_looks_cannot_be_recorded_is_refused_before_labelling(
         self, pile: Pile
     ) -> None:
         checked = pile.check()
@@ -652,7 +652,7 @@ class TestEstimateAndMonitor:
         assert len(record["differences"]) == 9
         assert all(d["p_holm"] >= d["p"] for d in record["differences"])
 
-    def test_a_table_with_other_rows_than_the_checked_texts_were_drawn_from_gets_a_note(
+    def test_estimating_a_table_from_which_the_checks_were_not_drawn_prints_a_note(
         self, pile: Pile, run: Callable[..., Result], labelled: Path
     ) -> None:
         checked = pile.folder / "checked.csv"

@@ -17,7 +17,6 @@ import sentikit as toolkit
 from sentikit.cli import sentikit
 from sentikit.recipe.resolving import resolve_recipe, resolve_values
 from sentikit.registry import default_registry
-from sentikit.training.planning import meta_model
 from sentikit.training.recipe import TrainComponents, train_components
 
 
@@ -160,7 +159,7 @@ def test_a_recipe_of_a_current_encoder_has_its_published_size_and_trains(
     parts = train_components(resolve_values(values, name, "the test"), default_registry())
     assert isinstance(parts, TrainComponents)
     parameters = sum(
-        p.numel() for n, p in meta_model(parts).encoder.named_parameters() if "lora" not in n
+        p.numel() for n, p in parts.meta_model().encoder.named_parameters() if "lora" not in n
     )
     assert parameters / 1e6 == pytest.approx(millions, rel=0.005)
     make = make_decoder if name.endswith("lora") else make_encoder

@@ -30,7 +30,7 @@ def test_the_monitor_detects_a_broken_certificate() -> None:
 
 
 def test_evidence_is_the_mixture_of_likelihood_ratios() -> None:
-    from sentikit.assurance.monitor import BETS
+    from sentikit.assurance.certificates import BETS
 
     monitor = sentikit.Monitor(0.1)
     answers = [True, False, False, True, True, False]

@@ -56,7 +56,7 @@ def test_many_texts_that_lack_a_class_of_the_model_are_refused_with_the_map_to_g
         toolkit.evaluate("recorded.jsonl", {"name": "files", "test": "test.csv"})
 
 
-def test_two_of_three_classes_are_another_scheme_too() -> None:
+def test_data_with_two_of_three_classes_are_refused_as_another_scheme() -> None:
     recorded(THREE, 100)
     refused = evaluate(write(("negative", "positive"), 100))
     assert refused.exit_code == 2

@@ -105,6 +105,14 @@ def test_a_malformed_prediction_names_classifier_text_and_the_expected_form(
     assert sentence in message
 
 
+def test_a_classifier_that_returns_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Scripted([], False)
+    monkeypatch.setattr(classifier, "classify", lambda examples, session: None)
+    checked = CheckedClassifier(classifier, "The classifier 'x' of plugin 'p'")
+    with pytest.raises(SentikitError, match="plugin 'p' returned None; classify must yield"):
+        checked.predict(["a"])
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_too_few_predictions_are_refused_whether_or_not_all_texts_were_read(reads: bool) -> None:
     with pytest.raises(SentikitError, match="gave 2 predictions, but was given more texts"):
@@ -139,7 +147,7 @@ def test_tfidf_beats_chance_and_answers_the_same_when_loaded_again(trained: Path
     assert np.array_equal(loaded.predict_proba(test.texts), again.predict_proba(test.texts))
 
 
-def test_a_load_trained_is_saved_without_pickle(trained: Path) -> None:
+def test_a_trained_classifier_is_saved_without_pickle(trained: Path) -> None:
     kinds = {path.suffix for path in trained.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors"}
 

@@ -146,7 +146,7 @@ def test_the_requests_of_a_member_go_through_the_batch_service() -> None:
     ]
 
 
-def test_failed_rows_of_a_member_are_asked_again_alone() -> None:
+def test_only_failed_rows_of_a_member_are_queried_again() -> None:
     run = ["secondopinion", "in.csv", "--output", "out.csv"]
     with serving(fault_words={"number 4": "400:No."}) as s:
         recipe_for(s.url)
@@ -215,7 +215,7 @@ def test_a_plugin_that_trains_itself_may_give_no_probabilities() -> None:
 def test_a_classifier_that_pays_by_itself_is_refused_a_budget_and_has_a_cost_column() -> None:
     refused = predict("payer", "in.csv", "--output", "out.csv", "--max-cost", "1")
     assert refused.exit_code == 2
-    assert "pays for answers by itself, which a budget and batches cannot govern" in refused.stderr
+    assert "pays for answers outside the job, which budgets and batches" in refused.stderr
     assert not Path("out.csv").exists()
     done = predict("payer", "in.csv", "--output", "out.csv")
     assert done.exit_code == 0, done.output

@@ -9,9 +9,9 @@ import pytest
 from ensemble_runs import sure, write_results
 
 from sentikit import InputError, read_run
+from sentikit.chat import Usage
 from sentikit.classifiers.cascade import Cascade
 from sentikit.classifiers.classifier import Example
-from sentikit.classifiers.prediction import Usage
 from sentikit.runs.recorded import RecordedClassifier
 
 

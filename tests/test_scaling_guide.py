@@ -14,7 +14,7 @@ from sentikit.cli import sentikit
 from sentikit.llm.prices import model_facts
 from sentikit.recipe.resolving import resolve_recipe
 from sentikit.registry import default_registry
-from sentikit.training.planning import plan_training
+from sentikit.training.job import plan_training
 from sentikit.training.recipe import train_components
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"

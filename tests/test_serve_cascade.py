@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -139,3 +140,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_a_text_that_needs_no_llm_is_answered_beside_one_that_the_budget_refuses() -> None:
+    with serving(seconds=0.2) as s:
+        write_ensembles(s.url)
+        with served("./cascade.yaml", "--max-cost", BUDGET) as (port, _):
+            while send(port, text(len(asked_about(s))))[0] == 200:
+                pass
+            unsure = [text(number) for number in range(UNSURE // 2, UNSURE)] * 4
+            sure = [text(number) for number in range(UNSURE, 2 * UNSURE)]
+            mixed = [review for pair in zip(unsure, sure, strict=False) for review in pair]
+            with ThreadPoolExecutor(len(mixed)) as pool:
+                answers = pool.map(lambda review: send(port, review), mixed)
+                found = dict(zip(mixed, answers, strict=True))
+    assert {found[review][0] for review in sure} == {200}
+    assert found[text(UNSURE - 1)][0] == 429

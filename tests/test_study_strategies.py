@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentikit.plugins.gpt_finetune.examples import training_line
 
 from sentikit import Prediction
 from sentikit.components import check_component
 from sentikit.extension import Message, PromptInput, PromptStrategy, RetrievedExample
-from sentikit.llm.strategy import training_line
 from sentikit.registry import default_registry
 
 CLASSES = ("negative", "neutral", "positive")

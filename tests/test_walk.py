@@ -24,10 +24,11 @@ CORE = Path(package.__file__).parent
 GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 #: The most modules that a row passes, how often it goes from one to another, and how often it
 #: enters the same one, in all threads together. May fall.
-MODULES, HOPS, ENTRIES = 18, 36, 4
+MODULES, HOPS, ENTRIES = 18, 34, 4
 MODULES_UNASKED, HOPS_UNASKED, ENTRIES_UNASKED = 7, 13, 2
-#: Modules that a row of an LLM enters more than twice: in three threads, or also to add usage.
-OFTEN = {"classifiers/prediction", "llm/requests/loop"}
+#: Modules that a row of an LLM enters more than twice: in two threads, or to add the tokens of each
+#: call and of the row.
+OFTEN = {"chat", "llm/requests/loop"}
 
 
 def module_of(code: CodeType) -> str | None:

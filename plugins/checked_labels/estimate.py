@@ -116,13 +116,16 @@ def _draw(given: dict[str, Any], found: Estimates, table: LabelledTable, beside:
     """Draw the charts and write the report; the certificate may be `beside` the table."""
     import webbrowser
 
-    from sentikit.extension import report_format, write_estimates_report
+    from sentikit.extension import atomic_writer, format_for, read_json, report_format
 
     for chart in given["charts"]:
         click.echo(f"Drawn: {report_format().shares_chart(found, chart)}", err=True)
     if report := given["report"]:
         shown = given["certificate"] or (beside if beside.exists() else None)
-        write_estimates_report(found, table, shown, report)
+        record = read_json(shown) if shown is not None else None
+        page = format_for(report).estimates_page(found, table, record)
+        with atomic_writer(report) as stream:
+            stream.write(page)
         click.echo(f"Report: {report}", err=True)
         if given["opened"] and not webbrowser.open(report.resolve().as_uri()):
             click.echo("No browser could be opened. Open the file in one.", err=True)

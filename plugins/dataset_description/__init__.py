@@ -1,4 +1,4 @@
-"""Descriptions of datasets and their problems: ``sentikit datasets show``."""
+"""Lists and descriptions of datasets: ``sentikit datasets list`` and ``show``."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from sentikit import hookimpl
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Register ``datasets show``."""
+    """Register ``datasets list`` and ``datasets show``."""
+    register("datasets list", f"{__name__}.command:list_all", summary="List available datasets.")
     register(
         "datasets show",
         f"{__name__}.command:show",

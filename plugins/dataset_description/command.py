@@ -1,4 +1,4 @@
-"""The command ``sentikit datasets show``."""
+"""The commands ``sentikit datasets list`` and ``show``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentikit import InputError
-from sentikit.extension import print_table
+from sentikit.extension import default_registry, print_table
 
 if TYPE_CHECKING:
     from sentikit import Examples
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 #: Most sources in the table; --json has all of them.
 _SOURCES_SHOWN = 20
 _EXCERPT = 80
+
+
+@click.command("list", epilog="Example: sentikit datasets list --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_all(as_json: bool) -> None:
+    """List available datasets."""
+    registry = default_registry()
+    found = [registry.find("register_datasets", n) for n in registry.names("register_datasets")]
+    entries = [{"name": r.name, "plugin": r.plugin, "summary": r.summary} for r in found]
+    if as_json:
+        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+    else:
+        print_table("", ("name", "plugin", "summary"), [list(entry.values()) for entry in entries])
 
 
 @click.command(

@@ -15,8 +15,8 @@ from sentikit.extension import (
     choose_device,
     choose_precision,
     default_registry,
+    find_key,
     key_names,
-    key_source,
     versions,
 )
 
@@ -88,7 +88,13 @@ def _installed(name: str) -> bool:
 def _keys(registry: Registry) -> dict[str, str]:
     """Return the source of each key: those that backends read, and others that are set."""
     names = {*_backend_variables(registry), *key_names()}
-    return {name: key_source(name) or "not set" for name in sorted(names)}
+    return {name: _key_source(name) for name in sorted(names)}
+
+
+def _key_source(name: str) -> str:
+    if os.environ.get(name):
+        return "environment"
+    return ".env" if find_key(name) else "not set"
 
 
 def _backend_variables(registry: Registry) -> list[str]:

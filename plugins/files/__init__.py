@@ -22,6 +22,7 @@ def register_table_formats(register: Any) -> None:
     register("tsv", f"{__name__}.delimited:Tsv", summary="TSV, quoted like CSV")
     unquoted = f"{__name__}.delimited:UnquotedTsv"
     register("tsv-unquoted", unquoted, summary="TSV in which quotes have no meaning")
+    register("folder", f"{__name__}.folder:Folder", summary="the .txt files of a folder or pattern")
     register("parquet", f"{__name__}.columnar:Parquet", summary="Parquet, read in batches of rows")
     for ending in ("arrow", "feather", "ipc"):
         register(ending, f"{__name__}.columnar:Arrow", summary="Arrow, read in batches of rows")

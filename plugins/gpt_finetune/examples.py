@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 import weakref
@@ -23,7 +24,6 @@ from sentikit.extension import (
     atomic_writer,
     canonical_text,
     model_facts,
-    training_line,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 # OpenAI's chat template adds three tokens and the role to each message. With these, the counts
 # agree with the bills of Beno 2025 (appendix C): 54.2, 108.2 and 129.2 tokens per example.
 _PER_MESSAGE = 4
+
+
+def training_line(messages: Sequence[Message], label: str) -> str:
+    """Return one line of JSON Lines, newline included: the messages, then the label as answer.
+
+    The format is that of https://platform.openai.com/docs/guides/supervised-fine-tuning; characters
+    outside ASCII are escaped, as in the study's files.
+    """
+    conversation = [message.to_json() for message in [*messages, Message("assistant", label)]]
+    return json.dumps({"messages": conversation}) + "\n"
 
 
 @dataclass(frozen=True)

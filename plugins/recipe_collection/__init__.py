@@ -17,7 +17,13 @@ def register_recipes(register: Any) -> None:
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Register ``recipes copy``, ``recipes check`` and ``recipes study``."""
+    """Register ``recipes list``, ``show``, ``copy``, ``check`` and ``study``."""
+    register("recipes list", f"{__name__}.commands:list_all", summary="List available recipes.")
+    register(
+        "recipes show",
+        f"{__name__}.commands:show",
+        summary="Print a recipe as written, or resolved.",
+    )
     register(
         "recipes copy",
         f"{__name__}.commands:copy",

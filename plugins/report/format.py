@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sentikit import Comparison
-from sentikit.extension import Estimates, JudgedCascade, LabelledTable, ReportFormat, Section
+from sentikit.extension import ReportFormat
 
-from . import drawing, estimates_page, figures, page, tables
+if TYPE_CHECKING:
+    from sentikit import Comparison
+    from sentikit.extension import Estimates, JudgedCascade, LabelledTable, Section
 
 
 class HtmlReport(ReportFormat):
@@ -17,42 +18,60 @@ class HtmlReport(ReportFormat):
 
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return the page of a comparison."""
-        return page.report_page(comparison, cascade)
+        from .page import report_page
+
+        return report_page(comparison, cascade)
 
     def sections(self, comparison: Comparison) -> tuple[list[Section], list[str]]:
         """Return the tables and sentences that ``sentikit compare`` prints."""
+        from . import tables
+
         return tables.sections(comparison), tables.sentences(comparison)
 
     def records(self, comparison: Comparison, rows: str) -> list[dict[str, Any]]:
         """Return the rows for CSV and pandas."""
+        from . import tables
+
         return tables.records(comparison, rows)
 
     def fragment(self, comparison: Comparison) -> str:
         """Return the tables as HTML."""
-        return tables.fragment(comparison)
+        from . import markup
+
+        return markup.fragment(comparison)
 
     def estimates_page(
         self, found: Estimates, table: LabelledTable, certificate: Mapping[str, Any] | None
     ) -> str:
         """Return the page of a labelled table."""
+        from . import estimates_page
+
         return estimates_page.estimates_page(found, table, certificate)
 
     def check_plotting(self) -> None:
         """Check that matplotlib is installed."""
+        from . import drawing
+
         drawing.check_plotting()
 
     def comparison_plots(
         self, comparison: Comparison, folder: Path, cascade: JudgedCascade | None
     ) -> list[Path]:
         """Draw a comparison as PNG and SVG."""
+        from . import figures
+
         return figures.save_plots(comparison, folder, cascade)
 
     def run_plots(self, run: Path) -> list[Path]:
         """Draw learning curves and the confusion matrix."""
+        from . import figures
+
         return figures.save_run_plots(run)
 
     def shares_chart(self, found: Estimates, path: Path) -> Path:
         """Draw stacked bars with intervals, or write their numbers as CSV."""
+        from . import estimates_page
+
         return estimates_page.save_share_chart(found, path)
 
 
@@ -61,7 +80,9 @@ class MarkdownReport(ReportFormat):
 
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return GitHub-flavoured Markdown."""
-        return tables.to_markdown(comparison)
+        from . import markup
+
+        return markup.to_markdown(comparison)
 
 
 class LatexReport(ReportFormat):
@@ -69,4 +90,6 @@ class LatexReport(ReportFormat):
 
     def comparison_page(self, comparison: Comparison, cascade: JudgedCascade | None) -> str:
         """Return tables that need the package booktabs."""
-        return tables.to_latex(comparison)
+        from . import markup
+
+        return markup.to_latex(comparison)

@@ -17,7 +17,13 @@ def register_datasets(register: Any) -> None:
 
 @hookimpl
 def register_commands(register: Any) -> None:
-    """Register ``runs table``."""
+    """Register ``runs list``, ``runs show`` and ``runs table``."""
+    register("runs list", f"{__name__}.commands:list_runs", summary="List runs, newest last.")
+    register(
+        "runs show",
+        f"{__name__}.commands:show",
+        summary="Show a run's settings, cost and scores.",
+    )
     register(
         "runs table",
         f"{__name__}.table:table",

@@ -26,6 +26,10 @@ class _Waiting:
     texts: list[str]
     answer: asyncio.Future[list[Prediction]] = field(repr=False)
 
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
 
 class Batcher:
     """Classifies what waits whenever a worker is free.
@@ -39,6 +43,7 @@ class Batcher:
         most_waiting: texts that may wait; a request beyond them is refused.
         workers: batches classified at the same time.
         observe: called with the size of each batch.
+        own: errors of one request, not of its batch: the batch's requests are then tried alone.
     """
 
     def __init__(
@@ -48,8 +53,9 @@ class Batcher:
         most_waiting: int,
         workers: int,
         observe: Callable[[int], None],
+        own: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._classify, self._observe = classify, observe
+        self._classify, self._observe, self._own = classify, observe, own
         self._most_texts, self._most_waiting = most_texts, most_waiting
         self._free = self._workers = workers
         self._expected = 0
@@ -103,28 +109,41 @@ class Batcher:
             task.add_done_callback(self._running.discard)
 
     async def _run(self, batch: list[_Waiting], size: int) -> None:
-        texts = [text for request in batch for text in request.texts]
         self._observe(size)
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            predictions = list(await loop.run_in_executor(self._threads, self._classify, texts))
+            try:
+                await self._answer(batch)
+            except self._own:
+                for request in batch:
+                    await self._answer_alone(request)
         except Exception as error:
             for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
-        else:
-            place = 0
-            for request in batch:
-                own = predictions[place : place + len(request.texts)]
-                place += len(request.texts)
-                if not request.answer.done():
-                    request.answer.set_result(own)
+                request.fail(error)
         finally:
             self._free += 1
             if self._workers == 1:
                 self._expect(len(batch), loop.time() - began)
             self._start()
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        texts = [text for request in batch for text in request.texts]
+        loop = asyncio.get_running_loop()
+        predictions = list(await loop.run_in_executor(self._threads, self._classify, texts))
+        place = 0
+        for request in batch:
+            own = predictions[place : place + len(request.texts)]
+            place += len(request.texts)
+            if not request.answer.done():
+                request.answer.set_result(own)
+
+    async def _answer_alone(self, request: _Waiting) -> None:
+        try:
+            if not request.answer.done():
+                await self._answer([request])
+        except self._own as error:
+            request.fail(error)
 
     def _expect(self, requests: int, seconds: float) -> None:
         """Let the next batch wait for as many requests as were answered, but not for long."""

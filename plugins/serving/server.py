@@ -137,7 +137,12 @@ def build_app(
     """
     observed: list[Callable[[int], None]] = []
     batcher = Batcher(
-        classify, limits.batch, limits.waiting, limits.workers, lambda size: observed[0](size)
+        classify,
+        limits.batch,
+        limits.waiting,
+        limits.workers,
+        lambda size: observed[0](size),
+        own=(BudgetError,),
     )
     metrics = Metrics(lambda: batcher.waiting, probing)
     observed.append(metrics.batches.observe)

@@ -177,7 +177,9 @@ def checked(
             yield example
 
     classes = frozenset(classifier.labels)
-    answers = classifier.classify(noted(), session)
+    answers: Any = classifier.classify(noted(), session)
+    if not isinstance(answers, Iterable):
+        raise SentikitError(f"{name} returned {answers!r}; classify must yield predictions.")
     try:
         for number, prediction in enumerate(answers, 1):
             if not given:

@@ -40,7 +40,7 @@ class PluginClassifier(Component, Classifier, ABC):
     A subclass implements `classify`. One that is trained also implements `fit` and `load`: a
     recipe's ``classifier`` section names it, and ``sentikit train`` trains it. One that uses other
     classifiers names them in `members`, so that LLMs among them share the job's budget, journal and
-    batches; this needs no training. `asks_llm` is True for one that pays for answers by itself.
+    batches; this needs no training. `asks_llm` is True for one that pays for answers elsewhere.
     """
 
     def __init__(self, settings: ComponentSettings) -> None:
@@ -168,8 +168,8 @@ class CheckedClassifier(Classifier):
     def prepare(self, session: Session) -> None:
         if self.asks_llm and session.limited:
             raise InputError(
-                f"{self.title} pays for answers by itself, which a budget and batches cannot "
-                "govern. Leave out --max-cost and --batch, or name its LLM in its members."
+                f"{self.title} pays for answers outside the job, which budgets and batches do not "
+                "cover. Leave out --max-cost and --batch, or name its LLM in its members."
             )
         self.inner.prepare(session)
 

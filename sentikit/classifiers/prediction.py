@@ -11,33 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.chat import Usage
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import quoted
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens billed.
-
-    Attributes:
-        prompt: tokens sent, cached ones included.
-        cached: tokens of `prompt` that the provider read from its cache.
-        completion: tokens of the answer, reasoning included.
-        cache_writes: tokens of `prompt` that the provider wrote to its cache, if it bills that.
-    """
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    cache_writes: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt + other.prompt,
-            self.cached + other.cached,
-            self.completion + other.completion,
-            self.cache_writes + other.cache_writes,
-        )
 
 
 @dataclass(frozen=True, slots=True)

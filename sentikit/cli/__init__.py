@@ -37,6 +37,8 @@ CORE_COMMANDS: dict[str, str] = {
 }
 #: Core commands with subcommands, to which plugins may add theirs.
 CORE_GROUPS = ("datasets", "plugins", "recipes", "runs")
+#: Those whose subcommands are all of plugins.
+_PLUGIN_GROUPS = ("datasets", "recipes", "runs")
 
 
 class CommandGroup(click.Group):
@@ -136,6 +138,8 @@ class _RootGroup(CommandGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in CORE_COMMANDS:
             return super().get_command(ctx, cmd_name)
+        if cmd_name in _PLUGIN_GROUPS:
+            return CommandGroup(cmd_name, help=CORE_COMMANDS[cmd_name])
         command = getattr(importlib.import_module(f"sentikit.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command

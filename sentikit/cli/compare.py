@@ -50,11 +50,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
     help="Seed of the random numbers.",
 )
 @click.option(
-    "--confidence",
-    type=RATE,
-    default=0.95,
-    show_default=True,
-    help="Confidence of the intervals.",
+    "--confidence", type=RATE, default=0.95, show_default=True, help="Confidence of the intervals."
 )
 @click.option(
     "--gpu-rate",
@@ -75,10 +71,7 @@ _FORMATS = ("table", "json", "csv", "markdown", "latex")
     help="Cost of 1,000 of a run's answers, if it is not recorded; repeatable.",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMATS),
-    help="Format of the output; default: table.",
+    "--format", "form", type=click.Choice(_FORMATS), help="Format of the output; default: table."
 )
 @click.option(
     "--rows",

@@ -70,12 +70,12 @@ def evaluate(
     X is a run of any kind, a recipe or a model folder. Several processes, under torchrun or with
     --nproc, share the texts.
     """
-    from sentikit.cli.tables import print_scores
     from sentikit.devices import set_threads
     from sentikit.labelling import evaluation
     from sentikit.labelling.loading import find_classifier
     from sentikit.labelling.rows import LabellingOptions
     from sentikit.processes.launching import is_main_process
+    from sentikit.terminal import print_scores
 
     if output is None and (plots or batch or resume):
         raise InputError("--plots, --batch and --resume need a run. Add --output DIR.")

@@ -17,14 +17,7 @@ from sentikit.cli.options import (
     start_processes,
     warn,
 )
-from sentikit.command_options import (
-    ESTIMATE,
-    FILE,
-    MAX_COST,
-    RESUME,
-    THREADS,
-    input_file,
-)
+from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS, input_file
 from sentikit.errors import InputError
 from sentikit.files import refuse_overlap
 from sentikit.processes.launching import command_arguments, resumable

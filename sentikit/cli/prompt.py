@@ -121,7 +121,7 @@ def _estimate(
 
 
 def _print(finished: FinishedRun, as_json: bool) -> None:
-    from sentikit.cli.tables import print_scores
+    from sentikit.terminal import print_scores
 
     totals, scores = finished.totals, finished.scores
     probing = finished.cost_usd.get("probing", 0.0)

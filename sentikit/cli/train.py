@@ -117,7 +117,7 @@ def _print_plan(
     import json
     from dataclasses import asdict
 
-    from sentikit.training.planning import plan_training
+    from sentikit.training.job import plan_training
 
     plan = plan_training(components, processes)
     click.echo(json.dumps(asdict(plan), indent=2) if as_json else plan.to_text())
@@ -126,7 +126,7 @@ def _print_plan(
 def _print_result(finished: TrainedRun, as_json: bool) -> None:
     import json
 
-    from sentikit.cli.tables import print_scores
+    from sentikit.terminal import print_scores
 
     results = finished.results
     if as_json:

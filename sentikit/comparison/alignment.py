@@ -214,21 +214,33 @@ def _notes(most: int, examples: Examples, by_id: bool) -> list[str]:
 def gold_labels(
     examples: Examples, classes: tuple[str, ...], truth: Truth | None, runs: Sequence[RunTable]
 ) -> Rows:
-    """Merge the gold labels of the dataset and the runs; -1 if none has one."""
+    """Merge the gold labels of the dataset and the runs, and refuse runs without any."""
     owners = [(run.path, run.gold) for run in runs]
     if truth:
         owners.insert(0, (truth.name, class_numbers(_arrow(examples, "label"), classes)))
+    gold = merged_gold(examples, classes, owners)
+    if (gold < 0).all():
+        raise InputError(
+            "No run has gold labels, so none can be scored. Name their dataset, for example "
+            "--dataset merged --split test, or add a column of gold labels to a file."
+        )
+    return gold
+
+
+def merged_gold(
+    examples: Examples, classes: tuple[str, ...], owners: Sequence[tuple[str, Rows]]
+) -> Rows:
+    """Merge the gold labels of several owners, each given with its name; -1 if none has one.
+
+    Raises:
+        InputError: two owners have different gold labels for an example.
+    """
     first_name, gold = owners[0][0], owners[0][1].copy()
     for name, other in owners[1:]:
         _refuse_conflict(examples, classes, (first_name, gold), (name, other))
         if (gold < 0).all():
             first_name = name
         np.copyto(gold, other, where=gold < 0)
-    if (gold < 0).all():
-        raise InputError(
-            "No run has gold labels, so none can be scored. Name their dataset, for example "
-            "--dataset merged --split test, or add a column of gold labels to a file."
-        )
     return gold
 
 
@@ -243,7 +255,8 @@ def _refuse_conflict(
     raise InputError(
         f"{first[0]} and {other[0]} have different gold labels for {len(odd):,} of "
         f"{len(examples):,} texts. The first is row {row + 1}, {text}: "
-        f"{classes[int(first[1][row])]} and {classes[int(other[1][row])]}."
+        f"{classes[int(first[1][row])]} and {classes[int(other[1][row])]}. Give runs on the same "
+        "data."
     )
 
 

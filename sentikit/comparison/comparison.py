@@ -20,10 +20,9 @@ from sentikit.comparison.judgement import CompareOptions, Comparison, Progress, 
 from sentikit.comparison.money import Rates
 from sentikit.datasets.labels import OWN, scheme_for_classes
 from sentikit.errors import InputError
-from sentikit.files import read_json
 from sentikit.metrics import metrics_for
 from sentikit.registry import Registry, default_registry
-from sentikit.runs.folder import FINISHED, MANIFEST, PREDICTIONS
+from sentikit.runs.folder import FINISHED, PREDICTIONS, RUNS, recorded_manifest
 from sentikit.runs.listing import find_runs
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.table import RunTable
@@ -153,14 +152,12 @@ def _reporting(progress: Progress | bool) -> Iterator[Progress]:
 #: More would not fit in memory and would not change the printed digits.
 MOST_RESAMPLES = 1_000_000
 _STEPS = {"reading": "reading runs", "runs": "scoring runs", "pairs": "comparing pairs"}
-#: The folder of runs to compare if none is named.
-RUNS = Path("runs")
 
 
 def read_finished(path: str | Path, registry: Registry | None = None) -> RunTable:
     """Read a results file or a finished run."""
     table = read_run(path, registry=registry)
-    manifest = table.manifest or _manifest_beside(str(path))
+    manifest = table.manifest or recorded_manifest(split_suffix(str(path))[0])
     status = str(manifest.get("status") or FINISHED)
     if status != FINISHED:
         raise InputError(
@@ -179,7 +176,7 @@ def finished_runs(
     for run in found:
         if not (Path(run.path) / PREDICTIONS).is_file():
             continue
-        data = read_json(Path(run.path) / MANIFEST).get("dataset") or {}
+        data = recorded_manifest(run.path).get("dataset") or {}
         name, own_split = str(data.get("dataset", "")), str(data.get("split", ""))
         if dataset in (None, name) and split in (None, own_split):
             key = (name, own_split, str(data.get("fingerprint", "")))
@@ -210,13 +207,6 @@ def load_truth(
     section = with_path({"name": dataset, "labels": labels}, path, registry)
     opened = open_dataset(section, registry=registry or default_registry())
     return Truth(f"{dataset} {split}", opened.split(split, empty_texts=True), opened.scheme.classes)
-
-
-def _manifest_beside(name: str) -> dict[str, object]:
-    """Return the manifest of the run in ``RUN#encoder``, or {}."""
-    path = Path(split_suffix(name)[0]).expanduser() / MANIFEST
-    found = read_json(path) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _on_different_data(folder: Path, by_data: dict[tuple[str, str, str], list[str]]) -> str:

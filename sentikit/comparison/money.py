@@ -13,6 +13,7 @@ import numpy as np
 from sentikit.comparison.alignment import is_called
 from sentikit.comparison.results import BreakEven, RunCost, RunFindings
 from sentikit.errors import InputError, did_you_mean
+from sentikit.runs.folder import recorded_manifest
 from sentikit.runs.table import RunTable
 from sentikit.terminal import usd_text
 
@@ -198,9 +199,9 @@ def _trained_parts(
     found: dict[str, Mapping[str, Any] | None] = {}
     for name in _members(manifest.get("recipe") or {}):
         plain = name.removesuffix("#encoder")
-        own = _manifest_of(plain)
-        if own is None or own.get("kind") in _TRAINED:
-            found[plain] = own
+        own = recorded_manifest(plain)
+        if not own or own.get("kind") in _TRAINED:
+            found[plain] = own or None
         elif plain not in above:
             found |= _trained_parts(own, above | {plain})
     return found
@@ -213,23 +214,14 @@ def _members(recipe: Mapping[str, Any]) -> list[str]:
     named += [cascade.get("encoder"), cascade.get("llm"), *(cascade.get("members") or [])]
     tuned, evaluated = (recipe.get("llm") or {}).get("model"), str(recipe.get("model") or "")
     named += [tuned] if _tuned_here(tuned) else []
-    named += [evaluated] if evaluated and _manifest_of(evaluated) else []
+    named += [evaluated] if evaluated and recorded_manifest(evaluated) else []
     return [name for name in [*named, *(vote.get("members") or [])] if isinstance(name, str)]
 
 
 def _tuned_here(model: Any) -> bool:
     """Return whether a model is a fine-tuning run that no provider billed."""
-    own = _manifest_of(model) if isinstance(model, str) else None
-    return bool(own and own.get("kind") == "finetune" and not own.get("cost_usd"))
-
-
-def _manifest_of(name: str) -> Mapping[str, Any] | None:
-    from sentikit.files import read_json
-    from sentikit.runs.folder import MANIFEST
-
-    path = Path(name).expanduser() / MANIFEST
-    found = read_json(path) if path.is_file() else None
-    return found if isinstance(found, dict) else None
+    own = recorded_manifest(model) if isinstance(model, str) else {}
+    return own.get("kind") == "finetune" and not own.get("cost_usd")
 
 
 def _per_1000(run: RunTable, rates: Rates) -> _Cost:

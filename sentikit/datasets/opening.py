@@ -353,7 +353,7 @@ class OpenedDataset:
         )
 
     def refuse_other_scheme(self, split: str, examples: Examples, section: str = "dataset") -> None:
-        """Refuse gold labels of an assumed scheme if a class is absent, and hardly by chance."""
+        """Refuse gold labels of an assumed scheme if a class is absent beyond chance."""
         absent = absent_classes(self.scheme.classes, examples.values("label"))
         if not absent or len(examples) < TEXTS_PER_CLASS * len(self.scheme.classes):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import os
 import shlex
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 
 from sentikit.components import open_component
 from sentikit.datasets.json_lines import OBJECTS_LOOKED_AT, json_lines
-from sentikit.datasets.rows import RecordRows, Rows, TableFormat
+from sentikit.datasets.rows import Rows, TableFormat
 from sentikit.datasets.text_files import COMPRESSED, decoded_lines, open_binary
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.files import missing_file
@@ -69,8 +68,9 @@ def read_rows(
     if not isinstance(source, Path | str):
         return _streamed(source, format or "text", name)
     path = Path(source).expanduser()
-    if format in (None, "text") and (files := _text_files(path)) is not None:
-        return _FolderRows(str(path), files)
+    pattern = any(character in str(path) for character in "*?[") and not path.exists()
+    if format in (None, "text") and (pattern or path.is_dir()):
+        return _from_plugin("folder").open(path)
     kind = format or format_of(path)
     reader = None if kind in FORMATS else _from_plugin(kind)
     if sheet is not None and not (reader and reader.has_sheets):
@@ -106,7 +106,7 @@ def _from_plugin(kind: str) -> TableFormat:
 
 
 def format_of(path: Path) -> str:
-    suffix = ".parquet" if path.is_dir() and _has_parquet(path) else path.suffix.lower()
+    suffix = path.suffix.lower()
     packed = suffix in COMPRESSED
     if packed:
         suffix = Path(path.stem).suffix.lower()
@@ -115,8 +115,6 @@ def format_of(path: Path) -> str:
         found = suffix[1:]
     if found and (not packed or _reads_compressed(found)):
         return found
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Give a file.")
     if not path.exists():
         raise missing_file(path)
     if found:
@@ -151,30 +149,6 @@ def _reads_compressed(kind: str) -> bool:
     return kind in FORMATS or _from_plugin(kind).compressed
 
 
-def _text_files(path: Path) -> list[Path] | None:
-    """Return the text files of a folder or pattern, or None if `path` is a file."""
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
-        if found or _has_parquet(path):
-            return found or None
-        if (path / "manifest.json").is_file():
-            raise InputError(f"{path} is a run. Give a file.")
-        raise InputError(f"{path} is a folder without .txt or .parquet files. Give a file.")
-    if not any(character in str(path) for character in "*?[") or path.exists():
-        return None
-    found = sorted(Path(file) for file in glob.glob(str(path), recursive=True))
-    texts = [file for file in found if file.is_file()]
-    if not texts:
-        raise InputError(f"No file matches {path}. Check the pattern.")
-    if odd := [file for file in texts if file.suffix.lower() != ".txt"]:
-        raise InputError(f"{path} matches {odd[0]}; a pattern is for .txt files. Give one file.")
-    return texts
-
-
-def _has_parquet(folder: Path) -> bool:
-    return any(folder.glob("*.parquet"))
-
-
 class _TextRows(Rows):
     unit = "line"
 
@@ -187,22 +161,6 @@ class _TextRows(Rows):
             text = line.rstrip("\r\n")
             if text.strip():
                 yield number, (text,) * len(columns)
-
-
-class _FolderRows(RecordRows):
-    unit = "file"
-
-    def __init__(self, name: str, files: Sequence[Path]) -> None:
-        self._files = files
-        super().__init__(name, ("file", "text"), map(_name_and_text, files))
-
-    def at(self, where: int) -> str:
-        return str(self._files[where - 1])
-
-
-def _name_and_text(path: Path) -> tuple[str, str]:
-    with open_binary(path) as stream:
-        return path.name, "".join(decoded_lines(stream, str(path))).rstrip("\r\n")
 
 
 @dataclass(frozen=True)
@@ -235,7 +193,7 @@ class InputFile:
 
     @property
     def typed(self) -> str:
-        """What a command line names it by."""
+        """The file or query as a command line names it."""
         if self.query is None:
             return self.file + (f" --sheet {shlex.quote(self.sheet)}" if self.sheet else "")
         database = f" --database {shlex.quote(self.database)}" if self.database else ""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.comparison.alignment import merged_gold
 from sentikit.comparison.bootstrap import Resampling, estimate_pair, estimate_run
 from sentikit.comparison.counts import count_cells
 from sentikit.comparison.results import Estimate
@@ -78,7 +79,7 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
         if len(table) != len(first):
             align_all(table.examples, first.examples, (table.name, first.name), by_id)
         members.append(table.select(rows).in_classes(known.classes, known.name))
-    gold = _common_gold(members, known.classes)
+    gold = merged_gold(first.examples, known.classes, [(run.name, run.gold) for run in members])
     labels = class_names(gold, known.classes)
     examples = first.examples.in_order().replace_column("label", labels)
     sources = next((m.examples.sources for m in members if any(m.examples.sources)), None)
@@ -87,23 +88,6 @@ def gather(tables: Sequence[RunTable]) -> Ensemble:
     found = Ensemble(examples, known.classes, gold, tuple(members))
     answered = tuple(member.without_answers(~found.has_text) for member in members)
     return dataclasses.replace(found, members=answered)
-
-
-def _common_gold(members: Sequence[RunTable], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    known_by, gold = members[0], members[0].gold
-    for table in members[1:]:
-        differing = np.flatnonzero((gold >= 0) & (table.gold >= 0) & (gold != table.gold))
-        if len(differing):
-            row = int(differing[0])
-            raise InputError(
-                f"{table.name} and {known_by.name} have different gold labels in "
-                f"{len(differing):,} of {len(gold):,} rows. The first is row {row + 1}: "
-                f"{classes[table.gold[row]]!r} and {classes[gold[row]]!r}. Give runs on the same "
-                "data."
-            )
-        known_by = table if (gold < 0).all() else known_by
-        gold = np.where(gold < 0, table.gold, gold)
-    return gold
 
 
 def gather_runs(runs: Sequence[Recorded]) -> Ensemble:

@@ -99,8 +99,7 @@ class VoteSettings(ComponentSettings):
         min_length=2, description="runs, results files or names of recipes, most reliable first"
     )
     ties: Ties = Field(
-        "first",
-        description="break ties by the first member, or by the highest mean probability",
+        "first", description="break ties by the first member, or by the highest mean probability"
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from sentikit.chat import Message
 from sentikit.components import Component
 from sentikit.errors import InputError
-from sentikit.llm.strategy import Message
 
 if TYPE_CHECKING:
     from sentikit.training.engine import Engine

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from sentikit.chat import Message
 from sentikit.classifiers.classifier import Example, Session
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import (
@@ -29,7 +30,7 @@ from sentikit.llm.backend import LLMBackend
 from sentikit.llm.classifier import messages_for, prompt_input, split_context
 from sentikit.llm.context import PromptContext
 from sentikit.llm.recipe import StrategyComponents, check_strategy_components
-from sentikit.llm.strategy import Message, RetrievedExample
+from sentikit.llm.strategy import RetrievedExample
 from sentikit.recipe.resolving import (
     ResolvedRecipe,
     checked_components,

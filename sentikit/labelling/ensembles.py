@@ -44,7 +44,14 @@ from sentikit.llm.session import RequestSession
 from sentikit.recipe.resolving import ResolvedRecipe, kind_of, resolve_values
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import FINISHED, RUNS, LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.folder import (
+    FINISHED,
+    RUNS,
+    LabelledSplit,
+    RunFolder,
+    choose_run_folder,
+    recorded_manifest,
+)
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import Labelling, RunTable, class_numbers
@@ -187,8 +194,7 @@ class _Members:
 
 def _costs_before(path: str) -> dict[str, float | None]:
     """Return the costs of a run before it labelled texts, by item."""
-    run = RunFolder(Path(path).expanduser())
-    manifest = run.manifest if run.path.is_dir() and run.status else {}
+    manifest = recorded_manifest(path)
     if manifest.get("kind") == "train":
         return {"encoder": cost} if (cost := encoder_cost(path)) else {}
     costs = dict(manifest.get("cost_usd") or {})

@@ -21,7 +21,7 @@ from sentikit.labelling.job import label_run
 from sentikit.labelling.loading import find_classifier
 from sentikit.labelling.rows import LabellingOptions, predicted
 from sentikit.recipe.resolving import merge, parse_dataset_overrides
-from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder
+from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder, recorded_manifest
 from sentikit.runs.writer import FinishedRun, RunPlan, SplitRows
 
 #: Loading options that a run records.
@@ -199,8 +199,7 @@ def _computed_by(classifier: Classifier) -> dict[str, Any]:
 
 def _section(name: str, choice: DatasetChoice, scheme: LabelScheme | None) -> dict[str, Any]:
     if choice.dataset is None:
-        run = RunFolder(Path(name).expanduser())
-        recipe = run.manifest.get("recipe", {}) if run.status else {}
+        recipe = recorded_manifest(name).get("recipe") or {}
         own = recipe.get("evaluation_dataset") or recipe.get("dataset")
         if own is None:
             raise InputError(f"{name} has no dataset of its own. Name one with --dataset.")

@@ -105,10 +105,7 @@ def label_file(
 
 
 def _label_free(
-    classifier: Classifier,
-    given: FileRows,
-    options: LabellingOptions,
-    writer: TableWriter,
+    classifier: Classifier, given: FileRows, options: LabellingOptions, writer: TableWriter
 ) -> None:
     """Label rows without an LLM, and without importing the code for LLMs."""
     session = Session()

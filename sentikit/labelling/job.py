@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sentikit.chat import ChatRequest, Usage
 from sentikit.classifiers.classifier import Classifier, Example
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import absence_warnings
 from sentikit.errors import InputError
 from sentikit.files import read_json
 from sentikit.keys import redacted
 from sentikit.labelling.rows import LabellingOptions, predicted
-from sentikit.llm.backend import ChatRequest
 from sentikit.llm.classifier import DEFAULT_CACHE, language_models
 from sentikit.llm.prices import model_facts, plain_usd, recorded_models_warnings, usd
 from sentikit.llm.requests.batches import BATCH_TIER
@@ -291,12 +291,9 @@ def label_run(
         except Interrupted as stopped:
             stopped.resumable = options.resume
             raise
-        for warning in [
-            *recorded_models_warnings(_recorded_manifests(classifier)),
-            *absence_warnings(
-                plan.split.split, plan.split.classes, plan.split.examples.values("label")
-            ),
-        ]:
+        gold = plan.split.examples.values("label")
+        warned = absence_warnings(plan.split.split, plan.split.classes, gold)
+        for warning in [*recorded_models_warnings(_recorded_manifests(classifier)), *warned]:
             reporter.say(warning)
         if changed:
             reporter.say(

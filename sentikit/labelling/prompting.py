@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sentikit.chat import Message
 from sentikit.classifiers.classifier import Session
 from sentikit.errors import InputError, did_you_mean
 from sentikit.labelling.job import label_run
@@ -22,7 +23,6 @@ from sentikit.llm.context import encoder_cost
 from sentikit.llm.prices import model_facts, price_record
 from sentikit.llm.recipe import PromptComponents, prompt_components
 from sentikit.llm.settings import PromptRecipe
-from sentikit.llm.strategy import Message
 from sentikit.recipe.resolving import merge, resolve_recipe, resolve_values
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import LabelledSplit, RunFolder, choose_run_folder

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sentikit.chat import ChatRequest, Message, Usage
 from sentikit.classifiers.classifier import Classifier, Example, Session
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.label_reader import parse_rationale
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import LabelScheme
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import ChatRequest
 from sentikit.llm.context import (
     ContextSource,
     Memory,
@@ -30,7 +30,7 @@ from sentikit.llm.requests.loop import AnsweredQuestion, Question
 from sentikit.llm.retrieval import Retriever, drawn_examples
 from sentikit.llm.session import CACHE, RequestSession
 from sentikit.llm.settings import RequestOptions
-from sentikit.llm.strategy import Message, Needs, PromptInput, label_reader
+from sentikit.llm.strategy import Needs, PromptInput, label_reader
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import PromptComponents, StrategyComponents

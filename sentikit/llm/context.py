@@ -17,13 +17,12 @@ from sentikit.classifiers.classifier import Classifier, Example, Session, text_o
 from sentikit.classifiers.encoder_classifier import EncoderClassifier
 from sentikit.classifiers.prediction import Prediction
 from sentikit.errors import InputError
-from sentikit.files import read_json
 from sentikit.llm.retrieval import Retriever
 from sentikit.llm.settings import StrategyOptions
 from sentikit.llm.strategy import Needs, RetrievedExample
 from sentikit.registry import Registry
 from sentikit.runs.alignment import align_all
-from sentikit.runs.folder import MANIFEST, PREDICTIONS, LabelledSplit
+from sentikit.runs.folder import PREDICTIONS, LabelledSplit, recorded_manifest
 from sentikit.runs.reading import read_run, split_suffix
 from sentikit.runs.recorded import RecordedClassifier
 from sentikit.runs.table import RunTable
@@ -241,8 +240,5 @@ def no_embeddings(name: str) -> InputError:
 
 def encoder_cost(name: str | None) -> float:
     """Return the encoder's training cost in USD from its run's manifest; 0 if unknown."""
-    path = Path(name).expanduser() / MANIFEST if name else None
-    if path is None or not path.is_file():
-        return 0.0
-    costs = read_json(path).get("cost_usd") or {}
+    costs = recorded_manifest(name).get("cost_usd") or {} if name else {}
     return float(sum(value for value in costs.values() if value))

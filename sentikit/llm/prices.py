@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.chat import Answer, ChatRequest, Usage
 from sentikit.components import ComponentSettings, Problem, refuse, validate
 from sentikit.errors import InputError
-from sentikit.llm.backend import Answer, ChatRequest, LLMBackend
+from sentikit.llm.backend import LLMBackend
 from sentikit.terminal import usd_text
 
 MODELS_VARIABLE = "SENTIKIT_MODELS"

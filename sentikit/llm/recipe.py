@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sentikit.components import Problem, check_section, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
-from sentikit.files import read_json
 from sentikit.llm.backend import LLMBackend
 from sentikit.llm.settings import LLMOptions, PromptRecipe, StrategyOptions
 from sentikit.llm.strategy import PromptStrategy
 from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
-from sentikit.runs.folder import FINISHED, MANIFEST
+from sentikit.runs.folder import FINISHED, MANIFEST, RUNS, recorded_manifest
 from sentikit.tracking import check_trackers
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_STRATEGY = "zero-shot"
-_RUNS = Path("runs")
 _KIND = "finetune"
 
 
@@ -219,7 +217,7 @@ def find_fine_tuned(raw: Mapping[str, Any]) -> FineTunedRun | None:
 def missing_run(model: str) -> str:
     """Return a sentence if a model is the path of a run that does not exist, else ""."""
     path = Path(model).expanduser()
-    if path.exists() or path.parts[:1] != _RUNS.parts:
+    if path.exists() or path.parts[:1] != RUNS.parts:
         return ""
     return (
         f"There is no run {model}. Fine-tune it first (sentikit gpt-finetune --recipe "
@@ -272,15 +270,13 @@ def _described(section: Mapping[str, Any]) -> str:
 
 
 def _run(path: Path) -> FineTunedRun | None:
-    if not (path / MANIFEST).is_file():
-        return None
-    manifest = read_json(path / MANIFEST)
+    manifest = recorded_manifest(path)
     return FineTunedRun(path, manifest) if manifest.get("kind") == _KIND else None
 
 
 def _by_name(model: str, backend: Any) -> FineTunedRun | None:
     """Return the finished run under runs/ that produced the model of this name, if any."""
-    for manifest in sorted(_RUNS.glob(f"*/{MANIFEST}")):
+    for manifest in sorted(RUNS.glob(f"*/{MANIFEST}")):
         with contextlib.suppress(InputError):
             run = _run(manifest.parent)
             finished = run is not None and run.manifest.get("status") == FINISHED

@@ -26,13 +26,7 @@ from sentikit.llm.prices import (
     usd,
 )
 from sentikit.llm.requests.batches import BatchRound, needed_batches
-from sentikit.llm.requests.budget import (
-    Budget,
-    BudgetSpentError,
-    InFlight,
-    Ledger,
-    Tally,
-)
+from sentikit.llm.requests.budget import Budget, BudgetSpentError, InFlight, Ledger, Tally
 from sentikit.llm.requests.calls import Collector, LLMMember, Opening
 from sentikit.llm.requests.journal import AnswerJournal
 from sentikit.llm.requests.loop import AnsweredQuestion, Question, RequestLoop, Row, cut_answers

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from sentikit.chat import Message
 from sentikit.classifiers.label_reader import parse_label
 from sentikit.classifiers.prediction import Prediction
 from sentikit.components import Component
 from sentikit.errors import SentikitError
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True)
-class Message:
-    """One chat message; the content is sent unchanged."""
-
-    role: Role
-    content: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return the message in the form of chat APIs and fine-tuning files."""
-        return {"role": self.role, "content": self.content}
-
-
-def training_line(messages: Sequence[Message], label: str) -> str:
-    """Return one line of JSON Lines, newline included: the messages, then the label as answer.
-
-    The format is that of https://platform.openai.com/docs/guides/supervised-fine-tuning; characters
-    outside ASCII are escaped, as in the study's files.
-    """
-    conversation = [message.to_json() for message in [*messages, Message("assistant", label)]]
-    return json.dumps({"messages": conversation}) + "\n"
 
 
 @dataclass(frozen=True)

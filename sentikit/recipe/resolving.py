@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sentikit.components import Problem, dotted, refuse, yaml_spelling
 from sentikit.errors import InputError, SentikitError, did_you_mean, quoted
 from sentikit.registry import Registry, default_registry
-from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_yaml_file
+from sentikit.yaml_files import comment_of, dump_yaml, parse_yaml, read_utf8, read_yaml_file
 
 Made = TypeVar("Made")
 
@@ -62,6 +62,15 @@ def recipe_path(name: str, registry: Registry) -> FilePath:
         if FilePath(name).exists():
             raise InputError(f"{name} is not a recipe; recipe files end in .yaml.") from error
         raise
+
+
+def recipe_text(name: str) -> str:
+    """Return the text of a recipe's file, by the recipe's name or path.
+
+    Raises:
+        InputError: an unknown name, or an unreadable file.
+    """
+    return read_utf8(recipe_path(name, default_registry()))
 
 
 def resolve_recipe(

@@ -114,6 +114,13 @@ def end_status(error: BaseException | None) -> str:
     return INTERRUPTED if interrupted else FAILED
 
 
+def recorded_manifest(path: str | Path) -> dict[str, Any]:
+    """Return the manifest of the run at a path, or {} if there is none."""
+    file = Path(path).expanduser() / MANIFEST
+    found = read_json(file) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
 class RunFolder:
     """The folder of one run: manifest, predictions, metrics, log, model."""
 

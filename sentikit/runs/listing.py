@@ -129,6 +129,7 @@ def _summary_or_damage(path: Path) -> RunSummary:
 
 
 def read_summary(path: Path) -> tuple[RunSummary, dict[str, Any], dict[str, Any] | None]:
+    """Return a run's summary, manifest and metrics; None for metrics that it does not have."""
     if not path.exists():
         advice = f"{near_runs(path)} See: sentikit runs list".lstrip()
         raise InputError(f"{path} does not exist. {advice}")

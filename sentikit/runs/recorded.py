@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentikit.chat import Usage
 from sentikit.classifiers.classifier import Classifier, Example, Session
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.examples import canonical_text
 from sentikit.datasets.labels import LabelScheme, scheme_for_classes
 from sentikit.errors import InputError, quoted

@@ -15,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from sentikit.chat import Usage
 from sentikit.classifiers.classifier import Example
-from sentikit.classifiers.prediction import Prediction, Usage
+from sentikit.classifiers.prediction import Prediction
 from sentikit.datasets.labels import scheme_for_classes
 from sentikit.errors import SentikitError
 from sentikit.files import atomic_writer, sync, write_json

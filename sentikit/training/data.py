@@ -187,6 +187,27 @@ class SelectedInputs:
         return self.inputs.batch(self.rows[rows])
 
 
+def labelled(
+    inputs: TokenizedTexts | EmbeddedTexts,
+    gold: NDArray[np.int64],
+    rows: NDArray[np.int64] | None = None,
+) -> Labelled:
+    """Return inputs with gold classes; with `rows`, those texts, all chunks of each with its class.
+
+    `gold` has one class per text.
+    """
+    if rows is None:
+        return Labelled(inputs, gold)
+    tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
+    if tokens.owners is not None:
+        first = np.searchsorted(tokens.owners, np.arange(len(gold) + 1))
+        gold = gold[tokens.owners]
+        rows = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
+    if len(rows) == len(inputs):
+        return Labelled(inputs, gold)
+    return Labelled(SelectedInputs(inputs, rows), gold[rows])
+
+
 def token_warnings(
     inputs: Mapping[str, TokenizedTexts], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Iterator[str]:

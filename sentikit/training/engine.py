@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sentikit.devices import Hardware
-    from sentikit.training.parameters import ParameterGroup
+    from sentikit.training.model import ParameterGroup
     from sentikit.training.settings import LoopSettings, Optimizer
 
 

@@ -30,7 +30,6 @@ from sentikit.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from sentikit.classifiers.classifier import Classifier
 
-RUNS = Path("runs")
 #: The dataset section of a run that was trained on data in memory.
 _IN_MEMORY = "memory"
 _NAMES = ("recipe", "output", "device")
@@ -64,7 +63,7 @@ def train(
     resolved = _resolved(recipe, settings)
     components = train_components(resolved, default_registry())
     folder = Path(output) if output is not None else None
-    run = choose_run_folder(folder, resolved.name, resume, RUNS)
+    run = choose_run_folder(folder, resolved.name, resume)
     options = JobOptions(device=device, threads=threads, resume=bool(run.status))
     return run_training(components, run.path, options)
 

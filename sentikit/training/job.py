@@ -1,13 +1,12 @@
-"""The training job: from a recipe's components to a finished run folder."""
+"""The training job: from a recipe's components to a finished run folder, or to its plan."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from sentikit.classifiers.encoder import most_positions
 from sentikit.classifiers.model_folder import ModelDescription, save_model
 from sentikit.classifiers.plugin_classifier import fit_classifier
 from sentikit.classifiers.prediction import predictions, softmax, trusted_temperature
-from sentikit.classifiers.torch_model import SentimentModel
 from sentikit.datasets.examples import Examples
 from sentikit.devices import choose_precision, set_threads
 from sentikit.errors import InputError, SentikitError
@@ -38,18 +36,19 @@ from sentikit.training.data import (
     EmbeddedTexts,
     HeadOnly,
     Labelled,
-    SelectedInputs,
     Splits,
     data_warnings,
     embed,
+    labelled,
     load_splits,
     repeated_rows,
+    steps_per_epoch,
     token_warnings,
 )
-from sentikit.training.engine import check_alike, out_of_memory, step_plan
+from sentikit.training.engine import MemoryNeed, ModelSize, check_alike, out_of_memory, step_plan
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
-from sentikit.training.parameters import add_adapters, freeze, merged_adapters, parameter_groups
-from sentikit.training.recipe import ClassifierComponents
+from sentikit.training.model import check_shapes, freeze, merged_adapters, parameter_groups
+from sentikit.training.recipe import ClassifierComponents, TrainComponents
 from sentikit.training.reporting import (
     EpochDialogue,
     SilentJournal,
@@ -64,8 +63,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from sentikit.training.recipe import TrainComponents, TrainData
-    from sentikit.training.settings import LoopSettings
+    from sentikit.classifiers.torch_model import SentimentModel
+    from sentikit.training.recipe import TrainData
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,14 @@ def train(
         with working_on("Reading the data", not options.quiet):
             splits = load_splits(components, validated=False)
         with run.locked():
-            return _train_classifier(components, run, splits)
+            return _train_classifier(components, run, splits, options.quiet)
     components.engine.start(options.device)
     shown = components.engine.is_main_process and not options.quiet
     try:
         with working_on("Reading the data", shown):
             splits = load_splits(components)
-        identity = run_identity(components.recipe.values, components.training, splits)
+        prints = {name: examples.fingerprint() for name, examples in splits.items()}
+        identity = components.identity(prints)
         check_alike(components.engine, identity)
         lock = run.locked() if components.engine.is_main_process else contextlib.nullcontext()
         with lock:
@@ -144,23 +144,23 @@ def train(
 
 
 def _train_classifier(
-    components: ClassifierComponents, run: RunFolder, splits: Splits
+    components: ClassifierComponents, run: RunFolder, splits: Splits, quiet: bool
 ) -> TrainedRun:
     """Train a plugin's classifier and save the run; it cannot resume, only start again."""
     if process_count() > 1:
         raise InputError("A classifier that trains itself uses one process. Leave out --nproc.")
     scheme = components.dataset.scheme
-    plan = _plan(components, splits)
+    plan = _run_plan(components, splits)
     with RunWriter(run, plan) as writer:
         writer.begin(resume=False, device="cpu", processes=1, precision="fp32")
-        if plan.split.split == "train":
-            tell("There is no validation or test split, so the scores are of the training texts.")
-        warnings = data_warnings(splits, scheme.classes, 1)
-        for warning in [*warnings, *components.dataset.warnings()]:
-            tell(warning)
         started = time.monotonic()
         tracked = TrackedRun("train", run.path, components.recipe.values)
-        with TrainingReporter(tracked, components.trackers, shown=False) as reporter:
+        with TrainingReporter(tracked, components.trackers, False, quiet) as reporter:
+            if plan.split.split == "train" and not quiet:
+                reporter.say("There is no validation or test split, so training texts are scored.")
+            warnings = data_warnings(splits, scheme.classes, 1)
+            for warning in [*warnings, *components.dataset.warnings()]:
+                reporter.say(warning)
             model = run.path / run_folder.MODEL
             texts = (splits.train, splits.validation)
             classifier = fit_classifier(
@@ -173,7 +173,7 @@ def _train_classifier(
     return TrainedRun(run.path, finished)
 
 
-def _plan(components: TrainData, splits: Splits) -> RunPlan:
+def _run_plan(components: TrainData, splits: Splits) -> RunPlan:
     prints = {
         name: describe_split(
             components.dataset_for(name).name,
@@ -217,7 +217,7 @@ class _Job:
     ) -> None:
         self.components, self.folder, self.splits, self.options = components, run, splits, options
         is_main_process = components.engine.is_main_process
-        self.writer = RunWriter(run if is_main_process else None, _plan(components, splits))
+        self.writer = RunWriter(run if is_main_process else None, _run_plan(components, splits))
         assert splits.validation is not None
         self.validation, self.identity = splits.validation, identity
         self.engine = components.engine
@@ -235,7 +235,7 @@ class _Job:
     def run(self) -> TrainedRun:
         with working_on("Loading the encoder", self.shown):
             tokenizer = self.components.encoder.load_tokenizer()
-            model = build_model(self.components)
+            model = self.components.build_model()
         batch_size = self.components.training.batch_size
         self.notes += data_warnings(self.splits, self.classes, batch_size)
         values = self.components.recipe.values
@@ -385,19 +385,10 @@ class _Job:
 
     def _labelled(self, split: str, examples: Examples) -> Labelled:
         gold = self.components.dataset.scheme.numbers(examples.values("label"))
-        inputs = self.inputs[split]
-        tokens = inputs.tokens if isinstance(inputs, EmbeddedTexts) else inputs
-        if split != "train":
-            return Labelled(inputs, gold)
-        rows = repeated_rows(examples, self.components.training.oversample)
-        if tokens.owners is not None:
-            # Every chunk of a text has the text's label.
-            first = np.searchsorted(tokens.owners, np.arange(len(examples) + 1))
-            gold = gold[tokens.owners]
-            rows = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
-        if len(rows) == len(inputs):
-            return Labelled(inputs, gold)
-        return Labelled(SelectedInputs(inputs, rows), gold[rows])
+        rows = None
+        if split == "train":
+            rows = repeated_rows(examples, self.components.training.oversample)
+        return labelled(self.inputs[split], gold, rows)
 
     def _description(self, temperature: float | None) -> ModelDescription:
         values, scheme = self.components.recipe.values, self.components.dataset.scheme
@@ -422,57 +413,108 @@ def _counted(examples: Examples, bar: LiveBar) -> Iterator[list[str]]:
         bar.advance(len(batch["text"]))
 
 
-def build_model(components: TrainComponents, pretrained: bool = True) -> SentimentModel:
-    """Build the encoder with a new head, initialised from the seed."""
-    import torch
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The plan of a training run.
 
-    encoder, lora = components.encoder, components.encoder_options.lora
-    backbone = (
-        encoder.load_backbone() if pretrained else encoder.build_backbone(encoder.load_config())
-    )
-    torch.manual_seed(components.training.seed)
-    if lora is not None:
-        if components.training.finetune_layers != "all":
-            raise InputError(
-                "encoder.lora trains adapters instead of layers. Leave training.finetune_layers at "
-                "all."
-            )
-        add_adapters(backbone, lora)
-    head = components.head.build_on(backbone.config, len(components.dataset.scheme.classes))
-    return SentimentModel(backbone, head, components.head_options.pooling)
-
-
-def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
-    """Pass two short texts through a model, and refuse NaN and wrong shapes."""
-    import torch
-
-    hidden = int(model.encoder.config.hidden_size)
-    ids = torch.ones(2, 3, dtype=torch.int64)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        _check(f"The encoder {names['encoder']!r}", found, (2, 3, hidden))
-        pooled = model.embed(ids, mask)
-        _check(f"The pooling {model.pooling!r}", pooled, (2, hidden))
-        _check(f"The head {names['head']!r}", model.head(pooled), (2, classes))
-    model.train(was_training)
-
-
-def _check(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
-    if tuple(found.shape) != wanted:
-        raise SentikitError(f"{what} returned shape {tuple(found.shape)} instead of {wanted}.")
-    if not found.isfinite().all():
-        raise SentikitError(f"{what} returned NaN or infinite numbers. Check its weights and code.")
-
-
-def run_identity(values: Mapping[str, Any], training: LoopSettings, splits: Splits) -> str:
-    """Return a hash of what must not change when a run resumes: components, settings and data.
-
-    The settings in `CHANGEABLE` may change.
+    `counts` are examples by split and label, or the reason why they are unknown; `memory` is what
+    one process needs, by the engine's ways to distribute the state. A classifier that trains itself
+    has neither engine nor parameters.
     """
-    fixed = {key: values.get(key) for key in ("dataset", "evaluation_dataset", "encoder", "head")}
-    prints = {name: examples.fingerprint() for name, examples in splits.items()}
-    text = json.dumps([fixed, training.deciding(), prints], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+
+    recipe: str
+    counts: dict[str, Any] | str
+    processes: int
+    engine: str = ""
+    steps_per_epoch: int | None = None
+    total_steps: int | None = None
+    parameters: int = 0
+    trained_parameters: int = 0
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    memory: Mapping[str, MemoryNeed] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        lines = [self.recipe.rstrip(), ""]
+        if self.engine:
+            lines.append(f"engine          {self.engine}")
+        if isinstance(self.counts, str):
+            lines.append(f"examples        unknown: {self.counts}")
+        else:
+            for name, labels in self.counts.items():
+                by_label = ", ".join(f"{label} {count:,}" for label, count in labels.items())
+                lines.append(f"{name:<15} {sum(labels.values()):,} ({by_label})")
+        if self.total_steps:
+            lines.append(
+                f"steps           {self.total_steps:,} ({self.steps_per_epoch:,} per epoch)"
+            )
+        if self.parameters:
+            lines += [
+                f"parameters      {self.parameters:,}, {self.trained_parameters:,} of them trained",
+                f"memory          per process ({self.processes} in all), without activations",
+                *(_memory_line(name, need) for name, need in self.memory.items()),
+            ]
+        return "\n".join([*lines, "Nothing was written."])
+
+
+def _memory_line(name: str, need: MemoryNeed) -> str:
+    sizes = {item: size / 2**20 for item, size in asdict(need).items() if size}
+    spelled = ", ".join(f"{item} {size:,.0f}" for item, size in sizes.items())
+    return f"  {name:<13} {need.total / 2**20:>7,.0f} MiB ({spelled})"
+
+
+def plan_training(
+    components: TrainComponents | ClassifierComponents, processes: int = 1
+) -> TrainingPlan:
+    """Plan a run without loading weights; the model is built on the meta device."""
+    splits, recipe = _splits(components), components.recipe.to_yaml()
+    counts = (
+        splits if isinstance(splits, str) else _counts(splits, components.dataset.scheme.classes)
+    )
+    if isinstance(components, ClassifierComponents):
+        return TrainingPlan(recipe, counts, processes)
+    training, model = components.training, components.meta_model()
+    freeze(model, training.finetune_layers)
+    groups = [
+        {
+            "name": group.name,
+            "parameters": sum(p.numel() for p in group.parameters.values()),
+            "lr": group.lr,
+            "weight_decay": group.weight_decay,
+        }
+        for group in parameter_groups(model, training)
+    ]
+    parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    epoch = None
+    if isinstance(splits, Splits):
+        rows = repeated_rows(splits.train, training.oversample)
+        epoch = steps_per_epoch(len(rows), training.batch_size)
+    return TrainingPlan(
+        recipe,
+        counts,
+        processes,
+        engine=type(components.engine).__name__,
+        steps_per_epoch=epoch,
+        total_steps=None if epoch is None else epoch * training.epochs,
+        parameters=parameters,
+        trained_parameters=trained,
+        groups=groups,
+        memory=components.engine.memory(
+            ModelSize(parameters, trained, training.optimizer.moments), processes
+        ),
+    )
+
+
+def _splits(components: TrainData) -> Splits | str:
+    """Load the splits, or return why they are not available, which does not stop a plan."""
+    try:
+        return load_splits(components, validated=not isinstance(components, ClassifierComponents))
+    except InputError:
+        raise
+    except SentikitError as error:
+        return error.message
+
+
+def _counts(splits: Splits, classes: Sequence[str]) -> dict[str, Any]:
+    found = {name: Counter(examples.labels) for name, examples in splits.items()}
+    return {name: {label: counts[label] for label in classes} for name, counts in found.items()}

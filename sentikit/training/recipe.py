@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +33,7 @@ from sentikit.training.settings import TrainingSettings, unsuitable_metric
 
 if TYPE_CHECKING:
     from sentikit.classifiers.plugin_classifier import PluginClassifier
+    from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.tracking import Tracker
     from sentikit.training.engine import Engine
 
@@ -101,6 +104,46 @@ class TrainComponents(TrainData):
         engine, problems = check_engine(self.registry, self.engine_section, ("engine",))
         refuse(problems, self.recipe.describe)
         return cast("Engine", engine)
+
+    def identity(self, prints: Mapping[str, str]) -> str:
+        """Return a hash of what must not change when a run resumes: components, settings and data.
+
+        `prints` are the splits' fingerprints. The settings in `CHANGEABLE` may change.
+        """
+        values = self.recipe.values
+        names = ("dataset", "evaluation_dataset", "encoder", "head")
+        fixed = {key: values.get(key) for key in names}
+        text = json.dumps([fixed, self.training.deciding(), prints], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def build_model(self, pretrained: bool = True) -> SentimentModel:
+        """Build the encoder with a new head, initialised from the seed."""
+        import torch
+
+        from sentikit.classifiers.torch_model import SentimentModel
+        from sentikit.training.model import add_adapters
+
+        encoder, lora = self.encoder, self.encoder_options.lora
+        backbone = (
+            encoder.load_backbone() if pretrained else encoder.build_backbone(encoder.load_config())
+        )
+        torch.manual_seed(self.training.seed)
+        if lora is not None:
+            if self.training.finetune_layers != "all":
+                raise InputError(
+                    "encoder.lora trains adapters instead of layers. Leave "
+                    "training.finetune_layers at all."
+                )
+            add_adapters(backbone, lora)
+        head = self.head.build_on(backbone.config, len(self.dataset.scheme.classes))
+        return SentimentModel(backbone, head, self.head_options.pooling)
+
+    def meta_model(self) -> SentimentModel:
+        """Build the model on the meta device: shapes without weights."""
+        import torch
+
+        with torch.device("meta"):
+            return self.build_model(pretrained=False)
 
 
 def train_components(

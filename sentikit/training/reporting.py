@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -41,6 +42,10 @@ class SilentJournal:
     say = alert = record = rewind = _ignore
 
 
+#: Messages of all trainings of this process, without their numbers.
+_SHOWN: set[str] = set()
+
+
 class TrainingReporter(RunReporter):
     """The journal of the main process: log, trackers, progress bar and a line for each epoch."""
 
@@ -49,6 +54,13 @@ class TrainingReporter(RunReporter):
     ) -> None:
         self._steps, self._quiet = LiveBar("steps", shown), quiet
         super().__init__(run, trackers, self._steps, "training")
+
+    def say(self, message: str) -> None:
+        """Show a message; of repeated trainings in Python, such as a search, the same only once."""
+        pattern = re.sub(r"[0-9.,]+", "", message)
+        if not self._quiet or pattern not in _SHOWN:
+            _SHOWN.add(pattern)
+            super().say(message)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Log a record and show it."""

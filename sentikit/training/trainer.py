@@ -1,7 +1,4 @@
-"""The training loop: batches, steps, logs, evaluation and the best weights.
-
-Plugins that train their own module call `fit`.
-"""
+"""The training loop: batches, steps, logs, evaluation and the best weights."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sentikit.classifiers.prediction import softmax
-from sentikit.devices import choose_precision, half_precision_pays
+from sentikit.devices import half_precision_pays
 from sentikit.errors import InputError, SentikitError, did_you_mean
 from sentikit.metrics import NamedMetric, installed_metrics
 from sentikit.scoring import Scores, score
@@ -31,7 +27,6 @@ from sentikit.training.data import (
     share,
     steps_per_epoch,
 )
-from sentikit.training.engine import step_plan
 from sentikit.training.evaluation import (
     collapse,
     reason_to_stop,
@@ -40,19 +35,13 @@ from sentikit.training.evaluation import (
     watch_plateau,
     watched_value,
 )
-from sentikit.training.parameters import ParameterGroup
-from sentikit.training.reporting import (
-    Decision,
-    EpochDialogue,
-    Journal,
-    SilentJournal,
-    memory_in_use,
-)
+from sentikit.training.model import ParameterGroup
+from sentikit.training.reporting import Decision, EpochDialogue, Journal, memory_in_use
 from sentikit.training.settings import OWN_METRICS, Moment, rate_at
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from sentikit.training.engine import Engine, StepPlan
     from sentikit.training.evaluation import Objective
@@ -446,90 +435,3 @@ def seed_dropout(seed: int, device: torch.device) -> None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-class TrainingSession(Journal, Protocol):
-    """A journal that can also stop training, such as a fine-tuner's session."""
-
-    def stop_requested(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """A model, its data and its loss.
-
-    Attributes:
-        model: returns the input of `objective` for a batch of `train`, and logits, (rows, classes),
-            for a batch of `validation`; its state dict is saved.
-        objective: the loss.
-        train: inputs and gold classes to train on.
-        validation: inputs and gold classes that choose the best epoch.
-        classes: names of the classes.
-    """
-
-    model: nn.Module
-    objective: Objective
-    train: Labelled
-    validation: Labelled
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TrainingPlace:
-    """The engine and the checkpoints of a training task.
-
-    Attributes:
-        engine: a started engine.
-        checkpoints: the folder of checkpoints.
-        identity: a hash of everything that must not change when training resumes.
-        section: the section of the recipe, for messages.
-    """
-
-    engine: Engine
-    checkpoints: Path
-    identity: str
-    section: str
-
-
-def fit(
-    task: TrainingTask, settings: LoopSettings, place: TrainingPlace, session: TrainingSession
-) -> TrainingState | None:
-    """Train or resume, and load the best epoch's weights into the model.
-
-    Every process calls this; only the main process reports.
-
-    Returns:
-        The final state; None if the user asked to stop. The caller removes the checkpoints after
-        saving the model.
-
-    Raises:
-        InputError: the checkpoints belong to another training run, or the settings are invalid.
-        SentikitError: the disk failed, or the loss became NaN at once.
-    """
-    engine = place.engine
-    trained = {n: p for n, p in task.model.named_parameters() if p.requires_grad}
-    groups = [ParameterGroup("all", trained, settings.lr, settings.weight_decay)]
-    precision = choose_precision(settings.precision, engine.device)
-    plan = step_plan(settings, engine, precision, place.section)
-    engine.prepare(task.model, groups, plan)
-    trainer = Trainer(
-        engine=engine,
-        groups=groups,
-        plan=plan,
-        settings=settings,
-        train=task.train,
-        validation=task.validation,
-        classes=task.classes,
-        objective=task.objective,
-        checkpoints=CheckpointFolder(place.checkpoints, settings.checkpoints.keep),
-        journal=session if engine.is_main_process else SilentJournal(),
-        stop_requested=session.stop_requested,
-        section=place.section,
-    )
-    notes = list(trainer.warnings())
-    state = trainer.resume(place.identity, session.say)
-    trainer.announce(state, notes)
-    try:
-        return trainer.run(state)
-    except Interrupted:
-        return None

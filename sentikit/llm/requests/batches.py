@@ -14,17 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from sentikit.chat import Answer, ChatRequest
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors
-from sentikit.llm.backend import (
-    Answer,
-    BatchBackend,
-    BatchStatus,
-    ChatRequest,
-    FatalError,
-    LLMBackend,
-    answer_problem,
-)
+from sentikit.llm.backend import BatchBackend, BatchStatus, FatalError, LLMBackend, answer_problem
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.calls import LLMMember, title_of, without_keys
 from sentikit.llm.requests.journal import BatchPart, Record

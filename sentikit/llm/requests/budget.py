@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.chat import Answer, Usage
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import Answer, FatalError, RejectedError, RetryableError
+from sentikit.llm.backend import FatalError, RejectedError, RetryableError
 from sentikit.llm.prices import describe_cost
 from sentikit.llm.requests.journal import AnswerJournal, Record
 

@@ -12,13 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.chat import Answer, ChatRequest, Usage
 from sentikit.errors import SentikitError
 from sentikit.keys import redacted, secret_values
 from sentikit.llm.backend import (
-    Answer,
     BackendSession,
-    ChatRequest,
     FatalError,
     LLMBackend,
     RejectedError,

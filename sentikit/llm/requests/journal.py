@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.chat import Answer, Usage
 from sentikit.errors import InputError, SentikitError
 from sentikit.files import disk_errors
-from sentikit.llm.backend import Answer
 
 _VERSION = 2
 _RESERVATIONS = """

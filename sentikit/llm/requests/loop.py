@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from queue import Queue, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sentikit.classifiers.prediction import Usage
+from sentikit.chat import Answer, ChatRequest, Message, Usage
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import Answer, ChatRequest
 from sentikit.llm.prices import PICODOLLARS
 from sentikit.llm.requests.calls import FailedCallError, LLMMember, PendingError, StoppedError
 from sentikit.llm.settings import Limits
-from sentikit.llm.strategy import Message
 from sentikit.stopping import Interrupted
 
 Row = TypeVar("Row")

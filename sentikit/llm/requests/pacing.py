@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sentikit.chat import RateLimit
 from sentikit.errors import SentikitError
-from sentikit.llm.backend import RateLimit, RetryableError
+from sentikit.llm.backend import RetryableError
 from sentikit.stopping import Interrupted
 
 START = 20
@@ -48,7 +49,8 @@ class Allowance:
         self, rate: float, clock: Callable[[], float] = time.monotonic, burst: float = 1.0
     ) -> None:
         self.rate, self._clock, self._burst = rate, clock, burst
-        self._level, self._at = self._most, clock()
+        self._level: float = self._most
+        self._at = clock()
 
     @property
     def _most(self) -> float:

@@ -1,4 +1,4 @@
-"""``sentikit runs``."""
+"""``sentikit runs list`` and ``sentikit runs show``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 
 import click
 
-from sentikit.cli import CommandGroup
-from sentikit.command_options import complete_classifier
-from sentikit.runs.folder import RUNS
-from sentikit.terminal import print_table, print_text
+from sentikit.extension import (
+    complete_classifier,
+    find_runs,
+    print_scores,
+    print_table,
+    print_text,
+    read_summary,
+    spent_usd,
+)
 
 
-@click.group(cls=CommandGroup)
-def runs() -> None:
-    """List and show runs."""
-
-
-@runs.command("list", epilog="Example: sentikit runs list --json")
-@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
+@click.command("list", epilog="Example: sentikit runs list --json")
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (runs/ if left out), newest last."""
-    from sentikit.runs.listing import find_runs
-
     found = find_runs(folder)
     if as_json:
         click.echo(json.dumps([run.to_json() for run in found], indent=2))
@@ -52,6 +50,8 @@ def list_runs(folder: Path, as_json: bool) -> None:
             print_text(f"{run.path} is damaged: {run.problem}", err=True)
 
 
+#: The rows of a run that has not finished, and the usual file of answers beside runs.
+_PARTIAL, _ANSWERS = "predictions.partial.jsonl", "answers.sqlite"
 #: The keys of a manifest that are shown.
 _SHOWN = (
     *("failure", "started", "finished", "device", "precision", "seed", "best_epoch", "stopped"),
@@ -59,14 +59,11 @@ _SHOWN = (
 )
 
 
-@runs.command(epilog="Example: sentikit runs show runs/quickstart")
+@click.command(epilog="Example: sentikit runs show runs/quickstart")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=complete_classifier)
 @click.option("--json", "as_json", is_flag=True, help="Print manifest and metrics as JSON.")
 def show(run: Path, as_json: bool) -> None:
     """Show a run's settings, cost and scores."""
-    from sentikit.runs.folder import PARTIAL
-    from sentikit.runs.listing import read_summary
-
     summary, manifest, metrics = read_summary(run)
     manifest |= _spent_by_a_killed_run(run, manifest)
     if as_json:
@@ -83,8 +80,8 @@ def show(run: Path, as_json: bool) -> None:
         print_text(f"{'model':<14} {made.get('model') or run / str(made.get('folder'))}")
     else:
         _print_metrics(metrics, summary.status)
-    if summary.status != "finished" and (run / PARTIAL).is_file():
-        click.echo(f"The rows labelled so far are in {run / PARTIAL}.", err=True)
+    if summary.status != "finished" and (run / _PARTIAL).is_file():
+        click.echo(f"The rows labelled so far are in {run / _PARTIAL}.", err=True)
 
 
 def _spelled(value: object) -> str:
@@ -102,15 +99,11 @@ def _spent_by_a_killed_run(run: Path, manifest: dict[str, Any]) -> dict[str, flo
     """
     if manifest.get("status") != "running" or not manifest.get("run_id"):
         return {}
-    from sentikit.llm.session import CACHE, spent_usd
-
-    journal = run / manifest.get("answers", f"../{CACHE}")
+    journal = run / manifest.get("answers", f"../{_ANSWERS}")
     return {"spent_usd": spent_usd(manifest["run_id"], journal)} if journal.is_file() else {}
 
 
 def _print_metrics(metrics: dict[str, Any] | None, status: str) -> None:
-    from sentikit.cli.tables import print_scores
-
     if metrics and "overall" in metrics:
         print_scores(f"scores on {metrics.get('split', '')}", metrics)
         return

@@ -1,11 +1,12 @@
-"""Parameter groups: the trained parameters with their rates and weight decay."""
+"""The model to train: its frozen layers, adapters, parameter groups and the check of its shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentikit.errors import InputError
+from sentikit.errors import InputError, SentikitError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,6 +15,31 @@ if TYPE_CHECKING:
     from sentikit.classifiers.encoder import Lora
     from sentikit.classifiers.torch_model import SentimentModel
     from sentikit.training.settings import TrainingSettings
+
+
+def check_shapes(model: SentimentModel, classes: int, names: Mapping[str, str]) -> None:
+    """Pass two short texts through a model, and refuse NaN and wrong shapes."""
+    import torch
+
+    hidden = int(model.encoder.config.hidden_size)
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        _check(f"The encoder {names['encoder']!r}", found, (2, 3, hidden))
+        pooled = model.embed(ids, mask)
+        _check(f"The pooling {model.pooling!r}", pooled, (2, hidden))
+        _check(f"The head {names['head']!r}", model.head(pooled), (2, classes))
+    model.train(was_training)
+
+
+def _check(what: str, found: Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(found.shape) != wanted:
+        raise SentikitError(f"{what} returned shape {tuple(found.shape)} instead of {wanted}.")
+    if not found.isfinite().all():
+        raise SentikitError(f"{what} returned NaN or infinite numbers. Check its weights and code.")
 
 
 @dataclass(frozen=True)
