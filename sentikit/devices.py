@@ -133,20 +133,10 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
-    else:  # Read when torch is loaded, and by `cpu_threads`.
+    else:  # Read when torch is loaded, and by ONNX Runtime.
         # As torch.set_num_threads does, keep MKL from choosing fewer threads.
         given = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         os.environ.update(given, MKL_DYNAMIC="FALSE")
-
-
-def cpu_threads() -> int:
-    """Return the number of CPU threads to use; 0 leaves it to the runtime."""
-    if "torch" in sys.modules:
-        import torch
-
-        return torch.get_num_threads()
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

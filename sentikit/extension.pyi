@@ -61,7 +61,6 @@ from sentikit.weights import load_pretrained as load_pretrained
 from sentikit.weights import refuse_foreign_code as refuse_foreign_code
 from sentikit.weights import refuse_impossible_sizes as refuse_impossible_sizes
 from sentikit.devices import choose_device as choose_device, choose_precision as choose_precision
-from sentikit.devices import cpu_threads as cpu_threads
 
 # register_llm_backends
 from sentikit.chat import Usage as Usage, ChatRequest as ChatRequest, Answer as Answer

@@ -126,7 +126,6 @@ def _trial(classes: int) -> NDArray[np.int64]:
 
 @functools.cache
 def _warn_of(problem: str) -> None:
-    """Print a warning once."""
     print_text(f"Warning: {problem} It is left out.", err=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentikit.components import Component
 from sentikit.errors import InputError
@@ -17,7 +17,6 @@ from sentikit.registry import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from sentikit.assurance.estimates import Estimates, LabelledTable
     from sentikit.comparison.judgement import Comparison

@@ -271,11 +271,10 @@ class TestCommand:
         assert "1.0000" in result.stdout
 
     def test_a_gain_of_zero_has_no_sign(self) -> None:
-        from sentikit.cli.tables import gained
         from sentikit.comparison.results import Estimate, Interval
 
         nothing = Interval(-0.00001, 0.00001)
-        assert gained(Estimate(-0.0, nothing, nothing)) == "+0.0000 [+0.0000, +0.0000]"
+        assert Estimate(-0.0, nothing, nothing).gain_cell() == "+0.0000 [+0.0000, +0.0000]"
 
     def test_a_cascade_writes_a_run_like_every_other(
         self, runs: tuple[str, str], tmp_path: Path

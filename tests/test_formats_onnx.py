@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from itertools import islice, repeat
 from pathlib import Path
@@ -254,3 +256,19 @@ def test_equalising_reduces_int8_error_of_an_outlier_channel_to_a_quarter(tmp_pa
     operations = {n.name: n.op_type for n in onnx.load(tmp_path / "equalised").graph.node}
     assert operations["second"] == "MatMul", "the first product that narrows stays in fp32"
     assert "MatMulInteger" in operations.values()
+
+
+def test_onnx_runtime_sends_no_usage_data_and_leaves_the_home_directory_empty(
+    exported: Path, tmp_path: Path
+) -> None:
+    program = "import sys, sentikit; print(sentikit.load(sys.argv[1]).predict(['I love it']))"
+    own = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported)],
+        env=own,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("['")
+    assert not list(tmp_path.rglob("*icrosoft*"))

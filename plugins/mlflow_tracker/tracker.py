@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,8 @@ class MlflowTracker(Tracker):
                 "the tracker mlflow needs the package mlflow-skinny. "
                 "Install it with: pip install 'sentikit[mlflow]'"
             )
+        # Nobody asked for usage data to be sent (https://mlflow.org/docs/latest/community/usage-tracking).
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._client: MlflowClient | None = None
         self._id = ""
         self._step = 0

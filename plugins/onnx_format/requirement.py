@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from sentikit import InputError
@@ -14,6 +15,9 @@ def needed(package: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
+    # Otherwise ONNX Runtime (seen with 1.32) writes an identifier for usage data into the home
+    # directory as soon as it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module(package)
     except ImportError as error:

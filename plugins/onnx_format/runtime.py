@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentikit import InputError
-from sentikit.extension import BatchLimits, cpu_threads
+from sentikit.extension import BatchLimits
 
 from .requirement import needed
 
@@ -95,9 +97,19 @@ class OnnxPredictor:
 
 def _options(runtime: Any) -> Any:
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = cpu_threads()
+    options.intra_op_num_threads = _cpu_threads()
     options.log_severity_level = _ERRORS_ONLY
     return options
+
+
+def _cpu_threads() -> int:
+    """Return the number of CPU threads to use; 0 leaves it to the runtime."""
+    if "torch" in sys.modules:
+        import torch
+
+        return torch.get_num_threads()
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _providers(runtime: Any, device: str) -> tuple[list[Any], str]:

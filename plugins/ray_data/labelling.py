@@ -91,7 +91,11 @@ def run(
 def _summary(output: Path, parts: list[Part]) -> TableSummary:
     summary = TableSummary()
     for part in parts:
-        summary.add(_counted(output / part.name) or {})
+        counted = _counted(output / part.name) or {}
+        for name in ("labelled", "counts", "cut"):
+            getattr(summary, name).update(counted.get(name, {}))
+        if counted.get("paid", 0.0) is None:
+            summary.paid = None
     if summary.paid is not None:
         # A part that was labelled again has paid more than its rows cost.
         cache = output / _CACHE
@@ -403,7 +407,7 @@ class PartLabeller:
                     summary = self._labeller.summary
                     if summary.paid:  # The same rows give the same bytes, whoever paid for them.
                         summary.paid = 0.0
-                    writer.add_key_value_metadata({_SUMMARY: json.dumps(summary.to_json())})
+                    writer.add_key_value_metadata({_SUMMARY: json.dumps(asdict(summary))})
         except SentikitError as error:
             if isinstance(error.__cause__, BudgetSpentError):
                 return False

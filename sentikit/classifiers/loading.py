@@ -254,7 +254,6 @@ def _without_model(run: Path) -> InputError:
 
 
 def _architecture_note(path: Path) -> str:
-    """Quote the architecture in a foreign ``config.json``."""
     if not (path / "config.json").is_file():
         return ": it has no config.json"
     made_for = architectures(path)

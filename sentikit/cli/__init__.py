@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sentikit import __version__
-from sentikit.errors import did_you_mean, printable
+from sentikit.errors import did_you_mean, one_line, printable
 from sentikit.hookspecs import PROJECT
 from sentikit.registry import Registry, default_registry
 from sentikit.stopping import Terminated, clean_up_at_sigterm
@@ -231,7 +231,6 @@ def _write_utf8() -> None:
 
 
 def _unexpected(error: BaseException) -> str:
-    from sentikit.errors import one_line
     from sentikit.keys import redacted
 
     if fault := default_registry().fault(error):

@@ -13,6 +13,7 @@ from sentikit.cli.options import (
     ENSEMBLE_OUTPUT,
     PLOTS_FOLDER,
     REPORT,
+    Report,
     check_plots,
     resolved_recipe,
     write_charts,
@@ -27,10 +28,9 @@ from sentikit.command_options import (
 )
 from sentikit.errors import InputError
 from sentikit.processes.launching import resumable
-from sentikit.terminal import print_text, usd_text
+from sentikit.terminal import print_sentence, print_table, print_text, usd_text
 
 if TYPE_CHECKING:
-    from sentikit.cli.options import Report
     from sentikit.ensembles.cascade import JudgedCascade
     from sentikit.ensembles.thresholds import Aim
     from sentikit.recipe.resolving import ResolvedRecipe
@@ -187,9 +187,7 @@ def _recorded(
 
 
 def _print(judged: JudgedCascade) -> None:
-    from sentikit.cli.tables import gained, scored
     from sentikit.comparison.alignment import display_names
-    from sentikit.terminal import print_sentence, print_table
 
     title = " → ".join(display_names(judged.ensemble.members))
     if judged.scores.macro_f1 is None:
@@ -198,11 +196,17 @@ def _print(judged: JudgedCascade) -> None:
     columns = ["", "macro-F1", "95 % interval", "cascade gains", "calls", "USD / 1,000"]
     # The last column, cost, is left out if unknown.
     columns = columns if judged.cost is not None else columns[:-1]
-    own = ["cascade", *scored(judged.scores.macro_f1), "", f"{judged.share:.1%}", _usd(judged.cost)]
+    own = [
+        "cascade",
+        *judged.scores.macro_f1.score_cells(),
+        "",
+        f"{judged.share:.1%}",
+        _usd(judged.cost),
+    ]
     rows = [own]
     ends = (("0.0%", _usd(0.0)), ("100.0%", _usd(judged.llm_cost)))
     for end, (name, single) in zip(ends, judged.scores.members.items(), strict=False):
-        rows.append([name, *scored(single), gained(judged.scores.gains[name]), *end])
+        rows.append([name, *single.score_cells(), judged.scores.gains[name].gain_cell(), *end])
     print_table(title, columns, [row[: len(columns)] for row in rows], columns[1:])
     click.echo()
     print_sentence(f"Threshold {_threshold(judged.threshold)}. {judged.explanation}")
@@ -211,8 +215,6 @@ def _print(judged: JudgedCascade) -> None:
 
 
 def _print_curve(judged: JudgedCascade) -> None:
-    from sentikit.terminal import print_sentence, print_table
-
     wanted = [i / 10 for i in range(11)]
     shown = [min(judged.curve, key=lambda p: abs(p.share - share)) for share in wanted]
     columns = ["calls", "threshold", "macro-F1", "95 % interval"]

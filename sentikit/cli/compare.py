@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentikit.cli.options import PLOTS_FOLDER, REPORT, check_plots, write_charts
+from sentikit.cli.options import PLOTS_FOLDER, REPORT, Report, check_plots, write_charts
 from sentikit.command_options import RATE, FiniteRange, complete_classifier
 from sentikit.errors import InputError
-from sentikit.terminal import data_output
+from sentikit.terminal import data_output, print_sentence, print_table
 
 if TYPE_CHECKING:
-    from sentikit.cli.options import Report
     from sentikit.comparison.judgement import Comparison
     from sentikit.reports import Section
 
@@ -157,8 +156,6 @@ def _print(comparison: Comparison, form: str, rows: str) -> None:
 
 
 def _print_tables(sections: list[Section], sentences: list[str]) -> None:
-    from sentikit.terminal import print_sentence, print_table
-
     for section in sections:
         numbers = [column for column in section.columns if column not in section.texts]
         print_table(section.title, section.columns, section.rows, numbers)

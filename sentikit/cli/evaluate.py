@@ -24,7 +24,7 @@ from sentikit.cli.options import (
 )
 from sentikit.command_options import MAX_COST, OUTPUT, RESUME, THREADS
 from sentikit.errors import InputError
-from sentikit.processes.launching import resumable
+from sentikit.processes.launching import is_main_process, resumable
 
 if TYPE_CHECKING:
     from sentikit.classifiers.loading import LoadingOptions
@@ -74,7 +74,6 @@ def evaluate(
     from sentikit.labelling import evaluation
     from sentikit.labelling.loading import find_classifier
     from sentikit.labelling.rows import LabellingOptions
-    from sentikit.processes.launching import is_main_process
     from sentikit.terminal import print_scores
 
     if output is None and (plots or batch or resume):

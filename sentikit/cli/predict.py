@@ -18,9 +18,9 @@ from sentikit.cli.options import (
     warn,
 )
 from sentikit.command_options import ESTIMATE, FILE, MAX_COST, RESUME, THREADS, input_file
-from sentikit.errors import InputError
+from sentikit.errors import InputError, unknown_name
 from sentikit.files import refuse_overlap
-from sentikit.processes.launching import command_arguments, resumable
+from sentikit.processes.launching import command_arguments, resumable, typed_command
 from sentikit.terminal import print_text
 
 if TYPE_CHECKING:
@@ -183,7 +183,6 @@ def _kind_to_write(
 
 def _predict_on(context: click.Context, engine: str) -> None:
     """Run a plugin's command for an engine, ``predict-on-ENGINE``, with the given options."""
-    from sentikit.errors import unknown_name
     from sentikit.registry import default_registry
 
     registry, before = default_registry(), "predict-on-"
@@ -222,7 +221,6 @@ def _report(
 ) -> None:
     """Print a summary; exit with 1 if rows failed that could get a label later."""
     from sentikit.labelling.summary import TableSummary
-    from sentikit.processes.launching import typed_command
 
     summary = TableSummary.of(done, classifier)
     for line in summary.lines(output, kind, source.text_columns):

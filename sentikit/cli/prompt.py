@@ -12,7 +12,7 @@ from sentikit.cli.options import BATCH, resolved_recipe
 from sentikit.command_options import ESTIMATE, MAX_COST, OUTPUT, RECIPE, RESUME, SETTINGS
 from sentikit.errors import InputError, printable
 from sentikit.processes.launching import resumable
-from sentikit.terminal import usd_text
+from sentikit.terminal import print_scores, usd_text
 
 if TYPE_CHECKING:
     from sentikit.llm.recipe import PromptComponents
@@ -121,8 +121,6 @@ def _estimate(
 
 
 def _print(finished: FinishedRun, as_json: bool) -> None:
-    from sentikit.terminal import print_scores
-
     totals, scores = finished.totals, finished.scores
     probing = finished.cost_usd.get("probing", 0.0)
     paid = None if totals.paid is None or probing is None else totals.paid + probing

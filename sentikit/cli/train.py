@@ -9,7 +9,7 @@ import click
 
 from sentikit.cli.options import NPROC, PLOTS, draw, resolved_recipe, start_processes
 from sentikit.command_options import DEVICE, OUTPUT, RECIPE, SETTINGS, THREADS
-from sentikit.processes.launching import resumable
+from sentikit.processes.launching import is_main_process, job_id, process_count, resumable
 
 if TYPE_CHECKING:
     from sentikit.runs.folder import RunFolder
@@ -53,7 +53,6 @@ def train(
     Under torchrun, the deepspeed launcher or srun, it joins the existing processes.
     """
     from sentikit.processes.group import joined_processes
-    from sentikit.processes.launching import process_count
 
     with joined_processes() as is_main_process:
         components = _components(recipe, settings)
@@ -103,7 +102,6 @@ def _components(
 
 def _run_folder(output: Path | None, name: str, resume: bool) -> RunFolder:
     """Choose the run's folder; only the main process may look at it."""
-    from sentikit.processes.launching import is_main_process, job_id
     from sentikit.runs.folder import RUNS, RunFolder, choose_run_folder
 
     if not is_main_process():

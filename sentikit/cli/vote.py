@@ -101,7 +101,6 @@ def vote(
 
 
 def _print(judged: JudgedVote) -> None:
-    from sentikit.cli.tables import gained, scored
     from sentikit.terminal import print_sentence, print_table
 
     counted = (
@@ -113,9 +112,9 @@ def _print(judged: JudgedVote) -> None:
         click.echo(f"No text has a gold label. {counted}")
         return
     columns = ["", "macro-F1", "95 % interval", "vote gains"]
-    rows = [["vote", *scored(own), ""]]
+    rows = [["vote", *own.score_cells(), ""]]
     for name, single in judged.scores.members.items():
-        rows.append([name, *scored(single), gained(judged.scores.gains[name])])
+        rows.append([name, *single.score_cells(), judged.scores.gains[name].gain_cell()])
     print_table("", columns, rows, columns[1:])
     click.echo()
     print_sentence(counted)

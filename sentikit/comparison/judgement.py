@@ -390,7 +390,6 @@ def shared_name(names: Sequence[str]) -> str:
 
 
 def _settings_key(run: RunTable) -> tuple[str, str]:
-    """Return the key that runs with the same settings share."""
     suffix = ENCODER_SUFFIX if run.path.endswith(ENCODER_SUFFIX) else ""
     recipe = run.manifest.get("recipe")
     if recipe:

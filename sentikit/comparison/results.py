@@ -35,6 +35,19 @@ class Estimate:
     percentile: Interval
     bca: Interval
 
+    def score_cells(self) -> tuple[str, str]:
+        """Return a score and its interval as cells of a table."""
+        return f"{self.value:.4f}", f"[{self.percentile.low:.4f}, {self.percentile.high:.4f}]"
+
+    def gain_cell(self) -> str:
+        """Return a difference with its interval, with signs."""
+        # Adding 0 turns -0.0 into 0.0.
+        value, low, high = (
+            f"{round(number, 4) + 0.0:+.4f}"
+            for number in (self.value, self.percentile.low, self.percentile.high)
+        )
+        return f"{value} [{low}, {high}]"
+
 
 @dataclass(frozen=True)
 class Estimates:

@@ -39,13 +39,11 @@ from sentikit.recipe.resolving import (
 )
 from sentikit.registry import Registry, default_registry
 from sentikit.runs.writer import SplitRows
-from sentikit.tracking import Trackers, check_trackers
-from sentikit.training.engine import check_engine
+from sentikit.tracking import Tracker, Trackers, check_trackers
+from sentikit.training.engine import Engine, check_engine
 
 if TYPE_CHECKING:
     from sentikit.runs.folder import LabelledSplit
-    from sentikit.tracking import Tracker
-    from sentikit.training.engine import Engine
 
 
 class FinetuneOptions(ComponentSettings):

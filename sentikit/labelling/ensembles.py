@@ -98,8 +98,6 @@ def run_vote(
 
 @dataclass(frozen=True)
 class _Members:
-    """Finds and loads the members of an ensemble."""
-
     stages: Mapping[str, str]
     registry: Registry
     dataset: Mapping[str, Any] | None = None

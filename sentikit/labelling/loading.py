@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentikit.classifiers.classifier import asks_llms
+from sentikit.classifiers.classifier import Classifier, asks_llms
 from sentikit.classifiers.hub import is_hub_id
 from sentikit.classifiers.loading import LoadingOptions, find_model_folder, hub_model, load_model
 from sentikit.classifiers.plugin_classifier import untrained_classifier
@@ -22,7 +22,6 @@ from sentikit.registry import Registry, default_registry
 from sentikit.runs.folder import MANIFEST, RUNS, near_runs
 
 if TYPE_CHECKING:
-    from sentikit.classifiers.classifier import Classifier
     from sentikit.llm.backend import LLMBackend
     from sentikit.llm.classifier import LLMClassifier
     from sentikit.llm.recipe import PromptComponents
@@ -128,8 +127,6 @@ def _suggested(meant: str) -> Iterator[None]:
 
 
 class _Loader:
-    """Loads a classifier and its members with the same options."""
-
     def __init__(
         self, registry: Registry, options: LoadingOptions, say: Callable[[str], None] = _warn
     ) -> None:

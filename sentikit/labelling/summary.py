@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from sentikit.classifiers.classifier import Classifier
 from sentikit.labelling.table_writer import TableWriter, kind_of
@@ -48,17 +48,6 @@ class TableSummary:
             cut[f"more than {encoder.max_length} word pieces; the {left}"] += encoder.cut
             counts["unknown"] += encoder.unknown
         return cls(Counter(table.labelled), counts, cut, totals.paid)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return dict(vars(self))
-
-    def add(self, part: Mapping[str, Any]) -> None:
-        """Add the fields of another part's `to_json`."""
-        for name in ("labelled", "counts", "cut"):
-            getattr(self, name).update(part.get(name, {}))
-        paid = part.get("paid", 0.0)
-        self.paid = None if self.paid is None or paid is None else self.paid + paid
 
     def lines(
         self, output: Path | None, kind: str | None = None, text_columns: Sequence[str] = ()

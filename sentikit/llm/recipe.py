@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sentikit.components import Problem, check_section, split_options, validate
 from sentikit.datasets.opening import OpenedDataset, check_dataset
@@ -17,11 +17,7 @@ from sentikit.llm.strategy import PromptStrategy
 from sentikit.recipe.resolving import ResolvedRecipe, checked_components
 from sentikit.registry import Registry
 from sentikit.runs.folder import FINISHED, MANIFEST, RUNS, recorded_manifest
-from sentikit.tracking import check_trackers
-
-if TYPE_CHECKING:
-    from sentikit.tracking import Tracker
-
+from sentikit.tracking import Tracker, check_trackers
 
 DEFAULT_STRATEGY = "zero-shot"
 _KIND = "finetune"

@@ -21,7 +21,7 @@ from sentikit.components import (
     check_component,
     refuse,
 )
-from sentikit.devices import find_hardware
+from sentikit.devices import Hardware, find_hardware
 from sentikit.errors import InputError, SentikitError
 from sentikit.processes.group import ProcessGroup
 from sentikit.registry import Registry, default_registry
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from sentikit.devices import Hardware
     from sentikit.training.model import ParameterGroup
     from sentikit.training.settings import LoopSettings, Optimizer
 

@@ -19,7 +19,7 @@ from sentikit.training.data import (
     pinned,
     prefetched,
 )
-from sentikit.training.settings import ReduceOnPlateau
+from sentikit.training.settings import EarlyStopping, LoopSettings, ReduceOnPlateau
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sentikit.scoring import Scores
     from sentikit.training.checkpoints import TrainingState
     from sentikit.training.engine import Engine
-    from sentikit.training.settings import EarlyStopping, LoopSettings
 
 
 class Objective(Protocol):

@@ -48,7 +48,7 @@ from sentikit.training.data import (
 from sentikit.training.engine import MemoryNeed, ModelSize, check_alike, out_of_memory, step_plan
 from sentikit.training.evaluation import CrossEntropy, class_weights, shared_logits
 from sentikit.training.model import check_shapes, freeze, merged_adapters, parameter_groups
-from sentikit.training.recipe import ClassifierComponents, TrainComponents
+from sentikit.training.recipe import ClassifierComponents, TrainComponents, TrainData
 from sentikit.training.reporting import (
     EpochDialogue,
     SilentJournal,
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sentikit.classifiers.torch_model import SentimentModel
-    from sentikit.training.recipe import TrainData
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,13 @@ from sentikit.datasets.opening import OpenedDataset, check_dataset
 from sentikit.errors import InputError
 from sentikit.recipe.resolving import ResolvedRecipe, refuse_other_kind
 from sentikit.registry import Registry
-from sentikit.tracking import Trackers, check_trackers
-from sentikit.training.engine import check_engine
+from sentikit.tracking import Tracker, Trackers, check_trackers
+from sentikit.training.engine import Engine, check_engine
 from sentikit.training.settings import TrainingSettings, unsuitable_metric
 
 if TYPE_CHECKING:
     from sentikit.classifiers.plugin_classifier import PluginClassifier
     from sentikit.classifiers.torch_model import SentimentModel
-    from sentikit.tracking import Tracker
-    from sentikit.training.engine import Engine
 
 
 class TrainRecipe(ComponentSettings):
@@ -218,7 +216,6 @@ def _classifier(registry: Registry, raw: Any, path: Path) -> tuple[dict[str, Any
 
 
 def _evaluation_problems(made: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the conflicts between the dataset and the evaluation dataset."""
     dataset, evaluation = made.get("dataset"), made.get("evaluation_dataset")
     if dataset is None or evaluation is None:
         return

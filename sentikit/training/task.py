@@ -10,7 +10,7 @@ from sentikit.devices import choose_precision
 from sentikit.stopping import Interrupted
 from sentikit.training.checkpoints import CheckpointFolder, TrainingState
 from sentikit.training.data import Labelled
-from sentikit.training.engine import step_plan
+from sentikit.training.engine import Engine, step_plan
 from sentikit.training.model import ParameterGroup
 from sentikit.training.reporting import Journal, SilentJournal
 from sentikit.training.trainer import Trainer
@@ -18,7 +18,6 @@ from sentikit.training.trainer import Trainer
 if TYPE_CHECKING:
     from torch import nn
 
-    from sentikit.training.engine import Engine
     from sentikit.training.evaluation import Objective
     from sentikit.training.settings import LoopSettings
 

@@ -28,6 +28,7 @@ from sentikit.training.data import (
     steps_per_epoch,
 )
 from sentikit.training.evaluation import (
+    Objective,
     collapse,
     reason_to_stop,
     shared_logits,
@@ -37,15 +38,13 @@ from sentikit.training.evaluation import (
 )
 from sentikit.training.model import ParameterGroup
 from sentikit.training.reporting import Decision, EpochDialogue, Journal, memory_in_use
-from sentikit.training.settings import OWN_METRICS, Moment, rate_at
+from sentikit.training.settings import OWN_METRICS, LoopSettings, Moment, rate_at
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from sentikit.training.engine import Engine, StepPlan
-    from sentikit.training.evaluation import Objective
-    from sentikit.training.settings import LoopSettings
 
 
 @dataclass
