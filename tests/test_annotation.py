@@ -562,10 +562,12 @@ class TestTerminal:
         with pytest.raises(InputError, match="was checked with the labels"):
             read_checked(output).in_classes(SCHEMES["five"])
 
+    @pytest.mark.parametrize("column", ["text", "remark"])
     def test_annotators_choose_from_the_labels_of_the_labelled_table(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, column: str
     ) -> None:
         pile = write_pile(tmp_path / "p.csv")
+        pile.write_text(pile.read_text().replace("text", column, 1))
         with pile.open() as stream:
             rows = [row | {"predicted_label": "joy"} for row in csv.DictReader(stream)]
         shares = {"probability_anger": 0.2, "probability_joy": 0.7, "probability_fear": 0.1}
@@ -574,6 +576,7 @@ class TestTerminal:
             writer.writeheader()
             writer.writerows(row | shares | {"confidence": 0.7} for row in rows)
         words = ["annotate", str(pile), "--terminal", "--output", str(tmp_path / "c.csv")]
+        words += ["--text-column", column]
         asked = CliRunner().invoke(sentikit, [*words, "--for", str(tmp_path / "l.csv")], input="q")
         assert "[1] anger [2] joy [3] fear" in asked.output
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv as csv_tables
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from ensemble_runs import sure, write_results
@@ -550,6 +552,9 @@ class TestBadInput:
         )
         assert from_query.exit_code == 0, from_query.output
         assert json.loads(from_query.stdout) == json.loads(from_file.stdout)
+        twice = "select * from 'l.csv' union all (select * from 'l.csv' limit 1) order by all"
+        more = run("estimate", "--sql", twice, "--strip-markup", "--checked", checked)
+        assert "was drawn from 1,200 rows, but --sql 'select * from" in more.stderr
         drawn = run("sample", "--sql", query, "--size", 7, "--output", "s.csv")
         assert drawn.exit_code == 0, drawn.output
         assert len(rows_of(Path("s.csv"))) == 7
@@ -663,6 +668,25 @@ class TestEstimateAndMonitor:
         result = run("estimate", more, "--checked", checked)
         assert result.exit_code == 0, result.output
         assert f"{checked} was drawn from 1,200 rows, but {more} has 1,201" in result.stderr
+
+    def test_the_working_folder_with_parquet_files_is_estimated_as_one_table(
+        self,
+        pile: Pile,
+        run: Callable[..., Result],
+        labelled: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        parts = pile.folder / "parts"
+        parts.mkdir()
+        pq.write_table(csv_tables.read_csv(labelled), parts / "part-0.parquet")
+        checked = pile.folder / "checked.csv"
+        from_file = run("estimate", labelled, "--checked", checked, "--json")
+        monkeypatch.chdir(parts)
+        found = run("estimate", ".", "--checked", checked, "--json")
+        assert found.exit_code == 0, found.output
+        words = ["annotate", ".", "--output", "../c.csv", "--terminal"]
+        assert CliRunner().invoke(sentikit, words, input="q").exit_code == 0
+        assert json.loads(found.stdout) == json.loads(from_file.stdout)
 
     def test_a_checked_file_in_place_of_the_labelled_table_is_recognised(
         self, pile: Pile, run: Callable[..., Result], labelled: Path

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -102,6 +103,34 @@ def test_a_run_ends_as_failed_in_mlflow_if_its_model_cannot_be_logged(
     assert reason.startswith("**The tracker mlflow failed**")
     assert "[STORE_TOKEN]" in reason
     assert f"{tmp_path}/taken" not in reason
+
+
+def test_an_interrupt_is_not_a_failure_of_mlflow_and_a_failing_store_says_its_own_reason(
+    tmp_path: Path,
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sentikit.plugins.mlflow_tracker.tracker import MlflowTracker
+
+    from sentikit.extension import TrackedRun
+
+    class Interrupting(dict[str, float]):
+        def items(self) -> NoReturn:
+            raise KeyboardInterrupt
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(store)
+    tracker = MlflowTracker(MlflowTracker.Settings(tracking_uri=store))
+    tracker.start(TrackedRun("train", tmp_path, {}))
+    with pytest.raises(KeyboardInterrupt):
+        tracker.log({"kind": "step", "loss": Interrupting()})
+    (run,) = client.search_runs([client.get_experiment_by_name("sentikit").experiment_id])
+    assert run.info.status == "RUNNING"
+    assert "mlflow.note.content" not in run.data.tags
+    client.delete_run(run.info.run_id)
+    with pytest.raises(MlflowException) as failed:
+        tracker.log({"kind": "step", "loss": 0.5})
+    assert failed.value.__context__ is None
 
 
 def test_spark_labels_a_table_with_the_logged_model(trained_run: Path, tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def test_data_with_two_of_three_classes_are_refused_as_another_scheme() -> None:
     assert "is 'neutral', so they seem to have another label scheme" in refused.stderr
 
 
+def test_the_map_to_give_names_the_labels_as_the_data_spell_them() -> None:
+    recorded(THREE, 100)
+    refused = evaluate(write(("neg", "pos"), 100))
+    assert refused.exit_code == 2
+    assert "dataset.label_map={'neg': CLASS, 'pos': CLASS}" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "setting", ["labels=five", "label_map={neutral: very negative, positive: very positive}"]
 )

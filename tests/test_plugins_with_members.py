@@ -20,6 +20,7 @@ from prompt_commands import write_recipe
 import sentikit as toolkit
 from sentikit import SentikitError
 from sentikit.cli import sentikit
+from sentikit.extension import Limits, RequestSession
 
 PLUGIN = '''
 from functools import cached_property
@@ -31,7 +32,7 @@ from sentikit.extension import PluginClassifier
 
 @hookimpl
 def register_classifiers(register):
-    for kind in (SecondOpinion, Forgetful, Trained, Plain, Payer, Confused):
+    for kind in (SecondOpinion, Forgetful, Nested, Trained, Plain, Payer, Confused):
         register(kind.__name__.lower(), kind)
 
 
@@ -57,6 +58,18 @@ class SecondOpinion(PluginClassifier):
 class Forgetful(SecondOpinion):
     def ask(self, example, session):
         return self.members["llm"].classify([example])
+
+
+class Nested(PluginClassifier):
+    """Asks another plugin's classifier, without the job's session."""
+
+    @cached_property
+    def members(self):
+        return {"other": sentikit.load("forgetful")}
+
+    def classify(self, examples, session=None):
+        for example in examples:
+            yield from self.members["other"].classify([example])
 
 
 class Trained(SecondOpinion):
@@ -94,7 +107,7 @@ class Confused(PluginClassifier):
         yield from ()
 '''
 ROWS = [f"I {('love', 'hate', 'read')[n % 3]} number {n}" for n in range(30)]
-KINDS = ("secondopinion", "forgetful")
+KINDS = ("secondopinion", "forgetful", "nested")
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +144,19 @@ def test_a_budget_stops_a_plugin_and_its_answers_are_kept_for_the_resumed_job(na
     rows = labelled("out.csv")
     assert [row["predicted_label"] for row in rows] == ["positive", "negative", "neutral"] * 10
     assert all((float(row["cost"]) > 0) != ("love" in row["text"]) for row in rows)
+
+
+def test_a_finished_call_leaves_the_budget_of_a_simultaneous_one_in_force() -> None:
+    with serving() as s, RequestSession("two calls", Path("a.sqlite"), Limits(max_cost=0)) as job:
+        recipe_for(s.url)
+        classifier = toolkit.load("forgetful")
+        first = classifier.classify(["I love it"], job)
+        second = classifier.classify(["I love it", "I hate it"], job)
+        assert [next(one).label for one in (first, second)] == ["positive"] * 2
+        assert list(first) == []
+        with pytest.raises(SentikitError, match="Nothing was sent"):
+            list(second)
+        assert not any("hate" in str(body) for body in s.server.bodies)
 
 
 def test_the_requests_of_a_member_go_through_the_batch_service() -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentikit import InputError, open_dataset
-from sentikit.extension import read_rows
+from sentikit.extension import InputFile, read_rows
 
 REVIEWS = [{"text": "fine", "stars": 4}, {"text": 'näh \\ "quoted" {[]}', "stars": None}]
 
@@ -219,6 +219,15 @@ class TestFolders:
         Path("a.csv").write_text("text\na\n")
         assert "a pattern is for .txt files" in refusal("*.csv")
 
+    def test_a_folder_is_another_input_once_a_row_of_it_has_changed(self) -> None:
+        Path("parts").mkdir()
+        described = []
+        for text in ("good", "good", "bad"):
+            pq.write_table(pa.table({"text": [text]}), "parts/a.parquet")
+            described.append(InputFile("parts").describe())
+        assert described[0] == described[1]
+        assert described[0] != described[2]
+
     def test_a_text_that_is_not_utf8_is_named(self) -> None:
         Path("texts").mkdir()
         Path("texts", "a.txt").write_bytes(b"caf\xe9")
@@ -275,7 +284,7 @@ class TestWorkbooks:
             for name in old.namelist():
                 shared = name.endswith(("sharedStrings.xml", "sheet1.xml"))
                 new.writestr(name, bomb if shared else old.read(name))
-        assert "declares entities" in refusal("b.xlsx")
+        assert "declares XML entities" in refusal("b.xlsx")
 
     def test_a_decompression_bomb_in_a_workbook_is_refused(self) -> None:
         path = workbook("a.xlsx", ("S", [["text"], ["a"]]))

@@ -106,3 +106,34 @@ def test_a_request_is_not_classified_if_its_client_hangs_up_while_it_waits() -> 
         answers = [client.recv(1000) for client in (first, third)]
     assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 2
     assert sorted(classified) == ["first", "third"]
+
+
+class OverBudgetError(Exception):
+    """A request asks for more than is left."""
+
+
+def test_a_refused_batch_is_tried_request_by_request_and_each_gets_its_own_result() -> None:
+    tried: list[list[str]] = []
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        tried.append(texts)
+        if texts == ["broken"]:
+            raise ValueError
+        if "dear" in texts:
+            raise OverBudgetError
+        return [Prediction(text, None) for text in texts]
+
+    async def main() -> None:
+        batcher = Batcher(classify, 256, 1000, 1, lambda size: None, own=(OverBudgetError,))
+        requests = [batcher.classify([text]) for text in ("broken", "dear", "free")]
+        broken, dear, free = await asyncio.gather(*requests, return_exceptions=True)
+        assert isinstance(broken, ValueError)
+        assert isinstance(dear, OverBudgetError)
+        assert free == [Prediction("free", None)]
+        with pytest.raises(OverBudgetError):
+            await batcher.classify(["dear"])
+        await batcher.close()
+
+    asyncio.run(main())
+    # The last one was alone from the start and is not tried a second time.
+    assert tried == [["broken", "dear", "free"], ["broken"], ["dear"], ["free"], ["dear"]]

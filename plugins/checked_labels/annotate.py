@@ -117,16 +117,14 @@ def annotate(source: InputFile, output: Path, **given: Any) -> None:
             _ask(annotation, given["terminal"], given["port"])
 
 
-def _labels(spelled: str | None, output: Path, labelled: Path | None) -> list[str]:
-    from sentikit.extension import InputFile
-
+def _labels(spelled: str | None, output: Path, labelled: InputFile | None) -> list[str]:
     from .checked import read_draw
     from .tables import read_labelled
 
     if spelled is None and (begun := read_draw(output).get("labels")):
         return list(begun)
     if spelled is None and labelled is not None:
-        spelled = ",".join(read_labelled(InputFile(str(labelled))).labels.classes)
+        spelled = ",".join(read_labelled(labelled).labels.classes)
     spelled = _LABELS if spelled is None else spelled
     labels = [label.strip() for label in spelled.split(",") if label.strip()]
     if not 2 <= len(labels) <= 9 or len(set(labels)) < len(labels):
@@ -141,10 +139,11 @@ def _annotation(source: InputFile, output: Path, given: dict[str, Any]) -> Annot
 
     from .annotation import Annotation
     from .checked_files import refuse_foreign
-    from .draws import DrawOptions, conflict_items, drawn_items
+    from .draws import DrawOptions, conflict_items, drawn_items, labelled_table
 
     refuse_foreign(output)
-    labels, guidelines = _labels(given["labels"], output, given["labelled"]), ""
+    predicted = labelled_table(source, given["labelled"]) if given["labelled"] else None
+    labels, guidelines = _labels(given["labels"], output, predicted), ""
     if given["guidelines"]:
         with disk_errors(given["guidelines"]):
             guidelines = given["guidelines"].read_text(encoding="utf-8", errors="replace")

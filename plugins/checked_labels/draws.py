@@ -14,7 +14,7 @@ from sentikit import InputError
 from sentikit.extension import InputFile, confidence_strata, read_json
 
 from .checked import read_checked, read_draw
-from .pile import Pile, group_reader, rows_again, scan_pile
+from .pile import Pile, certificate_beside, group_reader, rows_again, scan_pile
 
 #: Guessed error rates of the least and the most sure stratum. Chosen on the study's validation
 #: predictions, as the number of strata: mean width of accuracy's interval over three labellings.
@@ -224,12 +224,15 @@ def least_sure(labelled: InputFile, size: int) -> Integers:
     return np.sort(np.argsort(confidence, kind="stable")[:size])
 
 
+def labelled_table(source: InputFile, labelled: Path) -> InputFile:
+    """Return the labelled table of a pile, whose texts are in the pile's columns."""
+    return replace(source, file=str(labelled), kind=None, sheet=None, query=None, database=None)
+
+
 def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, Any]:
     size = min(options.size, pile.rows)
     if options.labelled is not None:
-        labelled = replace(
-            source, file=str(options.labelled), kind=None, sheet=None, query=None, database=None
-        )
+        labelled = labelled_table(source, options.labelled)
         if scan_pile(labelled).fingerprint != pile.fingerprint:
             raise InputError(
                 f"--for {options.labelled} does not hold the texts of {source.typed}. Give the "
@@ -243,7 +246,7 @@ def _new_draw(source: InputFile, pile: Pile, options: DrawOptions) -> dict[str, 
             draw = group_draw([group(where, row) for where, row in rows], size, options.seed)
     else:
         draw = uniform_draw(pile.rows, size, options.seed)
-    certificate = Path(source.file).with_suffix(".certificate.json")
+    certificate = certificate_beside(source)
     classifier = read_json(certificate).get("classifier") if certificate.exists() else None
     return {
         "design": draw.design,

@@ -77,13 +77,14 @@ def estimate(source: InputFile, checked: Path, by: tuple[str, ...], **given: Any
 
     from .checked import read_checked
     from .checked_files import holds_checks
+    from .pile import certificate_beside
     from .table_estimates import estimate_table
     from .tables import read_labelled
 
     if given["opened"] and given["report"] is None:
         raise click.UsageError("--open needs a report. Add --report FILE.html.")
     source.refuse_pipe()
-    named, beside = given["certificate"], Path(source.file).with_suffix(".certificate.json")
+    named, beside = given["certificate"], certificate_beside(source)
     if named is not None and not named.exists():
         raise InputError(f"--certificate {named} does not exist. Check the path.")
     if given["report"]:

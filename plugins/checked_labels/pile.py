@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -162,6 +164,13 @@ def rows_again(
         whole.add(text)
         yield where, text, row
     refuse_other_texts(source, fingerprint, whole.value())
+
+
+def certificate_beside(source: InputFile) -> Path:
+    """Return where the certificate of a labelled table is expected."""
+    # A folder such as . has a name, with a suffix to replace, only as an absolute path.
+    stem, _ = os.path.splitext(os.path.abspath(source.file))
+    return Path(f"{stem}.certificate.json")
 
 
 def scan_pile(source: InputFile, checks: Collection[Check] = ()) -> Pile:

@@ -43,7 +43,7 @@ def estimate_table(table: ReadTable, checked: CheckedFile, level: float = 0.95) 
     drawn_from = checked.draw.get("rows", table.rows)
     if drawn_from != table.rows:
         warnings.append(
-            f"{checked.path} was drawn from {drawn_from:,} rows, but {table.source.file} has "
+            f"{checked.path} was drawn from {drawn_from:,} rows, but {table.source.typed} has "
             f"{table.rows:,}: the estimates are wrong for rows that could not be drawn."
         )
     pile = scan_pile(table.source, checks)

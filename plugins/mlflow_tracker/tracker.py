@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +114,13 @@ class MlflowTracker(Tracker):
         """
         try:
             yield
-        except BaseException as error:
+        except (Exception, SystemExit) as error:
             reason = redacted(f"{type(error).__name__}: {error}")
-            self.alert("The tracker mlflow failed", reason)
-            if self._client is not None:
-                self._client.set_terminated(self._id, "FAILED")
+            # If MLflow cannot be reached, this fails for the same reason.
+            with suppress(Exception):
+                self.alert("The tracker mlflow failed", reason)
+                if self._client is not None:
+                    self._client.set_terminated(self._id, "FAILED")
             raise
 
     def _log_numbers(self, numbers: Mapping[str, float]) -> None:

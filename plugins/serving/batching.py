@@ -119,6 +119,8 @@ class Batcher:
             try:
                 await self._answer(batch)
             except self._own:
+                if len(batch) == 1:
+                    raise
                 for request in batch:
                     await self._answer_alone(request)
         except Exception as error:
@@ -145,7 +147,7 @@ class Batcher:
         try:
             if not request.answer.done():
                 await self._answer([request])
-        except self._own as error:
+        except Exception as error:
             request.fail(error)
 
     def _expect(self, requests: int, seconds: float) -> None:

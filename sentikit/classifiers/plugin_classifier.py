@@ -8,6 +8,8 @@ The model folder of a trained one::
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -32,6 +34,7 @@ HOOK = "register_classifiers"
 CLASSIFIER_FORMAT, MODEL_FORMAT = "sentikit-classifier", "sentikit-model"
 VERSION = 1
 CONFIG, FILES = "config.json", "classifier"
+_JOINING = threading.RLock()
 
 
 class PluginClassifier(Component, Classifier, ABC):
@@ -154,7 +157,7 @@ class CheckedClassifier(Classifier):
     """
 
     def __init__(self, inner: Classifier, title: str, folder: Path | None = None) -> None:
-        self.inner, self.title, self.folder = inner, title, folder
+        self.inner, self.title, self.folder, self._calls = inner, title, folder, 0
         self.members, self.asks_llm = _checked_members(inner, title), inner.asks_llm
 
     @property
@@ -176,16 +179,30 @@ class CheckedClassifier(Classifier):
     def classify(
         self, examples: Iterable[str | Example], session: Session | None = None
     ) -> Iterator[Prediction]:
-        _join(self.inner, session)
-        try:
+        session = session or self.job
+        with self._joined(session):
             for _, prediction in checked(self.title, self.inner, examples, session):
                 yield prediction
+
+    @contextlib.contextmanager
+    def _joined(self, session: Session | None) -> Iterator[None]:
+        """Let the members take part in a job, even where a plugin calls them without its session.
+
+        They leave it after the last of several simultaneous calls, as from a server's threads.
+        """
+        with _JOINING:
+            self._calls += 1
+            _join(self.inner, session)
+        try:
+            yield
         finally:
-            _join(self.inner, None)
+            with _JOINING:
+                self._calls -= 1
+                if not self._calls:
+                    _join(self.inner, self.job)
 
 
 def _join(classifier: Classifier, session: Session | None) -> None:
-    """Let the members take part in a job, even where a plugin calls them without its session."""
     for member in classifier.members.values():
         member.job = session
         _join(member, session)

@@ -357,7 +357,7 @@ class OpenedDataset:
         absent = absent_classes(self.scheme.classes, examples.values("label"))
         if not absent or len(examples) < TEXTS_PER_CLASS * len(self.scheme.classes):
             return
-        spelled = sorted({label or "" for label in examples.values("label")})
+        spelled = sorted(frozenset[str]().union(*self._spellings.values()))
         own = self.options.labels
         named = own if isinstance(own, str) else f"[{', '.join(self.scheme.classes)}]"
         raise InputError(

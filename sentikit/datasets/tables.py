@@ -275,9 +275,11 @@ class InputFile:
             return f"query {hashlib.sha256(asked).hexdigest()}"
         path = Path(self.file).expanduser()
         if not path.is_file():
+            digest = hashlib.sha256()
             with self.open() as rows:
-                names = "\0".join(rows.at(where) for where, _ in rows)
-            return f"files {hashlib.sha256(names.encode()).hexdigest()}"
+                for where, row in rows:
+                    digest.update(repr((rows.at(where), row)).encode())
+            return f"files {digest.hexdigest()}"
         size = path.stat().st_size
         with path.open("rb") as stream:
             digest = hashlib.sha256(stream.read(_EDGE))
