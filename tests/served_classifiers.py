@@ -1,13 +1,18 @@
-"""``sentikit serve`` in a process of its own, on a free port."""
+"""Servers on free ports: ``sentikit serve`` in a process, or an application in a thread."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -33,3 +38,37 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subproces
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+@contextmanager
+def application_served(app: Any) -> Iterator[int]:
+    """Serve an application in a thread of this process and yield its port."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def ask(port: int, text: str) -> socket.socket:
+    """Send a text in a connection of its own and return it without waiting for the answer."""
+    body = json.dumps({"inputs": text}).encode()
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    client.sendall(
+        b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+    return client
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -201,7 +201,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("texts.csv --output c.csv --guidelines gone.txt", "gone.txt does not exist"),
     ),
     "sample": (
-        ("texts.csv --size 99 --output s.csv", "99 texts cannot be drawn of 2"),
+        ("texts.csv --size 99 --output s.csv", "99 texts cannot be drawn from 2"),
         ("texts.csv --size 2 --output s.doc", "name it .csv or .jsonl"),
     ),
     "estimate": (

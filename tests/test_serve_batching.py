@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from ensemble_runs import write_results
 from sentikit.plugins.serving.batching import Batcher, QueueFullError
+from sentikit.plugins.serving.server import Limits, build_app
+from served_classifiers import application_served, ask, wait_until
 
+import sentikit
 from sentikit import Prediction
 
 SECONDS = 0.2
@@ -74,6 +80,32 @@ def test_a_request_beyond_what_may_wait_is_refused() -> None:
         await asyncio.gather(*waiting)
 
     assert run(work, most_waiting=1) == [1, 1]
+
+
+def test_a_request_is_not_classified_if_its_client_hangs_up_while_it_waits() -> None:
+    classified: list[str] = []
+    released = threading.Event()
+    write_results(Path("model.jsonl"), [("a", "positive", "positive")])
+    model = sentikit.load("model.jsonl")
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        classified.extend(texts)
+        released.wait(30)
+        return [Prediction("positive", None) for _ in texts]
+
+    with (
+        application_served(build_app(model, "model", classify, Limits())) as port,
+        ask(port, "first") as first,
+        ask(port, "third") as third,
+    ):
+        wait_until(lambda: len(classified) > 0)
+        with ask(port, "second"):
+            time.sleep(1)  # Requests that wait are watched by now.
+        time.sleep(0.5)
+        released.set()
+        answers = [client.recv(1000) for client in (first, third)]
+    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 2
+    assert sorted(classified) == ["first", "third"]
 
 
 class OverBudgetError(Exception):

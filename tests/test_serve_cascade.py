@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -18,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 from ensemble_recipes import UNSURE, asked_about, text, write_ensembles
 from llm_fixtures import serving
-from served_classifiers import served
+from served_classifiers import application_served, ask, served, wait_until
 
 import sentikit
 
@@ -76,26 +73,15 @@ def test_the_days_spending_and_paid_answers_survive_a_restart() -> None:
 @contextlib.contextmanager
 def served_at(now: list[datetime], max_cost: float) -> Iterator[int]:
     """Serve ./cascade.yaml in a thread, with a clock that reads `now`; yields the port."""
-    import uvicorn
     from sentikit.plugins.serving.command import DailyBudget
     from sentikit.plugins.serving.server import Limits, build_app
 
     classifier = sentikit.load("./cascade.yaml")
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        contextlib.closing(
-            DailyBudget(classifier, Path("serve.sqlite"), max_cost, lambda: now[0])
-        ) as budget,
-    ):
+    cache = Path("serve.sqlite")
+    with contextlib.closing(DailyBudget(classifier, cache, max_cost, lambda: now[0])) as budget:
         app = build_app(classifier, "cascade", budget.classify, Limits(workers=8))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
+        with application_served(app) as port:
+            yield port
 
 
 def test_the_budget_of_a_running_server_starts_anew_at_midnight_utc() -> None:
@@ -118,12 +104,7 @@ def test_an_answer_paid_for_a_client_that_hung_up_is_kept_and_counted() -> None:
     with serving(seconds=0.5) as s:
         write_ensembles(s.url)
         with served("./cascade.yaml") as (port, process):
-            body = json.dumps({"inputs": text(0)}).encode()
-            with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(
-                    b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
-                    b"application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-                )
+            with ask(port, text(0)):
                 wait_until(lambda: asked_about(s) == [0])
             again, other = send(port, text(0)), send(port, text(1))
             with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -133,13 +114,6 @@ def test_an_answer_paid_for_a_client_that_hung_up_is_kept_and_counted() -> None:
     assert asked_about(s) == [0, 1]
     paid = re.findall(r"^sentikit(?:_probing)?_cost_usd(?:_total)? (\S+)$", metrics, re.MULTILINE)
     assert sum(map(float, paid)) == pytest.approx(sum(s.server.billed.values()) / 1e6)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_text_that_needs_no_llm_is_answered_beside_one_that_the_budget_refuses() -> None:

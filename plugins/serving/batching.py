@@ -72,6 +72,9 @@ class Batcher:
     async def classify(self, texts: list[str]) -> list[Prediction]:
         """Return the predictions of a request's texts, in order.
 
+        A request that is cancelled while it waits is not classified; one that is being classified
+        is finished, since it may have been paid for.
+
         Raises:
             QueueFullError: too many texts wait already.
         """
@@ -83,12 +86,12 @@ class Batcher:
         # What has arrived in this turn of the loop joins the same batch.
         asyncio.get_running_loop().call_soon(self._start)
         try:
-            return await request.answer
+            return await asyncio.shield(request.answer)
         except asyncio.CancelledError:
-            # The client hung up: a request that still waits need not be classified.
             if request in self._queue:
                 self._queue.remove(request)
-            raise
+                raise
+            return await request.answer
 
     async def close(self) -> None:
         """Wait for the batches under way and end the threads."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import html
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Turns the body of a request for predictions into the response.
-Answer = Callable[[bytes], Awaitable[Response]]
+Answer = Callable[[bytes], Coroutine[Any, Any, Response]]
 
+#: Seconds after which a request is watched for a client that hangs up; most are answered sooner.
+_UNWATCHED = 0.5
 #: Lone surrogates, which are valid in JSON but not in text.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAGE_HEADERS = {
@@ -424,7 +427,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), [500]
+        began, status = time.monotonic(), [499]  # Unless a response begins: the client hung up.
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -446,11 +449,12 @@ class Gate:
             await self._app(scope, _replayed(body, receive), send)
         else:
             try:
-                response = await self._answer(body)
+                response = await _unless_gone(self._answer(body), receive)
             except Exception as error:
                 await _failure(error)(scope, receive, send)
                 raise  # For the server's log.
-            await response(scope, receive, send)
+            if response is not None:
+                await response(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {key.lower(): value for key, value in scope["headers"]}
@@ -483,6 +487,26 @@ class Gate:
 
 
 _PATHS = {"/", "/predict", "/info", "/health", "/metrics", "/docs", "/openapi.json"}
+
+
+async def _unless_gone(answer: Coroutine[Any, Any, Response], receive: Receive) -> Response | None:
+    """Return the answer, or None and cancel it if the client hangs up."""
+    answering = asyncio.ensure_future(answer)
+    done, _ = await asyncio.wait({answering}, timeout=_UNWATCHED)
+    if not done:
+        gone = asyncio.ensure_future(_hung_up(receive))
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not answering.done():
+            answering.cancel()
+            await asyncio.wait({answering})
+            return None
+    return answering.result()
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _asks_for_predictions(scope: Scope) -> bool:
