@@ -51,7 +51,7 @@ def parse_label(answer: str, classes: Sequence[str]) -> str | None:
     label = _exact(answer, classes)
     if label is not None:
         return label
-    text = _unwrapped(answer)
+    text = _from_json(_unfenced(answer))
     label = _exact(plain_label(text), classes)
     if label is not None:
         return label
@@ -89,10 +89,6 @@ def _exact(text: str, classes: Sequence[str]) -> str | None:
     same = (name for name in classes if " ".join(name.casefold().split()) == folded)
     alike = (name for name in classes if folded and plain_label(name).casefold() == folded)
     return next(same, None) or next(alike, None)
-
-
-def _unwrapped(answer: str) -> str:
-    return _from_json(_unfenced(answer))
 
 
 def _unfenced(answer: str) -> str:

@@ -165,7 +165,6 @@ def _refuse_without_llm(asks_llm: bool, resume: bool, batch: bool) -> None:
 def _kind_to_write(
     source: InputFile, output: Path | None, wanted: str | None, spreadsheet_safe: bool
 ) -> str:
-    """Return the kind of table to write."""
     from sentikit.labelling.table_writer import written_kind
 
     if output is not None and output.suffix.lower() in _NOT_COMPRESSED:

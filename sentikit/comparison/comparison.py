@@ -211,14 +211,10 @@ def load_truth(
 
 def _on_different_data(folder: Path, by_data: dict[tuple[str, str, str], list[str]]) -> str:
     listed = "; ".join(
-        f"{len(paths)} on {name} {split} ({_some(paths)})"
+        f"{len(paths)} on {name} {split} ({', '.join(paths[:2])}{', …' if paths[2:] else ''})"
         for (name, split, _), paths in by_data.items()
     )
     return (
         f"The finished runs under {folder}/ are on different data: {listed}. Choose with "
         "--dataset NAME --split SPLIT, or name the runs."
     )
-
-
-def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:2]) + (", …" if len(paths) > 2 else "")

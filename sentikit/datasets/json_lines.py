@@ -79,16 +79,13 @@ def json_lines(
     records = json_records(decoded_lines(stream, name), name)
     rows = ObjectRows(records, name, "line", looked_at, close)
     if looked_at > 1 and len(rows._first) == 1:
-        lists = [k for k, v in rows._first[0][1].items() if _is_list_of_objects(v)]
+        found = {k: v for k, v in rows._first[0][1].items() if v and isinstance(v, list)}
+        lists = [key for key, value in found.items() if isinstance(value[0], dict)]
         if len(lists) == 1:
             raise InputError(
                 f"{name} is one JSON object around the rows, in {lists[0]!r}. {_AS_JSON}"
             )
     return rows
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def json_records(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:

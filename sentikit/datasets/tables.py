@@ -113,7 +113,7 @@ def format_of(path: Path) -> str:
     found = SUFFIXES.get(suffix)
     if found is None and suffix[1:] in default_registry().names(_HOOK):
         found = suffix[1:]
-    if found and (not packed or _reads_compressed(found)):
+    if found and (not packed or found in FORMATS or _from_plugin(found).compressed):
         return found
     if not path.exists():
         raise missing_file(path)
@@ -143,10 +143,6 @@ def known_table_format(name: str) -> str:
 
 def _formats() -> list[str]:
     return [*FORMATS, *default_registry().names(_HOOK)]
-
-
-def _reads_compressed(kind: str) -> bool:
-    return kind in FORMATS or _from_plugin(kind).compressed
 
 
 class _TextRows(Rows):

@@ -232,8 +232,9 @@ def choose_run_folder(
     if resume:
         return _resumable(output or _newest(root, name))
     for path in [output] if output else _unfinished(root, name):
-        if job is not None and _is_of_job(RunFolder(path), job):
-            return RunFolder(path)
+        run = RunFolder(path)
+        if job is not None and run.status not in ("", FINISHED) and run.manifest.get("job") == job:
+            return run
     run = RunFolder(output or _free(root, name))
     _refuse_taken(run)
     return run
@@ -283,10 +284,6 @@ def _unfinished(root: Path, name: str) -> list[Path]:
     found = sorted(root.iterdir()) if root.is_dir() else []
     candidates = [path for path in found if own.fullmatch(path.name) and path.is_dir()]
     return [path for path in candidates if RunFolder(path).status not in ("", FINISHED)]
-
-
-def _is_of_job(run: RunFolder, job: str) -> bool:
-    return run.status not in ("", FINISHED) and run.manifest.get("job") == job
 
 
 class JsonLinesLog:

@@ -136,7 +136,9 @@ def parameter_groups(model: SentimentModel, settings: TrainingSettings) -> list[
     below the layers (embeddings and their projection) lr · decay^layers, those above them lr.
     """
     tiers = _tiers(model, settings)
-    skipped = set() if settings.decay_biases else _biases_and_norms(model)
+    # Weight decay harms vectors: biases, and the parameters of norms.
+    vectors = {name for name, parameter in model.named_parameters() if parameter.ndim < 2}
+    skipped = set() if settings.decay_biases else vectors
     groups = []
     for tier, (rate, names) in tiers.items():
         for suffix, decay in (("", settings.weight_decay), (", no decay", 0.0)):
@@ -173,8 +175,3 @@ def _tiers(
         if parameter.requires_grad:
             tiers.setdefault(tier, (rate, {}))[1][name] = parameter
     return tiers
-
-
-def _biases_and_norms(model: nn.Module) -> set[str]:
-    # Weight decay harms vectors: biases, and the parameters of norms.
-    return {name for name, parameter in model.named_parameters() if parameter.ndim < 2}
