@@ -292,7 +292,8 @@ def label_run(
             stopped.resumable = options.resume
             raise
         gold = plan.split.examples.values("label")
-        warned = absence_warnings(plan.split.split, plan.split.classes, gold)
+        split, chosen = plan.split, plan.kind == "prompt"
+        warned = absence_warnings(split.split, split.classes, gold, chosen)
         for warning in [*recorded_models_warnings(_recorded_manifests(classifier)), *warned]:
             reporter.say(warning)
         if changed:
