@@ -407,7 +407,7 @@ class PartLabeller:
                     summary = self._labeller.summary
                     if summary.paid:  # The same rows give the same bytes, whoever paid for them.
                         summary.paid = 0.0
-                    writer.add_key_value_metadata({_SUMMARY: json.dumps(asdict(summary))})
+                    writer.add_key_value_metadata({_SUMMARY: json.dumps(vars(summary))})
         except SentikitError as error:
             if isinstance(error.__cause__, BudgetSpentError):
                 return False
