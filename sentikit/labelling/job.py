@@ -292,8 +292,8 @@ def label_run(
             stopped.resumable = options.resume
             raise
         gold = plan.split.examples.values("label")
-        split, chosen = plan.split, plan.kind == "prompt"
-        warned = absence_warnings(split.split, split.classes, gold, chosen)
+        names = plan.split.split, plan.split.classes
+        warned = absence_warnings(*names, gold, from_recipe=plan.kind == "prompt")
         for warning in [*recorded_models_warnings(_recorded_manifests(classifier)), *warned]:
             reporter.say(warning)
         if changed:
