@@ -41,12 +41,13 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[int, subproces
 
 
 @contextmanager
-def application_served(app: Any) -> Iterator[int]:
-    """Serve an application in a thread of this process and yield its port."""
+def application_served(app: Any, seconds: int | None = None) -> Iterator[int]:
+    """Serve an application in a thread and yield its port; requests get `seconds` to finish."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=seconds)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -254,8 +254,9 @@ class TestLabel:
         self, pile: Pile, run: Callable[..., Result], tmp_path: Path
     ) -> None:
         words = ["label", pile.path, "--with", pile.encoder, "--checked", pile.check()]
-        result = run(*words, "--accuracy", 0.999, "--output", tmp_path / "o.csv")
-        assert "is certified at accuracy 0.999" in result.stdout
+        goal = ("--accuracy", 0.999, "--level", 0.999)
+        result = run(*words, *goal, "--output", tmp_path / "o.csv")
+        assert "is certified at accuracy 0.999 and level 99.9% with" in result.stdout
         assert "Use a better classifier, add one with --with, check more" in result.stdout
 
     def test_a_plan_needs_no_checks_and_grows_with_them(

@@ -66,11 +66,12 @@ def test_a_run_displays_its_first_rows_and_converts_to_a_frame(tmp_path: Path) -
 def test_a_certificate_shows_what_it_promises_and_converts_to_a_frame() -> None:
     confidence = [0.5 + i / 2000 for i in range(1000)]
     certificate = sentikit.certify(
-        confidence, confidence[::5], [i > 20 for i in range(200)], accuracy=0.9
+        confidence, confidence[::5], [i > 20 for i in range(200)], accuracy=0.9, level=0.999
     )
     assert certificate.share > 0
     shown = certificate._repr_html_()
     assert f"{certificate.share:.1%} of 1,000 rows certified at 90.0%" in shown
+    assert "with probability 0.999<" in shown
     assert "<th>threshold</th>" in shown
     frame = certificate.to_frame()
     assert frame["share"].tolist() == [certificate.share]

@@ -78,6 +78,7 @@ def test_a_stated_scheme_or_a_map_is_accepted_with_a_warning(setting: str) -> No
     scored = evaluate(write(THREE, 100), setting)
     assert scored.exit_code == 0, scored.stderr
     assert "counts as 0 in macro-F1" in scored.stderr
+    assert "dataset.labels" not in scored.stderr  # Other classes than the model's are refused.
 
 
 def test_a_small_sample_of_the_same_scheme_may_lack_a_class() -> None:
@@ -116,6 +117,7 @@ def test_training_warns_of_a_class_that_no_text_has() -> None:
     assert trained.exit_code == 0, trained.stderr
     for split in ("train", "test"):
         assert f"No {split} text is labelled 'neutral', so such a class counts" in trained.stderr
+    assert "list theirs in dataset.labels" in trained.stderr
     settings = ("--set", "dataset.labels=[negative, positive]", "--output", "runs/three")
     trained = run("train", "--recipe", "two.yaml", *settings)
     assert trained.exit_code == 0, trained.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -80,6 +81,28 @@ def test_a_request_beyond_what_may_wait_is_refused() -> None:
         await asyncio.gather(*waiting)
 
     assert run(work, most_waiting=1) == [1, 1]
+
+
+def test_a_request_that_waits_is_not_classified_once_the_server_has_stopped_waiting() -> None:
+    classified: list[str] = []
+    released = threading.Event()
+    write_results(Path("model.jsonl"), [("a", "positive", "positive")])
+
+    def classify(texts: list[str]) -> list[Prediction]:
+        classified.extend(texts)
+        released.wait(30)
+        return [Prediction("positive", None) for _ in texts]
+
+    app = build_app(sentikit.load("model.jsonl"), "model", classify, Limits(workers=2))
+    with contextlib.ExitStack() as clients, application_served(app, seconds=1) as port:
+        clients.enter_context(ask(port, "first"))
+        wait_until(lambda: len(classified) == 1)
+        clients.enter_context(ask(port, "second"))
+        wait_until(lambda: len(classified) == 2)
+        clients.enter_context(ask(port, "third"))
+        time.sleep(1)  # It is watched by now.
+        threading.Timer(3, released.set).start()
+    assert classified == ["first", "second"]
 
 
 def test_a_request_is_not_classified_if_its_client_hangs_up_while_it_waits() -> None:

@@ -252,7 +252,7 @@ def certified(
 
 
 def _sentence(certificate: Certificate, file: str) -> str:
-    level, risk = f"{certificate.level:.0%}", f"{1 - certificate.target:.1%}"
+    level, risk = f"{100 * certificate.level:.6g}%", f"{1 - certificate.target:.1%}"
     if not certificate.accepted:
         return (
             f"Nothing of {file} is certified at accuracy {certificate.target:g} and level {level} "
@@ -348,7 +348,7 @@ def agreed(
         "sentence": (
             f"{certificate.share:.1%} of {rows:,} rows of {pile.source.typed} keep the label "
             f"of {', '.join(members)}; all labels agree with those of {name} alone on at least "
-            f"{agreement:.1%} of the rows, guaranteed at {level:.0%} "
+            f"{agreement:.1%} of the rows, guaranteed at {100 * level:.6g}% "
             f"({certificate.checked} sampled texts). {name} was asked about {len(rest):,} rows."
         ),
         **_record(certificate, pile, job),

@@ -492,15 +492,20 @@ _PATHS = {"/", "/predict", "/info", "/health", "/metrics", "/docs", "/openapi.js
 async def _unless_gone(answer: Coroutine[Any, Any, Response], receive: Receive) -> Response | None:
     """Return the answer, or None and cancel it if the client hangs up."""
     answering = asyncio.ensure_future(answer)
-    done, _ = await asyncio.wait({answering}, timeout=_UNWATCHED)
-    if not done:
-        gone = asyncio.ensure_future(_hung_up(receive))
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if not answering.done():
-            answering.cancel()
-            await asyncio.wait({answering})
-            return None
+    try:
+        done, _ = await asyncio.wait({answering}, timeout=_UNWATCHED)
+        if not done:
+            gone = asyncio.ensure_future(_hung_up(receive))
+            try:
+                await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gone.cancel()
+    finally:
+        # Also if the server stops and cancels the request.
+        cancelled = answering.cancel()
+    if cancelled:
+        await asyncio.wait({answering})
+        return None
     return answering.result()
 
 

@@ -105,7 +105,7 @@ class Certificate:
     def _repr_html_(self) -> str:
         return (
             f"<p>{self.share:.1%} of {self.rows:,} rows certified at {self.target:.1%}, with "
-            f"probability {self.level:.0%}</p>{self.to_frame().to_html(index=False, border=0)}"
+            f"probability {self.level:g}</p>{self.to_frame().to_html(index=False, border=0)}"
         )
 
 

@@ -107,13 +107,15 @@ def absent_classes(classes: Sequence[str], labels: Iterable[str | None]) -> list
 
 
 def absence_warnings(
-    split: str, classes: Sequence[str], labels: Iterable[str | None]
+    split: str, classes: Sequence[str], labels: Iterable[str | None], from_recipe: bool = True
 ) -> Iterator[str]:
-    """Yield a warning if gold labels lack a class, which makes macro-F1 low."""
+    """Yield a warning if gold labels lack a class, which a recipe could leave out."""
     if absent := absent_classes(classes, labels):
+        named = " or ".join(map(repr, absent))
+        advice = " If the data have no such class, list theirs in dataset.labels."
         yield (
-            f"No {split} text is labelled {' or '.join(map(repr, absent))}, so such a class counts "
-            "as 0 in macro-F1. If the data have no such class, list theirs in dataset.labels."
+            f"No {split} text is labelled {named}, so such a class counts as 0 in macro-F1."
+            f"{advice if from_recipe else ''}"
         )
 
 

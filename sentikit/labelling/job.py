@@ -292,7 +292,8 @@ def label_run(
             stopped.resumable = options.resume
             raise
         gold = plan.split.examples.values("label")
-        warned = absence_warnings(plan.split.split, plan.split.classes, gold)
+        names = plan.split.split, plan.split.classes
+        warned = absence_warnings(*names, gold, from_recipe=plan.kind == "prompt")
         for warning in [*recorded_models_warnings(_recorded_manifests(classifier)), *warned]:
             reporter.say(warning)
         if changed:
