@@ -323,7 +323,7 @@ class TestBadInput:
         self, reviews: Path, tmp_path: Path
     ) -> None:
         short = make_language_model(tmp_path / "short", positions=64)
-        with pytest.raises(InputError, match="over the 64 tokens"):
+        with pytest.raises(InputError, match="exceed the 64 tokens"):
             learn(fine_tuning(reviews, short))
         assert not Path("tuned").exists()
 
