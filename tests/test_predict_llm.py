@@ -82,7 +82,9 @@ def test_an_output_with_an_ending_that_no_table_has_is_refused(name: str) -> Non
     done = predict("nowhere", "in.csv", "--output", name)
     assert done.exit_code == 2
     assert f"{name}: " in done.stderr
-    assert "cannot be written. Use .csv, .tsv or .jsonl" in done.stderr
+    named = name.partition(".")[2]
+    what = f".{named} files" if named else "a file without an ending"
+    assert f"{name}: {what} cannot be written. Use .csv, .tsv or .jsonl" in done.stderr
 
 
 def test_the_command_that_corrects_shares_says_how_to_read_the_output() -> None:

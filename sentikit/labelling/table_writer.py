@@ -150,7 +150,8 @@ def written_kind(output: Path | None, file: str, input_format: str | None = None
     if output is not None and not is_stream(output):
         if kind := kind_of(output):
             return kind
-        what = f"{output.suffix} files" if output.suffix else "a file without an ending"
+        ending = "".join(output.suffixes[-2:] if output.suffix.lower() == ".gz" else output.suffix)
+        what = f"{ending} files" if ending else "a file without an ending"
         raise InputError(
             f"{output}: {what} cannot be written. Use .csv, .tsv or .jsonl, each also with .gz, or "
             ".parquet."
